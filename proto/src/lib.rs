@@ -1,0 +1,25 @@
+//! The vocabulary of Pocket: what its roles say to each other, and nothing that does I/O.
+//!
+//! Ids, units, status codes, credentials, the frame header, placement, and the messages generated
+//! from the schemas in `schema/`. Every role depends on this crate; it depends on none of them.
+
+mod credential;
+mod frame;
+mod ids;
+mod message;
+mod placement;
+mod status;
+mod units;
+mod version;
+
+pub use credential::{ClusterKey, Credential, CredentialError, Scope};
+pub use frame::{
+    BLOCK_ADDRESS_BYTES, BODY_BYTES_MAX, BlockAddress, FrameError, HEADER_BYTES, Header, Operation,
+    REPLY_FLAG_HOLE,
+};
+pub use ids::{BlockIndex, Epoch, Incarnation, InodeId, JobId, ServerId, SessionId};
+pub use message::{control_v1 as control, session_v1 as session};
+pub use placement::{Placement, PlacementError};
+pub use status::{Failure, Status};
+pub use units::{BlockBytes, ByteCount, ParseUnitError};
+pub use version::PROTOCOL_VERSION;
