@@ -14,7 +14,7 @@
 //! | 16..24 | job | the job spoken of |
 //! | 24..26 | status | replies: [`Status`]; requests: 0 |
 //! | 26..28 | flags | replies to reads: [`REPLY_FLAG_HOLE`] |
-//! | 28..32 | reserved | 0 |
+//! | 28..32 | pushes | replies: pushes sent on this connection when the request was taken up, modulo 2^32; else 0 |
 //!
 //! Bodies: `Hello`, `Welcome`, `Request`, `Reply` and `Recall` messages of `session.proto`;
 //! a [`BlockAddress`] and, for writes, the data; a reply to a read is the data, to a write or
@@ -113,6 +113,9 @@ pub struct Header {
     pub status: Status,
     /// See the module's table.
     pub flags: u16,
+    /// Replies: how many pushes the server had sent on this connection when it took the request
+    /// up (modulo 2^32), so that a reply which a later push overtook is known as such.
+    pub pushes: u32,
 }
 
 impl Header {
@@ -125,6 +128,7 @@ impl Header {
             job,
             status: Status::Ok,
             flags: 0,
+            pushes: 0,
         }
     }
 
@@ -134,6 +138,7 @@ impl Header {
             body_bytes,
             status,
             flags: 0,
+            pushes: 0,
             ..*self
         }
     }
@@ -149,6 +154,7 @@ impl Header {
         bytes[16..24].copy_from_slice(&self.job.0.to_le_bytes());
         bytes[24..26].copy_from_slice(&self.status.code().to_le_bytes());
         bytes[26..28].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.pushes.to_le_bytes());
         bytes
     }
 
@@ -173,6 +179,7 @@ impl Header {
             job: JobId(u64_at(bytes, 16)),
             status: Status::from_code(u16_at(bytes, 24)),
             flags: u16_at(bytes, 26),
+            pushes: u32_at(bytes, 28),
         })
     }
 }
@@ -239,10 +246,10 @@ mod tests {
         }
 
         #[test]
-        fn header_survives_the_wire(body_bytes in 0..=BODY_BYTES_MAX, id: u64, job: u64, flags: u16) {
+        fn header_survives_the_wire(body_bytes in 0..=BODY_BYTES_MAX, id: u64, job: u64, flags: u16, pushes: u32) {
             let header = Header {
                 body_bytes, operation: Operation::WriteBlock, id, job: JobId(job),
-                status: Status::NoSpace, flags,
+                status: Status::NoSpace, flags, pushes,
             };
             prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
         }

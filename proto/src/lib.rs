@@ -5,6 +5,7 @@
 
 mod credential;
 mod frame;
+mod grpc;
 mod ids;
 mod message;
 mod placement;
