@@ -1,1 +1,16 @@
-//! pocket-controller-client.
+//! How the other roles reach the controller: [`ControllerClient`] for mounts and people,
+//! [`ServerAgent`] for metadata and storage servers.
+//!
+//! Every call has a deadline and every failure names the endpoint. Nothing here decides anything.
+
+mod agent;
+mod client;
+mod endpoint;
+mod error;
+mod usage;
+
+pub use agent::{ServerAgent, ServerIdentity};
+pub use client::ControllerClient;
+pub use endpoint::DEFAULT_PORT;
+pub use error::ControllerError;
+pub use usage::{Totals, UsageMeter};

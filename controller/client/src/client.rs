@@ -1,0 +1,143 @@
+//! Calls of mounts, of the command line, and of the agent.
+
+use std::time::Duration;
+
+use pocket_proto::control::{
+    DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, JobStatus, ListJobsRequest,
+    ListServersReply, ListServersRequest, RegisterJobReply, RegisterJobRequest,
+    RegisterServerRequest, controller_client::ControllerClient as Stub,
+};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{ControllerError, endpoint};
+
+/// A connection that is not up by then is taken for impossible.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// Deadline of every call but the registration of a job.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// A registration may wait for a controller that has just started to hear from its servers, and
+/// for two metadata servers in turn.
+const REGISTER_JOB_DEADLINE: Duration = Duration::from_secs(9);
+/// Heartbeats are due every second and a server counts as dead after three.
+const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
+/// Notices a controller whose machine vanished without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Largest message either way: lists and heartbeats of tens of thousands of jobs.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A client of the controller. Connects when first used and again whenever needed; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ControllerClient {
+    endpoint: String,
+    stub: Stub<Channel>,
+}
+
+impl ControllerClient {
+    /// A client of the controller at `endpoint`: "host:port", "http://host:port" or "host".
+    ///
+    /// Does no I/O, so it fails only if the endpoint makes no sense. Must be called within a tokio
+    /// runtime.
+    pub fn connect(endpoint: &str) -> Result<Self, ControllerError> {
+        let endpoint = endpoint::parse(endpoint)?;
+        let channel = Endpoint::from_shared(format!("http://{endpoint}"))
+            .map_err(|error| ControllerError::Endpoint {
+                endpoint: endpoint.clone(),
+                reason: error.to_string(),
+            })?
+            .connect_timeout(CONNECT_DEADLINE)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_lazy();
+        let stub = Stub::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(ControllerClient { endpoint, stub })
+    }
+
+    /// Where the controller is looked for, as "host:port".
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Registers a job or joins the one of that name; returns when the resources exist.
+    /// Idempotent by name.
+    pub async fn register_job(
+        &self,
+        request: RegisterJobRequest,
+    ) -> Result<RegisterJobReply, ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.register_job(request);
+        self.within("register-job", REGISTER_JOB_DEADLINE, call)
+            .await
+    }
+
+    /// Ends a job, by id where not 0, else by name. Says whether there was one. Idempotent.
+    pub async fn deregister_job(
+        &self,
+        request: DeregisterJobRequest,
+    ) -> Result<bool, ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.deregister_job(request);
+        let reply = self.within("deregister-job", CALL_DEADLINE, call).await?;
+        Ok(reply.existed)
+    }
+
+    /// Every job, oldest first; only the one of that name unless `name` is empty.
+    pub async fn list_jobs(&self, name: &str) -> Result<Vec<JobStatus>, ControllerError> {
+        let mut stub = self.stub.clone();
+        let name = name.to_owned();
+        let call = stub.list_jobs(ListJobsRequest { name });
+        let reply = self.within("list-jobs", CALL_DEADLINE, call).await?;
+        Ok(reply.jobs)
+    }
+
+    /// Every server, dead ones for some minutes, and the controller's own version and uptime.
+    pub async fn list_servers(&self) -> Result<ListServersReply, ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.list_servers(ListServersRequest {});
+        self.within("list-servers", CALL_DEADLINE, call).await
+    }
+
+    /// Makes a server known. Idempotent. Servers leave this to their [`crate::ServerAgent`].
+    pub async fn register_server(
+        &self,
+        request: RegisterServerRequest,
+    ) -> Result<(), ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.register_server(request);
+        self.within("register-server", HEARTBEAT_DEADLINE, call)
+            .await?;
+        Ok(())
+    }
+
+    /// Reports a server's use. Servers leave this to their [`crate::ServerAgent`].
+    pub async fn heartbeat(
+        &self,
+        request: HeartbeatRequest,
+    ) -> Result<HeartbeatReply, ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.heartbeat(request);
+        self.within("heartbeat", HEARTBEAT_DEADLINE, call).await
+    }
+
+    async fn within<T>(
+        &self,
+        call: &'static str,
+        deadline: Duration,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, ControllerError> {
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(ControllerError::from_grpc(&self.endpoint, &status)),
+            Err(_) => Err(ControllerError::Deadline {
+                endpoint: self.endpoint.clone(),
+                call,
+                deadline,
+            }),
+        }
+    }
+}
