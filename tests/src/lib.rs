@@ -1,1 +1,30 @@
-//! pocket-tests.
+//! The test kit: real processes, real mounts, and the tools to compare them with what POSIX says.
+//!
+//! The suites are in `tests/tests/`. They reach the system as its users do: through commands,
+//! mounted directories and bytes on sockets. This crate starts those processes, waits for the real
+//! condition, reads what they said, and cleans up after them.
+
+mod binaries;
+mod cluster;
+mod control;
+mod frames;
+mod log;
+mod mount;
+mod process;
+mod rights;
+mod scratch;
+mod syscall;
+mod wait;
+
+pub use binaries::{binary, workspace};
+pub use cluster::{
+    CLUSTER_KEY, ProcessCluster, Server, Shape, free_endpoint, with_cluster, with_shape,
+};
+pub use control::Control;
+pub use frames::{Answer, Peer, welcome};
+pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount};
+pub use process::Process;
+pub use rights::{can_mount, is_root};
+pub use scratch::{Scratch, mounts_below};
+pub use syscall::{Map, Sharing, errno_of, get_xattr, list_xattr, remove_xattr, set_xattr};
+pub use wait::{try_until, until, within};

@@ -1,0 +1,323 @@
+//! A cluster of real processes: `pocket controller`, `pocket meta` and `pocket storage` on free
+//! ports of this machine.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use pocket_proto::control::ServerRole;
+
+use crate::{Control, Mount, Process, Scratch, binary, rights, wait};
+
+/// How long a cluster may take until every server is known to the controller.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// The key of every cluster of the suites; a set key also keeps the servers from warning.
+pub const CLUSTER_KEY: &str = "key of the test kit";
+
+/// What a cluster consists of.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Number of storage servers.
+    pub storage_servers: usize,
+    /// Capacity of each, as the command line takes it.
+    pub storage_capacity: &'static str,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape {
+            storage_servers: 2,
+            storage_capacity: "1GiB",
+        }
+    }
+}
+
+/// A running cluster. Its processes can be killed, frozen and started anew one by one.
+#[derive(Debug)]
+pub struct ProcessCluster {
+    controller: Server,
+    metadata: Server,
+    storage: Vec<Server>,
+    control: Control,
+    mounts: usize,
+    expected: Vec<String>,
+    scratch: Scratch,
+}
+
+/// One server process, with what it takes to start it again where it was.
+#[derive(Debug)]
+pub struct Server {
+    name: String,
+    arguments: Vec<String>,
+    endpoint: String,
+    control_endpoint: Option<String>,
+    folder: PathBuf,
+    process: Process,
+}
+
+/// Runs `body` on a new cluster of the default shape; see [`with_shape`].
+#[track_caller]
+pub fn with_cluster(body: impl FnOnce(&mut ProcessCluster)) {
+    with_shape(Shape::default(), body);
+}
+
+/// Runs `body` on a new cluster, ends it in an orderly way and fails if any of its processes did
+/// not end, or said something bad that the body did not expect. Where this machine cannot mount,
+/// see [`rights::can_mount`].
+#[track_caller]
+pub fn with_shape(shape: Shape, body: impl FnOnce(&mut ProcessCluster)) {
+    if rights::can_mount() {
+        let mut cluster = ProcessCluster::start(&shape);
+        body(&mut cluster);
+        cluster.finish();
+    }
+}
+
+impl ProcessCluster {
+    /// Starts the processes and waits until the controller reports every server alive.
+    pub fn start(shape: &Shape) -> Self {
+        let scratch = Scratch::new();
+        let folder = scratch.path();
+        let controller = Server::controller(folder);
+        let address = controller.endpoint.clone();
+        let metadata = Server::metadata(folder, &address);
+        let storage = (0..shape.storage_servers)
+            .map(|index| Server::storage(folder, index, shape.storage_capacity, &address))
+            .collect();
+        let cluster = ProcessCluster {
+            control: Control::new(&address),
+            controller,
+            metadata,
+            storage,
+            mounts: 0,
+            expected: Vec::new(),
+            scratch,
+        };
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Waits until the controller reports every server of the cluster alive.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let ready = || {
+            let servers = self.control.servers().unwrap_or_default();
+            let alive = |role: ServerRole, endpoint: &str| {
+                servers.iter().any(|server| {
+                    server.alive && server.role() == role && server.endpoint == endpoint
+                })
+            };
+            alive(ServerRole::Metadata, &self.metadata.endpoint)
+                && self
+                    .storage
+                    .iter()
+                    .all(|server| alive(ServerRole::Storage, &server.endpoint))
+        };
+        if wait::try_until(READY_DEADLINE, || ready().then_some(())).is_none() {
+            let servers = self.servers().map(|server| server.process.report());
+            let logs = servers.collect::<Vec<_>>().join("\n");
+            panic!("cluster not ready within {READY_DEADLINE:?}\n{logs}");
+        }
+    }
+
+    /// Mounts `job` on a new mount point.
+    pub fn mount(&mut self, job: &str) -> Mount {
+        self.mount_with(job, &[])
+    }
+
+    /// Mounts `job` with further arguments of `pocket-mount`.
+    pub fn mount_with(&mut self, job: &str, arguments: &[&str]) -> Mount {
+        self.mounts += 1;
+        let folder = self.scratch.folder(&format!("mount-{}", self.mounts));
+        let mut all = vec!["--controller", &self.controller.endpoint];
+        all.extend(arguments);
+        let mut mount = Mount::start(&folder, job, &all);
+        for words in &self.expected {
+            mount.expect_in_log(words);
+        }
+        mount
+    }
+
+    /// The controller's address.
+    pub fn controller_endpoint(&self) -> &str {
+        &self.controller.endpoint
+    }
+
+    /// The controller, to ask.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The controller's process.
+    pub fn controller(&mut self) -> &mut Server {
+        &mut self.controller
+    }
+
+    /// The metadata server's process.
+    pub fn metadata(&mut self) -> &mut Server {
+        &mut self.metadata
+    }
+
+    /// The process of storage server `index`.
+    pub fn storage(&mut self, index: usize) -> &mut Server {
+        &mut self.storage[index]
+    }
+
+    /// Excuses log lines with `words`, of every server and of mounts made from now on.
+    pub fn expect_in_logs(&mut self, words: &str) {
+        self.expected.push(words.to_owned());
+        for server in self.servers_mut() {
+            server.process.expect_in_log(words);
+        }
+    }
+
+    /// A folder for the test's own files, on the local disk.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.scratch.folder(name)
+    }
+
+    /// A command of the `pocket` program that asks this cluster.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("pocket"));
+        command
+            .args(arguments)
+            .env("POCKET_CONTROLLER", &self.controller.endpoint)
+            .env("POCKET_CLUSTER_KEY", CLUSTER_KEY);
+        command
+    }
+
+    /// Ends every process in an orderly way and checks their logs. Servers that the test killed
+    /// are only checked.
+    #[track_caller]
+    pub fn finish(&mut self) {
+        // Storage first and the controller last would be kinder; a cluster must bear any order.
+        for server in self.servers_mut() {
+            if server.process.ended().is_none() {
+                server.process.signal(nix::sys::signal::Signal::SIGTERM);
+            }
+        }
+        for server in self.servers_mut() {
+            server.process.finish_signalled();
+        }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        [&self.controller, &self.metadata]
+            .into_iter()
+            .chain(&self.storage)
+    }
+
+    fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {
+        [&mut self.controller, &mut self.metadata]
+            .into_iter()
+            .chain(&mut self.storage)
+    }
+}
+
+impl Server {
+    fn controller(folder: &Path) -> Self {
+        let endpoint = free_endpoint();
+        let arguments = ["controller", "--listen", &endpoint];
+        Self::start("controller", folder, &arguments, &endpoint, None)
+    }
+
+    fn metadata(folder: &Path, controller: &str) -> Self {
+        let endpoint = free_endpoint();
+        let control = free_endpoint();
+        let arguments = [
+            "meta",
+            "--listen",
+            &endpoint,
+            "--control-listen",
+            &control,
+            "--controller",
+            controller,
+        ];
+        Self::start("meta", folder, &arguments, &endpoint, Some(&control))
+    }
+
+    fn storage(folder: &Path, index: usize, capacity: &str, controller: &str) -> Self {
+        let endpoint = free_endpoint();
+        let arguments = [
+            "storage",
+            "--listen",
+            &endpoint,
+            "--controller",
+            controller,
+            "--capacity",
+            capacity,
+        ];
+        let name = format!("storage-{index}");
+        Self::start(&name, folder, &arguments, &endpoint, None)
+    }
+
+    fn start(
+        name: &str,
+        folder: &Path,
+        arguments: &[&str],
+        endpoint: &str,
+        control_endpoint: Option<&str>,
+    ) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
+        Server {
+            process: Process::start(name, folder, server_command(&arguments)),
+            name: name.to_owned(),
+            arguments,
+            endpoint: endpoint.to_owned(),
+            control_endpoint: control_endpoint.map(str::to_owned),
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Where it serves.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Where a metadata server answers the controller.
+    pub fn control_endpoint(&self) -> Option<&str> {
+        self.control_endpoint.as_deref()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again at the same address, with nothing left of its former life.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        let expected = self.process.expected().to_vec();
+        self.process = Process::start(&self.name, &self.folder, server_command(&self.arguments));
+        for words in expected {
+            self.process.expect_in_log(&words);
+        }
+    }
+}
+
+fn server_command(arguments: &[String]) -> Command {
+    let mut command = Command::new(binary("pocket"));
+    command
+        .args(arguments)
+        .env("POCKET_CLUSTER_KEY", CLUSTER_KEY)
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// An address of this host that was free a moment ago. The port is not reserved; the kernel hands
+/// out ephemeral ports in a random order, so that another taker in between is unlikely.
+pub fn free_endpoint() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = listener
+        .local_addr()
+        .expect("a bound socket has an address");
+    address.to_string()
+}

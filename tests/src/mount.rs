@@ -1,0 +1,180 @@
+//! A job mounted by the real `pocket-mount`.
+
+use std::{
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use nix::mount::{MntFlags, umount2};
+
+use crate::{
+    Process, Scratch, binary,
+    cluster::CLUSTER_KEY,
+    process::END_DEADLINE,
+    rights,
+    scratch::{detach_below, mounts_below},
+    wait,
+};
+
+/// How long a mount may take until its root answers.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A mounted job. [`Mount::finish`] unmounts it and checks what is left; a drop only cleans up.
+#[derive(Debug)]
+pub struct Mount {
+    path: PathBuf,
+    process: Process,
+}
+
+impl Mount {
+    /// Runs `pocket-mount -f` for `job` with its mount point and log in `folder`, and waits until
+    /// the root answers.
+    #[track_caller]
+    pub fn start(folder: &Path, job: &str, arguments: &[&str]) -> Self {
+        let path = folder.join("root");
+        std::fs::create_dir(&path).expect("the folder is new");
+        let mut command = mount_command(job, &path, arguments);
+        command.arg("-f");
+        let mut mount = Mount {
+            process: Process::start("mount", folder, command),
+            path,
+        };
+        mount.wait_ready();
+        mount
+    }
+
+    fn wait_ready(&mut self) {
+        let seen = wait::try_until(READY_DEADLINE, || {
+            let served = is_mounted(&self.path) && std::fs::metadata(&self.path).is_ok();
+            (served || self.process.ended().is_some()).then_some(served)
+        });
+        match seen {
+            Some(true) => {}
+            Some(false) => panic!("pocket-mount ended\n{}", self.process.report()),
+            None => panic!("no mount in {READY_DEADLINE:?}\n{}", self.process.report()),
+        }
+    }
+
+    /// The mounted directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A name below it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The mount's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Excuses log lines with `words`.
+    pub fn expect_in_log(&mut self, words: &str) {
+        self.process.expect_in_log(words);
+    }
+
+    /// Unmounts; the process must end with success, say nothing bad and leave no mount behind.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.unmount();
+    }
+
+    /// As [`Mount::finish`], of a mount that is looked at afterwards.
+    #[track_caller]
+    pub fn unmount(&mut self) {
+        // Whoever looked at the mount a moment ago may still hold it for an instant.
+        let unmounted = || umount2(&self.path, MntFlags::empty()).ok();
+        if wait::try_until(END_DEADLINE, unmounted).is_none() {
+            panic!(
+                "cannot unmount {}\n{}",
+                self.path.display(),
+                self.process.report()
+            );
+        }
+        let status = self.process.wait(END_DEADLINE);
+        assert!(
+            status.success(),
+            "pocket-mount ended with {status}\n{}",
+            self.process.report()
+        );
+        assert_eq!(
+            mounts_below(&self.path),
+            Vec::<PathBuf>::new(),
+            "a mount is left"
+        );
+        self.process.check_log();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Process first: a mount whose process is gone can always be detached.
+        self.process.kill();
+        detach_below(&self.path);
+    }
+}
+
+/// A job on a cluster of its own inside the mount's process: `pocket-mount` without a controller.
+#[derive(Debug)]
+pub struct EmbeddedMount {
+    mount: Mount,
+    _scratch: Scratch,
+}
+
+impl EmbeddedMount {
+    /// Mounts a new job with further arguments of `pocket-mount`.
+    #[track_caller]
+    pub fn start(arguments: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        EmbeddedMount {
+            mount: Mount::start(scratch.path(), "embedded", arguments),
+            _scratch: scratch,
+        }
+    }
+
+    /// See [`Mount::finish`].
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.mount.unmount();
+    }
+}
+
+impl Deref for EmbeddedMount {
+    type Target = Mount;
+
+    fn deref(&self) -> &Mount {
+        &self.mount
+    }
+}
+
+/// Runs `body` on the directory of a new embedded mount and finishes it.
+#[track_caller]
+pub fn with_mount(body: impl FnOnce(&Path)) {
+    if rights::can_mount() {
+        let mount = EmbeddedMount::start(&[]);
+        body(mount.path());
+        mount.finish();
+    }
+}
+
+/// `pocket-mount JOB PATH ARGUMENTS` with the environment of the suites, not yet started.
+pub fn mount_command(job: &str, path: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("pocket-mount"));
+    command
+        .arg(job)
+        .arg(path)
+        .args(arguments)
+        .env_remove("POCKET_CONTROLLER")
+        .env("POCKET_CLUSTER_KEY", CLUSTER_KEY)
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Whether something is mounted at `path` itself. Asks the kernel's list, never the mount.
+pub fn is_mounted(path: &Path) -> bool {
+    mounts_below(path).iter().any(|mount| mount == path)
+}

@@ -1,0 +1,90 @@
+//! A folder of its own for every fixture, and the clearing up after suites that were killed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Once,
+};
+
+use nix::mount::{MntFlags, umount2};
+use tempfile::TempDir;
+
+/// Folders begin with this and the pid of their suite.
+const PREFIX: &str = "pocket-tests-";
+
+/// A folder below the system's temporary one, removed on drop.
+#[derive(Debug)]
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    /// A new folder. The first of a process also clears up after suites that died.
+    pub fn new() -> Self {
+        static CLEAR: Once = Once::new();
+        CLEAR.call_once(clear_leftovers);
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+        Scratch(folder.expect("the temporary folder is writable"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A new folder within.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir(&path).expect("the name is new");
+        path
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Mount points at or below `folder`, deepest first, from the kernel's list.
+pub fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut below: Vec<PathBuf> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|path| PathBuf::from(path.replace("\\040", " ")))
+        .filter(|path| path.starts_with(folder))
+        .collect();
+    below.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    below
+}
+
+/// Detaches every mount at or below `folder`, dead ones included; returns those there were.
+pub(crate) fn detach_below(folder: &Path) -> Vec<PathBuf> {
+    let mounts = mounts_below(folder);
+    for mount in &mounts {
+        if umount2(mount, MntFlags::MNT_DETACH).is_err() {
+            let _ = std::process::Command::new("fusermount3")
+                .arg("-uz")
+                .arg(mount)
+                .output();
+        }
+    }
+    mounts
+}
+
+/// Removes the mounts and folders of suites whose process no longer lives.
+fn clear_leftovers() {
+    let temporary = std::env::temp_dir();
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| {
+            let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+            pid.parse::<u32>().ok()
+        });
+        let Some(owner) = owner else { continue };
+        if !Path::new(&format!("/proc/{owner}")).exists() {
+            detach_below(&entry.path());
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
