@@ -1,0 +1,78 @@
+//! What a user says about a job, as flags shared by all commands that may create one.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use pocket_proto::{BlockBytes, ByteCount, control::Hints};
+
+use crate::units::{Bandwidth, parse_block_bytes, parse_capacity, parse_lease};
+
+/// Hints: what the job will need. The controller sizes the job from them; all may be left out.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct HintArguments {
+    /// Tasks that will use the job at once
+    #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks)]
+    pub max_tasks: Option<u32>,
+
+    /// Bytes that the job will hold at most, as 10GiB
+    #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity)]
+    pub capacity: Option<ByteCount>,
+
+    /// Rate of all tasks together at its peak, as 8Gb/s (bits) or 1GB/s (bytes)
+    #[arg(long, value_name = "RATE", env = "POCKET_BANDWIDTH")]
+    pub bandwidth: Option<Bandwidth>,
+
+    /// Whether short waits matter to the job: the fastest media first
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "POCKET_LATENCY_SENSITIVE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    pub latency_sensitive: Option<bool>,
+}
+
+/// Hints, and how long the job lives.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "The job, where it is created")]
+pub struct JobArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub hints: HintArguments,
+
+    /// How long the job outlives its last mount, as 60s, 5m or 2h [default: 60s]
+    #[arg(long, value_name = "TIME", env = "POCKET_LEASE", value_parser = parse_lease)]
+    pub lease: Option<Duration>,
+
+    /// Leave the job alive without a mount, until `pocket job deregister`
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Bytes of a block, a power of two from 4KiB to 16MiB [default: 1MiB]
+    #[arg(long, value_name = "SIZE", env = "POCKET_BLOCK_SIZE", value_parser = parse_block_bytes)]
+    pub block_size: Option<BlockBytes>,
+}
+
+impl HintArguments {
+    /// The hints for the wire.
+    pub fn to_message(&self) -> Hints {
+        Hints {
+            latency_sensitive: self.latency_sensitive,
+            max_tasks: self.max_tasks,
+            capacity_bytes: self.capacity.map(|capacity| capacity.0),
+            bandwidth_bytes_per_second: self.bandwidth.map(|rate| rate.bytes_per_second),
+        }
+    }
+}
+
+/// Reads a number of tasks: one or more.
+pub(super) fn parse_tasks(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(0) => Err("a job has at least 1 task".to_owned()),
+        Ok(tasks) => Ok(tasks),
+        Err(_) => Err(format!("'{text}' is not a number of tasks")),
+    }
+}

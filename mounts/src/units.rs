@@ -1,0 +1,235 @@
+//! Units of the command line that `pocket-proto` does not need: rates and times as people write
+//! them.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use pocket_proto::{BlockBytes, ByteCount};
+use thiserror::Error;
+
+/// The longest lease of a job without a mount: a week. Longer than that is `--keep`.
+const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a text of the command line is not what it should be, with what would be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UnitError {
+    /// Not a rate.
+    #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
+    Rate(String),
+    /// Not a time.
+    #[error("'{0}' is not a time: write a number and a unit, as 60s, 5m or 2h")]
+    Time(String),
+    /// A lease nobody could mean.
+    #[error("a lease of {0} is not between 1s and 7 days (--keep leaves the job alive for ever)")]
+    Lease(String),
+    /// Zero where something is needed.
+    #[error("{0} must be more than 0")]
+    Zero(&'static str),
+    /// Not a size, or not a block size.
+    #[error(transparent)]
+    Size(#[from] pocket_proto::ParseUnitError),
+}
+
+/// A rate, read as "8Gb/s" (bits) or "1GB/s" (bytes), shown in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Bytes in a second.
+    pub bytes_per_second: u64,
+}
+
+impl FromStr for Bandwidth {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || UnitError::Rate(text.to_owned());
+        let trimmed = text.trim();
+        let amount = trimmed
+            .strip_suffix("/s")
+            .or_else(|| trimmed.strip_suffix("ps"))
+            .unwrap_or(trimmed);
+        // The case of the last letter tells bits from bytes; sizes do not know it.
+        let (amount, divisor) = if let Some(bits) = amount.strip_suffix("bit") {
+            (format!("{bits}b"), 8)
+        } else if amount.ends_with('b') {
+            (amount.to_owned(), 8)
+        } else if amount.ends_with('B') {
+            (amount.to_owned(), 1)
+        } else {
+            return Err(wrong());
+        };
+        let ByteCount(amount) = amount.parse().map_err(|_| wrong())?;
+        match amount / divisor {
+            0 => Err(UnitError::Zero("a bandwidth")),
+            bytes_per_second => Ok(Bandwidth { bytes_per_second }),
+        }
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const STEPS: [(&str, u64); 3] = [
+            ("GB/s", 1_000_000_000),
+            ("MB/s", 1_000_000),
+            ("kB/s", 1_000),
+        ];
+        for (unit, bytes) in STEPS {
+            if self.bytes_per_second >= bytes {
+                let rate = self.bytes_per_second as f64 / bytes as f64;
+                let text = format!("{rate:.2}");
+                let text = text.trim_end_matches('0').trim_end_matches('.');
+                return write!(f, "{text}{unit}");
+            }
+        }
+        write!(f, "{}B/s", self.bytes_per_second)
+    }
+}
+
+/// Reads a job's lease: "60s", "5m", "2h", "1d", or bare seconds.
+pub fn parse_lease(text: &str) -> Result<Duration, UnitError> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > LEASE_MAX {
+        return Err(UnitError::Lease(text.trim().to_owned()));
+    }
+    Ok(time)
+}
+
+/// Reads a capacity or a budget: a size of more than nothing.
+pub fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
+    match text.parse()? {
+        ByteCount(0) => Err(UnitError::Zero("a size")),
+        size => Ok(size),
+    }
+}
+
+/// Reads a block size: a power of two from 4KiB to 16MiB.
+pub fn parse_block_bytes(text: &str) -> Result<BlockBytes, UnitError> {
+    let ByteCount(bytes) = text.parse()?;
+    Ok(BlockBytes::new(bytes)?)
+}
+
+/// A span of time as people read it: "45s", "3m 20s", "2h 5m", "3d 4h".
+pub fn show_seconds(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, UnitError> {
+    let wrong = || UnitError::Time(text.to_owned());
+    let trimmed = text.trim();
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit.trim() {
+        "" | "s" | "sec" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number
+        .checked_mul(factor)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_tell_bits_from_bytes() {
+        for (text, bytes_per_second) in [
+            ("8Gb/s", 1_000_000_000),
+            ("8Gbps", 1_000_000_000),
+            ("8 Gbit/s", 1_000_000_000),
+            ("1GB/s", 1_000_000_000),
+            ("1GBps", 1_000_000_000),
+            ("1GiB/s", 1 << 30),
+            ("600Mb", 75_000_000),
+            ("1.5MB/s", 1_500_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Bandwidth { bytes_per_second }), "{text}");
+        }
+        for text in ["", "8", "8/s", "fast", "8G", "8Gx/s", "-8Gb/s", "b/s"] {
+            assert_eq!(
+                text.parse::<Bandwidth>(),
+                Err(UnitError::Rate(text.to_owned())),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            "0Gb/s".parse::<Bandwidth>(),
+            Err(UnitError::Zero("a bandwidth"))
+        );
+    }
+
+    #[test]
+    fn rates_are_shown_in_bytes() {
+        for (bytes_per_second, text) in [
+            (1_000_000_000, "1GB/s"),
+            (75_000_000, "75MB/s"),
+            (1_250_000, "1.25MB/s"),
+            (12, "12B/s"),
+            (0, "0B/s"),
+        ] {
+            assert_eq!(Bandwidth { bytes_per_second }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn leases_are_times_within_a_week() {
+        for (text, seconds) in [
+            ("60s", 60),
+            ("60", 60),
+            ("5m", 300),
+            ("2h", 7200),
+            ("7d", 604_800),
+        ] {
+            assert_eq!(
+                parse_lease(text),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        for text in ["", "s", "1.5s", "5 weeks", "-1s", "99999999999999999999s"] {
+            assert_eq!(
+                parse_lease(text),
+                Err(UnitError::Time(text.to_owned())),
+                "{text}"
+            );
+        }
+        for text in ["0s", "8d"] {
+            assert_eq!(
+                parse_lease(text),
+                Err(UnitError::Lease(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_capacity() {
+        assert_eq!(parse_capacity("0GiB"), Err(UnitError::Zero("a size")));
+        assert_eq!(parse_capacity("1KiB"), Ok(ByteCount(1024)));
+        assert!(parse_block_bytes("3KiB").is_err());
+        assert_eq!(parse_block_bytes("64KiB").map(BlockBytes::get), Ok(65_536));
+    }
+
+    #[test]
+    fn times_are_shown_with_two_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (200, "3m 20s"),
+            (7500, "2h 5m"),
+            (273_600, "3d 4h"),
+        ] {
+            assert_eq!(show_seconds(seconds), text);
+        }
+    }
+}
