@@ -1,0 +1,209 @@
+//! The receiving side of a connection: bytes of a socket become frames.
+//!
+//! Headers and short bodies pass through a small buffer, which takes many of them in one system
+//! call. A long body is received straight into a buffer of exactly its size, unzeroed, so that
+//! whoever keeps it keeps no byte more.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pocket_proto::{FrameError, HEADER_BYTES, Header, Operation};
+use thiserror::Error;
+use tokio::{io::AsyncReadExt, net::tcp::OwnedReadHalf};
+
+use crate::HEAD_BYTES_MAX;
+
+/// The small buffer: some hundred small requests, and little to copy of a body that follows.
+const BUFFER_BYTES: usize = 16 << 10;
+/// A body's rest from this length is received without passing through the buffer.
+const DIRECT_BYTES_MIN: usize = 4 << 10;
+
+/// Why no further frame comes.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    #[error("receiving failed: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("body of {body_bytes} bytes, {body_bytes_max} is the most taken here")]
+    TooLong {
+        body_bytes: u32,
+        body_bytes_max: u32,
+    },
+    #[error("the stream ended within a frame")]
+    Truncated,
+}
+
+/// How many bytes at the front of an operation's body come apart.
+pub(crate) type HeadBytes<'a> = &'a (dyn Fn(Operation) -> usize + Sync);
+
+/// For receivers that take bodies whole.
+pub(crate) const WHOLE: HeadBytes<'static> = &|_| 0;
+
+/// A frame as received.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) header: Header,
+    head: [u8; HEAD_BYTES_MAX],
+    head_bytes: usize,
+    pub(crate) body: Bytes,
+}
+
+impl Incoming {
+    /// The front of the body, where it came apart.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head[..self.head_bytes]
+    }
+}
+
+/// Reads frames from a socket.
+pub(crate) struct FrameReader {
+    socket: OwnedReadHalf,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    body_bytes_max: u32,
+}
+
+impl FrameReader {
+    pub(crate) fn new(socket: OwnedReadHalf, body_bytes_max: u32) -> Self {
+        FrameReader {
+            socket,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            body_bytes_max,
+        }
+    }
+
+    /// Changes the longest body that is taken from now on.
+    pub(crate) fn limit_bodies(&mut self, body_bytes_max: u32) {
+        self.body_bytes_max = body_bytes_max;
+    }
+
+    /// The next frame, if all of it has been received already.
+    pub(crate) fn next_received(
+        &mut self,
+        head_bytes: HeadBytes<'_>,
+    ) -> Result<Option<Incoming>, ReadError> {
+        let Some(header) = self.peek_header()? else {
+            return Ok(None);
+        };
+        let body_bytes = header.body_bytes as usize;
+        if self.buffered().len() < HEADER_BYTES + body_bytes {
+            return Ok(None);
+        }
+        self.start += HEADER_BYTES;
+        let (head, head_bytes) = self.take_head(head_bytes(header.operation).min(body_bytes));
+        let body = Bytes::copy_from_slice(&self.buffered()[..body_bytes - head_bytes]);
+        self.start += body.len();
+        Ok(Some(Incoming {
+            header,
+            head,
+            head_bytes,
+            body,
+        }))
+    }
+
+    /// Waits for the next frame. None: the stream ended behind a frame.
+    pub(crate) async fn next(
+        &mut self,
+        head_bytes: HeadBytes<'_>,
+    ) -> Result<Option<Incoming>, ReadError> {
+        let header = loop {
+            if let Some(frame) = self.next_received(head_bytes)? {
+                return Ok(Some(frame));
+            }
+            if let Some(header) = self.peek_header()?
+                && header.body_bytes as usize > BUFFER_BYTES / 2
+            {
+                break header;
+            }
+            if self.fill().await? == 0 {
+                return match self.buffered() {
+                    [] => Ok(None),
+                    _ => Err(ReadError::Truncated),
+                };
+            }
+        };
+        self.start += HEADER_BYTES;
+        let head_bytes = head_bytes(header.operation).min(HEAD_BYTES_MAX);
+        while self.buffered().len() < head_bytes {
+            self.fill_more().await?;
+        }
+        let (head, head_bytes) = self.take_head(head_bytes);
+        let body = self
+            .long_body(header.body_bytes as usize - head_bytes)
+            .await?;
+        Ok(Some(Incoming {
+            header,
+            head,
+            head_bytes,
+            body,
+        }))
+    }
+
+    async fn long_body(&mut self, body_bytes: usize) -> Result<Bytes, ReadError> {
+        let mut body = BytesMut::with_capacity(body_bytes);
+        loop {
+            let now = self.buffered().len().min(body_bytes - body.len());
+            body.extend_from_slice(&self.buffered()[..now]);
+            self.start += now;
+            match body_bytes - body.len() {
+                0 => return Ok(body.freeze()),
+                rest if rest >= DIRECT_BYTES_MIN => {
+                    if self.socket.read_buf(&mut (&mut body).limit(rest)).await? == 0 {
+                        return Err(ReadError::Truncated);
+                    }
+                }
+                _ => self.fill_more().await?,
+            }
+        }
+    }
+
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn peek_header(&self) -> Result<Option<Header>, ReadError> {
+        let Some(bytes) = self.buffered().first_chunk() else {
+            return Ok(None);
+        };
+        let header = Header::decode(bytes)?;
+        if header.body_bytes > self.body_bytes_max {
+            return Err(ReadError::TooLong {
+                body_bytes: header.body_bytes,
+                body_bytes_max: self.body_bytes_max,
+            });
+        }
+        Ok(Some(header))
+    }
+
+    fn take_head(&mut self, head_bytes: usize) -> ([u8; HEAD_BYTES_MAX], usize) {
+        let head_bytes = head_bytes.min(HEAD_BYTES_MAX);
+        let mut head = [0; HEAD_BYTES_MAX];
+        head[..head_bytes].copy_from_slice(&self.buffered()[..head_bytes]);
+        self.start += head_bytes;
+        (head, head_bytes)
+    }
+
+    async fn fill_more(&mut self) -> Result<(), ReadError> {
+        match self.fill().await? {
+            0 => Err(ReadError::Truncated),
+            _ => Ok(()),
+        }
+    }
+
+    /// Receives what there is into the buffer's free end; 0 at the end of the stream.
+    async fn fill(&mut self) -> Result<usize, ReadError> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        debug_assert!(self.end < BUFFER_BYTES, "a short frame fits the buffer");
+        let received = self.socket.read(&mut self.buffer[self.end..]).await?;
+        self.end += received;
+        Ok(received)
+    }
+}
