@@ -1,1 +1,11 @@
-//! pocket-controller.
+//! The controller: which jobs there are, what each was given, which servers live, and who tells
+//! the metadata servers about it.
+//!
+//! It keeps no durable state: what it knows comes from the servers' heartbeats, and a new
+//! controller learns it again within seconds. Data and names never pass through it.
+
+mod config;
+mod server;
+
+pub use config::ControllerConfig;
+pub use server::{Controller, RunningController, StartError};
