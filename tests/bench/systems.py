@@ -1,0 +1,213 @@
+"""The systems under comparison: each comes up on this machine with its data in memory, and goes away without a trace.
+
+A system is a context manager with a `directory` to measure, and the processes whose memory is of interest.
+Every listening socket is on the loopback device. Nothing outside the given scratch directories is written.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+class BringUpError(RuntimeError):
+    """A system did not come up; the message holds what its processes last said."""
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port of this host's address that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def is_mountpoint(directory: Path) -> bool:
+    """What `mountpoint -q` answers; a mount whose daemon died is none for us."""
+    return subprocess.run(["mountpoint", "-q", directory], stderr=subprocess.DEVNULL).returncode == 0
+
+
+def wait_until(what: str, condition, timeout_s: float, processes=()):
+    """Polls `condition`; fails with the name of what never came, or at once when a process has died."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        for process in processes:
+            if process.poll() is not None:
+                raise BringUpError(f"{process.args[0]} ended with {process.returncode} while waiting for {what}")
+        if time.monotonic() > deadline:
+            raise BringUpError(f"{what} did not come within {timeout_s} s")
+        time.sleep(0.05)
+
+
+def can_connect(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody accepts connections on this port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+def unmount(directory: Path):
+    """Unmounts `directory`, lazily when it is busy or its daemon is gone."""
+    if os.path.ismount(directory) or not directory.exists():
+        if subprocess.run(["umount", directory], stderr=subprocess.DEVNULL).returncode == 0:
+            return
+    subprocess.run(["umount", "-l", directory], stderr=subprocess.DEVNULL)
+
+
+class System:
+    """What the harness knows of any system: `name`, `directory`, and processes by role."""
+
+    name = ""
+    is_mount = True
+
+    def __init__(self, scratch: Path, memory: Path):
+        """`scratch`: settings, logs and mount points. `memory`: a directory on a memory file system for data."""
+        self.scratch = scratch / self.name
+        self.memory = memory / self.name
+        self.directory = self.scratch / "mount"
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self):
+        self.scratch.mkdir(parents=True)
+        self.memory.mkdir(parents=True)
+        self.directory.mkdir(exist_ok=True)
+        try:
+            self.bring_up()
+        except BaseException:
+            self.show_logs()
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.is_mount:
+            unmount(self.directory)
+        for process in reversed(list(self.processes.values())):
+            self.end(process)
+        shutil.rmtree(self.memory, ignore_errors=True)
+        if not os.path.ismount(self.directory):
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def bring_up(self):
+        """Starts the processes and mounts; overridden by each system."""
+
+    def spawn(self, role: str, command: list, **environment) -> subprocess.Popen:
+        """Starts a process of this system; its output goes to a log in the scratch directory."""
+        with open(self.scratch / f"{role}.log", "ab") as log:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.scratch,
+                env={**os.environ, **environment},
+            )
+        self.processes[role] = process
+        return process
+
+    def show_logs(self):
+        """Prints the end of every log: a system that failed to come up explains itself."""
+        for log in sorted(self.scratch.glob("*.log")):
+            print(f"--- {self.name}: {log.name}", file=sys.stderr)
+            print("\n".join(log.read_text(errors="replace").splitlines()[-15:]), file=sys.stderr)
+
+    @staticmethod
+    def end(process: subprocess.Popen):
+        """Asks a process to end, and insists after ten seconds."""
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Tmpfs(System):
+    """The yardstick: a plain directory on the memory file system."""
+
+    name = "tmpfs"
+    is_mount = False
+
+    def __init__(self, scratch: Path, memory: Path):
+        super().__init__(scratch, memory)
+        self.directory = self.memory
+
+
+class MooseFs(System):
+    """MooseFS 3 from Debian's packages: one master, one chunkserver with its chunks in memory, one mount, goal 1."""
+
+    name = "moosefs"
+
+    # A chunkserver refuses to register from 127.0.0.1. This address of the loopback device (from the range that is
+    # reserved for documentation) exists while the system is up, and never leaves the machine.
+    address = "198.51.100.1"
+
+    def __exit__(self, *problem):
+        super().__exit__(*problem)
+        subprocess.run(["ip", "address", "del", f"{self.address}/32", "dev", "lo"], stderr=subprocess.DEVNULL)
+
+    def bring_up(self):
+        # All of it in memory: the master's change log too, so that no disk slows MooseFS down.
+        data, chunks = self.memory / "master", self.memory / "chunks"
+        data.mkdir()
+        chunks.mkdir()
+        subprocess.run(["ip", "address", "replace", f"{self.address}/32", "dev", "lo"], check=True)
+        shutil.copy("/var/lib/mfs/metadata.mfs.empty", data / "metadata.mfs")
+        to_metalogger, to_chunkserver, to_client, chunkserver = (free_port(self.address) for _ in range(4))
+        self.to_client = to_client
+        exports = self.write("mfsexports.cfg", f"{self.address} / rw,alldirs,admin,maproot=0:0\n")
+        master = self.write(
+            "mfsmaster.cfg",
+            "WORKING_USER = root\nWORKING_GROUP = root\nNICE_LEVEL = 0\nREPLICATIONS_DELAY_INIT = 0\n"
+            f"DATA_PATH = {data}\nEXPORTS_FILENAME = {exports}\nTOPOLOGY_FILENAME = /dev/null\n"
+            f"MATOML_LISTEN_HOST = {self.address}\nMATOML_LISTEN_PORT = {to_metalogger}\n"
+            f"MATOCS_LISTEN_HOST = {self.address}\nMATOCS_LISTEN_PORT = {to_chunkserver}\n"
+            f"MATOCL_LISTEN_HOST = {self.address}\nMATOCL_LISTEN_PORT = {to_client}\n",
+        )
+        disks = self.write("mfshdd.cfg", f"{chunks}\n")
+        (self.memory / "chunkserver").mkdir()
+        server = self.write(
+            "mfschunkserver.cfg",
+            "WORKING_USER = root\nWORKING_GROUP = root\nNICE_LEVEL = 0\n"
+            f"DATA_PATH = {self.memory / 'chunkserver'}\nHDD_CONF_FILENAME = {disks}\nHDD_LEAVE_SPACE_DEFAULT = 64MiB\n"
+            f"MASTER_HOST = {self.address}\nMASTER_PORT = {to_chunkserver}\n"
+            f"CSSERV_LISTEN_HOST = {self.address}\nCSSERV_LISTEN_PORT = {chunkserver}\n",
+        )
+        process = self.spawn("master", ["mfsmaster", "-f", "-c", master, "start"])
+        wait_until("the MooseFS master", lambda: can_connect(to_client, self.address), 20, [process])
+        process = self.spawn("storage", ["mfschunkserver", "-f", "-c", server, "start"])
+        wait_until("the MooseFS chunkserver", lambda: can_connect(chunkserver, self.address), 20, [process])
+        self.mount(self.directory)
+
+    def mount(self, directory: Path):
+        """Mounts the root and sets goal 1, then waits until a file can be written."""
+        process = self.spawn(
+            "mount", ["mfsmount", "-f", directory, "-H", self.address, "-P", self.to_client, "-o", "mfsioretries=3"]
+        )
+        wait_until("the MooseFS mount", lambda: is_mountpoint(directory), 20, [process])
+        # The trash would keep deleted chunks in memory for a day.
+        quiet = {"check": True, "stdout": subprocess.DEVNULL}
+        subprocess.run(["mfssettrashtime", "-r", "0", directory], **quiet)
+        subprocess.run(["mfssetgoal", "-r", "1", directory], **quiet)
+        wait_until("a writable MooseFS", lambda: self.accepts_data(directory), 60)
+
+    @staticmethod
+    def accepts_data(directory: Path) -> bool:
+        """Whether a chunkserver has registered: until then writes fail."""
+        probe = directory / ".probe"
+        try:
+            probe.write_bytes(b"x")
+            probe.unlink()
+            return True
+        except OSError:
+            return False
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a settings file."""
+        path = self.scratch / name
+        path.write_text(text)
+        return path
