@@ -18,7 +18,7 @@
 //!
 //! Bodies: `Hello`, `Welcome`, `Request`, `Reply` and `Recall` messages of `session.proto`;
 //! a [`BlockAddress`] and, for writes, the data; a reply to a read is the data, to a write or
-//! truncate the change of allocated bytes (i64). A failed reply's body is a sentence in UTF-8.
+//! to anything else that frees blocks, the change of allocated bytes (i64). A failed reply's body is a sentence in UTF-8.
 
 use thiserror::Error;
 

@@ -1,0 +1,195 @@
+//! The connections to one life of one storage server.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pocket_proto::{
+    Failure, JobId, Operation, PROTOCOL_VERSION, Status,
+    session::{Hello, StorageServer, Welcome},
+};
+use pocket_wire::{Connection, ReplyFrame};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::StorageClientOptions;
+
+/// Connections to a server, opened when first needed and again when they have ended.
+pub(crate) struct Link {
+    server: StorageServer,
+    slots: Vec<Slot>,
+    next: AtomicUsize,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Mutex<Option<Connection>>,
+    /// Held while a connection is being opened, so that one attempt serves all who wait.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// Why the server is not tried.
+struct Trouble {
+    failure: Failure,
+    /// None: for ever, another life of the server has answered.
+    until: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) fn new(server: StorageServer, connections: usize) -> Self {
+        Link {
+            server,
+            slots: (0..connections.max(1)).map(|_| Slot::default()).collect(),
+            next: AtomicUsize::new(0),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// Makes a request; once more if the connection turned out to have ended. [`Status::Lost`] if
+    /// the server lives another life.
+    ///
+    /// A repeated write or truncate is harmless, only its change of allocated bytes may then be
+    /// understated.
+    pub(crate) async fn call(
+        &self,
+        greeting: &Greeting,
+        operation: Operation,
+        job: JobId,
+        head: &[u8],
+        data: Bytes,
+    ) -> Result<ReplyFrame, Failure> {
+        let until = Instant::now() + greeting.options.request_deadline;
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
+        let mut repeated = false;
+        loop {
+            let connection = match slot.open_connection() {
+                Some(connection) => connection,
+                None => self.connect(slot, greeting, until).await?,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            let outcome = connection
+                .call(operation, job, head, data.clone(), left)
+                .await;
+            match outcome {
+                Err(failure) if failure.status == Status::Unavailable => {
+                    if Instant::now() >= until {
+                        self.note_trouble(&failure, greeting.options.retry_after);
+                    } else if connection.is_closed() && !repeated {
+                        debug!(server = %self.server.endpoint, %failure, "request repeated");
+                        repeated = true;
+                        continue;
+                    }
+                    return Err(failure);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether some connection is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| slot.open_connection().is_some())
+    }
+
+    async fn connect(
+        &self,
+        slot: &Slot,
+        greeting: &Greeting,
+        until: Instant,
+    ) -> Result<Connection, Failure> {
+        self.check_trouble()?;
+        let opening = tokio::time::timeout_at(until, slot.opening.lock()).await;
+        let _opening = opening.map_err(|_| {
+            let what = format!("{} does not answer", self.server.endpoint);
+            Failure::new(Status::Unavailable, what)
+        })?;
+        // While this call waited another may have opened it, or failed to.
+        if let Some(connection) = slot.open_connection() {
+            return Ok(connection);
+        }
+        self.check_trouble()?;
+        let left = until.saturating_duration_since(Instant::now());
+        let deadline = left.min(greeting.options.connect_deadline);
+        let endpoint = &self.server.endpoint;
+        let connected = Connection::connect(endpoint, greeting.hello(), None, deadline).await;
+        match connected {
+            Ok((connection, welcome)) => {
+                self.check_identity(&welcome, greeting.options.retry_after)?;
+                *self.trouble.lock() = None;
+                *slot.connection.lock() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(failure) => {
+                self.note_trouble(&failure, greeting.options.retry_after);
+                Err(failure)
+            }
+        }
+    }
+
+    fn check_identity(&self, welcome: &Welcome, retry_after: Duration) -> Result<(), Failure> {
+        if (welcome.server, welcome.incarnation) == (self.server.server, self.server.incarnation) {
+            return Ok(());
+        }
+        let endpoint = &self.server.endpoint;
+        let same_server = welcome.server == self.server.server;
+        let what = if same_server {
+            format!("storage server {endpoint} was started anew, its former blocks are gone")
+        } else {
+            format!("storage server {endpoint} has made room for another one")
+        };
+        let failure = Failure::new(Status::Lost, what);
+        *self.trouble.lock() = Some(Trouble {
+            failure: failure.clone(),
+            until: (!same_server).then(|| Instant::now() + retry_after),
+        });
+        Err(failure)
+    }
+
+    fn check_trouble(&self) -> Result<(), Failure> {
+        match &*self.trouble.lock() {
+            Some(Trouble { failure, until })
+                if until.is_none_or(|until| Instant::now() < until) =>
+            {
+                Err(failure.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_trouble(&self, failure: &Failure, retry_after: Duration) {
+        *self.trouble.lock() = Some(Trouble {
+            failure: failure.clone(),
+            until: Some(Instant::now() + retry_after),
+        });
+    }
+}
+
+impl Slot {
+    fn open_connection(&self) -> Option<Connection> {
+        let connection = self.connection.lock();
+        connection.as_ref().filter(|c| !c.is_closed()).cloned()
+    }
+}
+
+/// How a client introduces itself, and its settings.
+pub(crate) struct Greeting {
+    pub(crate) credential: Bytes,
+    pub(crate) options: StorageClientOptions,
+}
+
+impl Greeting {
+    fn hello(&self) -> Hello {
+        Hello {
+            protocol_version: PROTOCOL_VERSION,
+            credential: self.credential.clone(),
+            host: self.options.host.clone(),
+            session: 0,
+        }
+    }
+}
