@@ -5,6 +5,7 @@
 //! controller learns it again within seconds. Data and names never pass through it.
 
 mod config;
+mod policy;
 mod server;
 
 pub use config::ControllerConfig;

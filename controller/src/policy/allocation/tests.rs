@@ -1,0 +1,276 @@
+use pocket_proto::control::Hints;
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{Ledger, demand};
+
+const GIB: u64 = 1 << 30;
+
+fn space(server: u64, tier: Tier, capacity_bytes: u64, reserved_bytes: u64) -> StorageSpace {
+    StorageSpace {
+        server: ServerId(server),
+        tier,
+        capacity_bytes,
+        reserved_bytes,
+        used_bytes: 0,
+        bytes_per_second: 0,
+    }
+}
+
+fn dram(server: u64, capacity_bytes: u64, reserved_bytes: u64) -> StorageSpace {
+    space(server, Tier::Dram, capacity_bytes, reserved_bytes)
+}
+
+fn capacity(bytes: u64) -> Demand {
+    demand(&Hints {
+        capacity_bytes: Some(bytes),
+        ..Hints::default()
+    })
+}
+
+fn shares(allocation: &Allocation) -> Vec<(u64, u64)> {
+    let shares = allocation.shares.iter();
+    shares.map(|share| (share.server.0, share.bytes)).collect()
+}
+
+#[test]
+fn hinted_capacity_is_honoured_to_the_byte_by_free_space() {
+    let servers = [dram(1, 8 * GIB, 6 * GIB), dram(2, 8 * GIB, 2 * GIB)];
+    let given = allocate("x", capacity(4 * GIB + 1), &servers).expect("fits");
+    assert_eq!(given.capacity_bytes, 4 * GIB + 1);
+    assert_eq!(shares(&given), [(1, GIB + 1), (2, 3 * GIB)]);
+    let all = allocate("x", capacity(8 * GIB), &servers).expect("fits exactly");
+    assert_eq!(shares(&all), [(1, 2 * GIB), (2, 6 * GIB)]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_would() {
+    let half = [dram(1, 4 * GIB, 2 * GIB), dram(2, 4 * GIB, 2 * GIB)];
+    let odd = [dram(1, 4 * GIB, 1)];
+    let full = [dram(1, 4 * GIB, 4 * GIB), dram(2, 4 * GIB, 5 * GIB)];
+    for (demand, servers, sentence) in [
+        (
+            capacity(10 * GIB),
+            &half[..],
+            "job 'x' asks for 10GiB but the cluster has 4GiB free of 8GiB on 2 storage servers: \
+             ask for --capacity 4GiB or less, or add storage servers",
+        ),
+        (
+            capacity(4 * GIB),
+            &odd,
+            "job 'x' asks for 4GiB but the cluster has 4095MiB free of 4GiB on 1 storage server: \
+             ask for --capacity 4095MiB or less, or add storage servers",
+        ),
+        (
+            capacity(GIB),
+            &full,
+            "job 'x' asks for 1GiB but all 8GiB on 2 storage servers are given to other jobs: \
+             end one (pocket jobs lists them), or add storage servers",
+        ),
+        (
+            demand(&Hints::default()),
+            &full,
+            "job 'x' finds no room but all 8GiB on 2 storage servers are given to other jobs: \
+             end one (pocket jobs lists them), or add storage servers",
+        ),
+        (
+            capacity(GIB),
+            &[],
+            "job 'x' asks for 1GiB but no storage server is alive: start one (pocket storage)",
+        ),
+    ] {
+        let failure = allocate("x", demand, servers).expect_err(sentence);
+        assert_eq!(failure, Failure::new(Status::NoSpace, sentence));
+    }
+}
+
+#[test]
+fn without_a_hint_a_job_leaves_room_for_the_next() {
+    let mut servers = [dram(1, 4 * GIB, 0), dram(2, 4 * GIB, 0)];
+    let none = Hints::default();
+    for expected in [4 * GIB, 2 * GIB, GIB] {
+        let given = allocate("x", demand(&none), &servers).expect("there is room");
+        assert_eq!(given.capacity_bytes, expected);
+        assert!(given.reasons.iter().any(|r| r.contains("leave room")));
+        for share in &given.shares {
+            servers[share.server.0 as usize - 1].reserved_bytes += share.bytes;
+        }
+    }
+    let small = [dram(1, 10 << 20, 0)];
+    let given = allocate("x", demand(&none), &small).expect("there is room");
+    assert_eq!(given.capacity_bytes, 10 << 20);
+}
+
+#[test]
+fn a_derived_capacity_is_not_exceeded_where_there_is_more() {
+    let huge = [dram(1, 1 << 60, 0)];
+    let given = allocate("x", demand(&Hints::default()), &huge).expect("there is room");
+    assert_eq!(given.capacity_bytes, 98_000_000_000_000);
+}
+
+#[test]
+fn tiers_are_filled_in_the_order_of_the_hint() {
+    let servers = [
+        space(1, Tier::Hdd, 100, 0),
+        space(2, Tier::Dram, 100, 0),
+        space(3, Tier::Nvme, 100, 0),
+    ];
+    for (latency_sensitive, order) in [
+        (Some(true), [(2, 100), (3, 50)]),
+        (Some(false), [(1, 100), (3, 50)]),
+    ] {
+        let demand = Demand {
+            capacity_bytes: Wanted::Exactly(150),
+            ..demand(&Hints {
+                latency_sensitive,
+                ..Hints::default()
+            })
+        };
+        let given = allocate("x", demand, &servers).expect("fits");
+        assert_eq!(shares(&given), order);
+    }
+}
+
+#[test]
+fn servers_in_use_beyond_their_promises_are_spared_if_others_suffice() {
+    let filled = StorageSpace {
+        used_bytes: 8 * GIB,
+        ..dram(1, 8 * GIB, 0)
+    };
+    let servers = [filled, dram(2, 8 * GIB, 0)];
+    let small = allocate("x", capacity(4 * GIB), &servers).expect("fits");
+    assert_eq!(shares(&small), [(2, 4 * GIB)]);
+    let large = allocate("x", capacity(12 * GIB), &servers).expect("is promised to nobody");
+    assert_eq!(shares(&large), [(1, 6 * GIB), (2, 6 * GIB)]);
+}
+
+#[test]
+fn throughput_is_what_the_servers_give_and_the_user_is_told() {
+    let wanted = |rate| {
+        demand(&Hints {
+            bandwidth_bytes_per_second: Some(rate),
+            capacity_bytes: Some(GIB),
+            ..Hints::default()
+        })
+    };
+    let server = |id, bytes_per_second| StorageSpace {
+        bytes_per_second,
+        ..dram(id, GIB, 0)
+    };
+    let known = [server(1, 1_000_000_000), server(2, 1_000_000_000)];
+    let unknown = [server(1, 1_000_000_000), server(2, 0)];
+    for (rate, servers, given, told) in [
+        (1_500_000_000, &known, 1_500_000_000, false),
+        (5_000_000_000, &known, 2_000_000_000, true),
+        (5_000_000_000, &unknown, 5_000_000_000, false),
+    ] {
+        let allocation = allocate("x", wanted(rate), servers).expect("fits");
+        assert_eq!(allocation.bytes_per_second, given);
+        assert_eq!(
+            allocation
+                .notice
+                .contains("40Gb/s but its 2 storage servers move 16Gb/s"),
+            told
+        );
+    }
+}
+
+#[test]
+fn a_running_job_takes_what_room_is_left() {
+    let tiers = Tier::FASTEST_FIRST;
+    let (shares, weights) =
+        reallocate(10 * GIB, &tiers, &[dram(1, 4 * GIB, GIB), dram(2, GIB, 0)]).expect("servers");
+    assert_eq!(shares.iter().map(|share| share.bytes).sum::<u64>(), 4 * GIB);
+    assert_eq!(weights.len(), 2);
+
+    let full = [dram(1, 4 * GIB, 4 * GIB), dram(2, 12 * GIB, 12 * GIB)];
+    let (shares, weights) = reallocate(GIB, &tiers, &full).expect("servers");
+    assert_eq!(shares, []);
+    assert_eq!(weights[0].weight * 3, weights[1].weight);
+
+    assert_eq!(reallocate(GIB, &tiers, &[]), None);
+}
+
+/// What a random sequence does to a cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Register(Option<u64>),
+    End(usize),
+    ReallocateWithout(usize, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => proptest::option::of(1..20 * GIB).prop_map(Step::Register),
+        2 => any::<usize>().prop_map(Step::End),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(j, s)| Step::ReallocateWithout(j, s)),
+    ]
+}
+
+fn with_reservations(servers: &[StorageSpace], ledger: &Ledger) -> Vec<StorageSpace> {
+    let mut servers = servers.to_vec();
+    for space in &mut servers {
+        space.reserved_bytes = ledger.reserved_bytes(space.server);
+    }
+    servers
+}
+
+proptest! {
+    #[test]
+    fn reservations_never_exceed_capacity_and_all_ended_is_as_at_the_start(
+        sizes in proptest::collection::vec(prop_oneof![Just(0), 1..8 * GIB], 1..6),
+        steps in proptest::collection::vec(step(), 0..40),
+    ) {
+        let servers: Vec<_> = sizes.iter().zip(1..).map(|(&size, id)| dram(id, size, 0)).collect();
+        let mut ledger = Ledger::default();
+        let mut jobs: Vec<(u64, Vec<Share>)> = Vec::new();
+        for step in steps {
+            let now = with_reservations(&servers, &ledger);
+            match step {
+                Step::Register(hint) => {
+                    let hints = Hints { capacity_bytes: hint, ..Hints::default() };
+                    let free: u64 = now.iter().map(StorageSpace::unpromised_bytes).sum();
+                    match allocate("x", demand(&hints), &now) {
+                        Ok(given) => {
+                            prop_assert!(hint.is_none_or(|hint| hint == given.capacity_bytes));
+                            let sum: u64 = given.shares.iter().map(|share| share.bytes).sum();
+                            prop_assert_eq!(sum, given.capacity_bytes);
+                            for weight in weights(&given.shares) {
+                                let space = now.iter().find(|s| s.server == weight.server);
+                                prop_assert!(space.is_some_and(|s| s.unpromised_bytes() > 0));
+                            }
+                            ledger.take(&given.shares);
+                            jobs.push((given.capacity_bytes, given.shares));
+                        }
+                        Err(_) => prop_assert!(hint.is_none_or(|hint| hint > free) && (hint.is_some() || free == 0)),
+                    }
+                }
+                Step::End(_) | Step::ReallocateWithout(..) if jobs.is_empty() => {}
+                Step::End(job) => {
+                    let (_, shares) = jobs.swap_remove(job % jobs.len());
+                    ledger.give_back(&shares);
+                }
+                Step::ReallocateWithout(job, dead) => {
+                    let job = job % jobs.len();
+                    ledger.give_back(&jobs[job].1);
+                    let mut alive = with_reservations(&servers, &ledger);
+                    let dead = alive.remove(dead % alive.len()).server;
+                    let moved = reallocate(jobs[job].0, &Tier::FASTEST_FIRST, &alive);
+                    if let Some((shares, weights)) = moved {
+                        prop_assert!(weights.iter().all(|w| w.server != dead && w.weight > 0));
+                        prop_assert!(shares.iter().all(|share| share.server != dead));
+                        jobs[job].1 = shares;
+                    }
+                    ledger.take(&jobs[job].1);
+                }
+            }
+            for space in &servers {
+                prop_assert!(ledger.reserved_bytes(space.server) <= space.capacity_bytes);
+            }
+        }
+        for (_, shares) in jobs {
+            ledger.give_back(&shares);
+        }
+        prop_assert_eq!(ledger, Ledger::default());
+    }
+}

@@ -1,0 +1,296 @@
+//! What a registration may say. Whatever makes no sense is refused with a sentence that names it
+//! and tells the fix.
+
+use pocket_proto::{
+    BlockBytes, ByteCount, Failure, PROTOCOL_VERSION, ParseUnitError, Status,
+    control::{Hints, RegisterJobRequest},
+};
+use thiserror::Error;
+
+use super::lease::Lease;
+
+const NAME_BYTES_MAX: usize = 128;
+/// Ten times the largest serverless deployments known.
+const TASKS_MAX: u32 = 1_000_000;
+/// No cluster holds more: 2^53 bytes, 8 PiB.
+const CAPACITY_BYTES_MAX: u64 = 1 << 53;
+/// A file takes at least this much of a job, so less holds nothing.
+const CAPACITY_BYTES_MIN: u64 = 4 << 10;
+/// Aggregate of ten thousand servers at 100 Gb/s.
+const BANDWIDTH_MAX: u64 = 125_000_000_000_000;
+/// One packet a second.
+const BANDWIDTH_MIN: u64 = 1_000;
+const LEASE_SECONDS_MAX: u64 = 7 * 86_400;
+
+/// What is wrong with a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum RequestError {
+    #[error(
+        "this controller speaks protocol version {PROTOCOL_VERSION}, the mount {0}: \
+         install the same release of pocket on both"
+    )]
+    Version(u32),
+    #[error("a job needs a name of 1 to {NAME_BYTES_MAX} characters")]
+    NameEmpty,
+    #[error("the job's name has {0} bytes: use at most {NAME_BYTES_MAX}")]
+    NameTooLong(usize),
+    #[error("job name '{0}' starts with '{1}': start with a letter, a digit or '_'")]
+    NameStart(String, char),
+    #[error("job name '{0}' contains {1:?}: use letters, digits, '.', '_' and '-' only")]
+    NameCharacter(String, char),
+    #[error(
+        "the hint max-tasks is 0, but a job runs at least one task: \
+         give the most that run at once, or leave the hint out"
+    )]
+    NoTasks,
+    #[error(
+        "the hint max-tasks is {0}, more than any cluster runs: \
+         give at most {TASKS_MAX}, or leave the hint out"
+    )]
+    TooManyTasks(u32),
+    #[error(
+        "the hint capacity is {}, which holds no file: give at least {}, or leave the hint out",
+        ByteCount(*.0), ByteCount(CAPACITY_BYTES_MIN)
+    )]
+    CapacityTooSmall(u64),
+    #[error(
+        "the hint capacity is {}, more than any cluster holds: \
+         give at most {}, or leave the hint out",
+        ByteCount(*.0), ByteCount(CAPACITY_BYTES_MAX)
+    )]
+    CapacityTooLarge(u64),
+    #[error(
+        "the hint bandwidth is {0} bytes per second, in which nothing gets done: \
+         give the peak of all tasks together, as 8Gb/s, or leave the hint out"
+    )]
+    BandwidthTooSmall(u64),
+    #[error(
+        "the hint bandwidth is {0} bytes per second, more than any cluster moves: \
+         give at most {BANDWIDTH_MAX} (1 Pb/s), or leave the hint out"
+    )]
+    BandwidthTooLarge(u64),
+    #[error(
+        "a lease of {0} s is longer than 7 days: \
+         give at most {LEASE_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
+    )]
+    LeaseTooLong(u64),
+    #[error(transparent)]
+    BlockBytes(#[from] ParseUnitError),
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let status = match error {
+            RequestError::Version(_) => Status::VersionMismatch,
+            _ => Status::Invalid,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
+/// A registration that makes sense, with the defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct JobTerms {
+    pub(crate) name: String,
+    pub(crate) hints: Hints,
+    pub(crate) lease: Lease,
+    pub(crate) block_bytes: BlockBytes,
+}
+
+/// Checks all that can be checked without knowing the cluster.
+pub(crate) fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestError> {
+    if request.protocol_version != PROTOCOL_VERSION {
+        return Err(RequestError::Version(request.protocol_version));
+    }
+    check_name(&request.name)?;
+    let hints = request.hints.unwrap_or_default();
+    check_hints(&hints)?;
+    if request.lease_seconds > LEASE_SECONDS_MAX {
+        return Err(RequestError::LeaseTooLong(request.lease_seconds));
+    }
+    let block_bytes = match request.block_bytes {
+        0 => BlockBytes::DEFAULT,
+        bytes => BlockBytes::new(u64::from(bytes))?,
+    };
+    Ok(JobTerms {
+        name: request.name.clone(),
+        hints,
+        lease: Lease::new(request.lease_seconds, request.keep),
+        block_bytes,
+    })
+}
+
+/// Names are safe as file names, in URLs and on command lines.
+fn check_name(name: &str) -> Result<(), RequestError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(RequestError::NameTooLong(name.len()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if let Some(stray) = name.chars().find(|&c| !allowed(c)) {
+        return Err(RequestError::NameCharacter(name.to_owned(), stray));
+    }
+    match name.chars().next() {
+        None => Err(RequestError::NameEmpty),
+        Some(first @ ('.' | '-')) => Err(RequestError::NameStart(name.to_owned(), first)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_hints(hints: &Hints) -> Result<(), RequestError> {
+    match hints.max_tasks {
+        Some(0) => return Err(RequestError::NoTasks),
+        Some(tasks) if tasks > TASKS_MAX => return Err(RequestError::TooManyTasks(tasks)),
+        _ => {}
+    }
+    match hints.capacity_bytes {
+        Some(bytes) if bytes < CAPACITY_BYTES_MIN => {
+            return Err(RequestError::CapacityTooSmall(bytes));
+        }
+        Some(bytes) if bytes > CAPACITY_BYTES_MAX => {
+            return Err(RequestError::CapacityTooLarge(bytes));
+        }
+        _ => {}
+    }
+    match hints.bandwidth_bytes_per_second {
+        Some(rate) if rate < BANDWIDTH_MIN => Err(RequestError::BandwidthTooSmall(rate)),
+        Some(rate) if rate > BANDWIDTH_MAX => Err(RequestError::BandwidthTooLarge(rate)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: &str) -> RegisterJobRequest {
+        RegisterJobRequest {
+            name: name.to_owned(),
+            protocol_version: PROTOCOL_VERSION,
+            ..RegisterJobRequest::default()
+        }
+    }
+
+    fn with_hints(hints: Hints) -> RegisterJobRequest {
+        RegisterJobRequest {
+            hints: Some(hints),
+            ..request("x")
+        }
+    }
+
+    #[test]
+    fn names_are_safe_everywhere() {
+        let longest = "a".repeat(NAME_BYTES_MAX);
+        for name in ["a", "sort-42", "_x.Y-9", "7", &longest] {
+            assert!(check_request(&request(name)).is_ok(), "{name}");
+        }
+        let too_long = "a".repeat(NAME_BYTES_MAX + 1);
+        for (name, part) in [
+            ("", "needs a name"),
+            (".", "starts with '.'"),
+            ("..", "starts with '.'"),
+            ("-x", "starts with '-'"),
+            ("a/b", "contains '/'"),
+            ("a b", "contains ' '"),
+            ("a\n", "contains '\\n'"),
+            ("\u{e4}", "contains '\u{e4}'"),
+            ("x\0", "contains '\\0'"),
+            (&too_long, "129 bytes"),
+        ] {
+            let sentence = check_request(&request(name)).expect_err(name).to_string();
+            assert!(sentence.contains(part), "{name:?}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn absurd_hints_are_named_with_the_fix() {
+        for (hints, parts) in [
+            (
+                Hints {
+                    max_tasks: Some(0),
+                    ..Hints::default()
+                },
+                ["hint max-tasks is 0", "leave the hint out"],
+            ),
+            (
+                Hints {
+                    max_tasks: Some(u32::MAX),
+                    ..Hints::default()
+                },
+                ["hint max-tasks is 4294967295", "at most 1000000"],
+            ),
+            (
+                Hints {
+                    capacity_bytes: Some(0),
+                    ..Hints::default()
+                },
+                ["hint capacity is 0B", "at least 4KiB"],
+            ),
+            (
+                Hints {
+                    capacity_bytes: Some(u64::MAX),
+                    ..Hints::default()
+                },
+                ["hint capacity is", "at most 8192TiB"],
+            ),
+            (
+                Hints {
+                    bandwidth_bytes_per_second: Some(0),
+                    ..Hints::default()
+                },
+                ["hint bandwidth is 0", "as 8Gb/s"],
+            ),
+            (
+                Hints {
+                    bandwidth_bytes_per_second: Some(u64::MAX),
+                    ..Hints::default()
+                },
+                ["hint bandwidth is", "at most"],
+            ),
+        ] {
+            let error = check_request(&with_hints(hints)).expect_err("absurd");
+            let sentence = error.to_string();
+            for part in parts {
+                assert!(sentence.contains(part), "{part}: {sentence}");
+            }
+            assert_eq!(Failure::from(error).status, Status::Invalid);
+        }
+    }
+
+    #[test]
+    fn absurd_terms_are_refused() {
+        for (request, part) in [
+            (
+                RegisterJobRequest {
+                    lease_seconds: u64::MAX,
+                    ..request("x")
+                },
+                "--keep",
+            ),
+            (
+                RegisterJobRequest {
+                    block_bytes: 5_000,
+                    ..request("x")
+                },
+                "power of two",
+            ),
+            (
+                RegisterJobRequest {
+                    protocol_version: 99,
+                    ..request("x")
+                },
+                "same release",
+            ),
+        ] {
+            let sentence = check_request(&request).expect_err(part).to_string();
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let terms = check_request(&request("x")).expect("makes sense");
+        assert_eq!(terms.block_bytes, BlockBytes::DEFAULT);
+        assert_eq!(terms.lease, Lease::new(60, false));
+        assert_eq!(terms.hints, Hints::default());
+    }
+}

@@ -1,0 +1,57 @@
+//! A job is a lease: it ends some time after its last mount has left, unless it is kept.
+
+use std::time::Duration;
+
+const LEASE_SECONDS_DEFAULT: u64 = 60;
+
+/// How long a job outlives its last mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Seconds, at least 1.
+    pub(crate) seconds: u64,
+    /// It outlives its mounts until it is deregistered.
+    pub(crate) keep: bool,
+}
+
+impl Lease {
+    /// A lease of so many seconds; 0 stands for the default of a minute.
+    pub(crate) fn new(seconds: u64, keep: bool) -> Self {
+        let seconds = match seconds {
+            0 => LEASE_SECONDS_DEFAULT,
+            seconds => seconds,
+        };
+        Lease { seconds, keep }
+    }
+
+    /// Time left after `idle` without a mount: zero when it has lapsed, `None` if it never will.
+    /// A job that has mounts is `None` idle.
+    pub(crate) fn left(self, idle: Option<Duration>) -> Option<Duration> {
+        match idle {
+            Some(idle) if !self.keep => {
+                Some(Duration::from_secs(self.seconds).saturating_sub(idle))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lapses_only_without_mounts_and_never_when_kept() {
+        let seconds = Duration::from_secs;
+        for (lease, idle, left) in [
+            (Lease::new(0, false), Some(0), Some(60)),
+            (Lease::new(10, false), Some(4), Some(6)),
+            (Lease::new(10, false), Some(10), Some(0)),
+            (Lease::new(10, false), Some(u64::MAX), Some(0)),
+            (Lease::new(10, false), None, None),
+            (Lease::new(10, true), Some(1_000), None),
+            (Lease::new(u64::MAX, false), Some(5), Some(u64::MAX - 5)),
+        ] {
+            assert_eq!(lease.left(idle.map(seconds)), left.map(seconds));
+        }
+    }
+}
