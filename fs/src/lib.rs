@@ -1,1 +1,32 @@
-//! pocket-fs.
+//! The file system core: what files and directories do, with no kernel in sight.
+//!
+//! A [`FileSystem`] is one mount's view of one job. Operations come in as plain calls named after
+//! their POSIX kin (`operation/`), names and attributes go to the metadata server, data straight
+//! to the storage servers. It never names FUSE, sockets or tasks of a server; what it needs of the
+//! kernel (dropping caches) it asks through [`KernelCache`].
+
+mod budget;
+mod coherence;
+mod config;
+mod errno;
+mod file;
+mod filesystem;
+mod handle;
+mod inode_cache;
+mod maps;
+mod operation;
+mod path;
+mod renewal;
+mod space;
+
+pub use coherence::{Freshness, KernelCache, Leased, NoKernelCache};
+pub use config::FileSystemConfig;
+pub use errno::Errno;
+pub use file::ReadData;
+pub use filesystem::{FileSystem, Gauges};
+pub use handle::HandleId;
+pub use operation::{
+    Access, Caller, CreateRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode,
+    SetAttributesRequest, StatFs, TimeChange, XattrMode,
+};
+pub use renewal::RecallInbox;

@@ -1,0 +1,39 @@
+//! Regular files that are open on this mount: their buffered data, what is read ahead, and how
+//! both reach the storage servers.
+//!
+//! A write is buffered by block (`dirty.rs`), sent when its block is full, on flush, or under
+//! memory pressure (`write_back.rs`), and becomes visible to others by a commit of the size
+//! (`commit.rs`). A read is served from buffered data, from blocks fetched ahead
+//! (`block_cache.rs`), or from the servers (`fetch.rs`). A file shared with other mounts while
+//! someone writes goes *through*: nothing is buffered or kept.
+//!
+//! Lock order: a file's state, then the block cache. Neither is held across an await.
+
+mod block_cache;
+mod commit;
+mod dirty;
+mod fetch;
+mod open_files;
+mod read_ahead;
+mod state;
+mod write_back;
+
+pub(crate) use block_cache::BlockCache;
+pub use fetch::ReadData;
+pub(crate) use open_files::OpenFiles;
+pub(crate) use read_ahead::{Pattern, ReadAhead};
+pub(crate) use state::{Buffered, File, Sharing, State, Touched, pieces};
+
+use pocket_proto::session::Time;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, as the wire spells it.
+pub(crate) fn now() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time {
+        seconds: since.as_secs() as i64,
+        nanoseconds: since.subsec_nanos(),
+    }
+}

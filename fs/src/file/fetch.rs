@@ -1,0 +1,270 @@
+//! Reading: from buffered data, from held blocks, or from the servers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId};
+
+use super::dirty::Held;
+use super::state::pieces;
+use super::{File, Sharing, block_cache::Slot};
+use crate::filesystem::FileSystem;
+
+/// Zeros for holes, handed out without a copy.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+/// A whole file up to this size is fetched at the first read, wherever that reads.
+const SMALL_FILE_BYTES: u64 = 128 << 10;
+
+/// Bytes of a file in the order of the file, in pieces that are not copied together.
+#[derive(Clone, Debug, Default)]
+pub struct ReadData {
+    pieces: Vec<Bytes>,
+}
+
+impl ReadData {
+    /// The pieces in order, none empty.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether it is the end of the file.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// All bytes as one run; copies only if there are several pieces.
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.pieces.len() == 1 {
+            return self.pieces.remove(0);
+        }
+        self.pieces.concat().into()
+    }
+
+    /// Appends `bytes` and zeros up to `length`.
+    fn push(&mut self, bytes: Bytes, length: u32) {
+        let mut missing = length as usize - bytes.len().min(length as usize);
+        if !bytes.is_empty() {
+            self.pieces.push(bytes);
+        }
+        while missing > 0 {
+            let zeros = missing.min(ZEROS.len());
+            self.pieces.push(Bytes::from_static(&ZEROS[..zeros]));
+            missing -= zeros;
+        }
+    }
+}
+
+/// A piece of a read: some bytes of one block.
+#[derive(Clone, Copy)]
+struct Piece {
+    block: u64,
+    start: u32,
+    length: u32,
+}
+
+/// Where a piece comes from.
+enum Source {
+    Memory(Bytes),
+    Slot(Slot),
+    Server,
+    /// Buffered data cover a part: they go to the server first.
+    AfterWriteBack,
+}
+
+impl FileSystem {
+    /// Reads `length` bytes at `offset`, fewer at the end of the file. `whole_blocks` says that
+    /// what follows will be read as well.
+    pub(crate) async fn read_file(
+        self: &Arc<Self>,
+        file: &Arc<File>,
+        offset: u64,
+        length: u32,
+        whole_blocks: bool,
+    ) -> Result<ReadData, Failure> {
+        let through = file.with(|state| match state.dead {
+            Some(status) => Err(Failure::from(status)),
+            None => Ok(state.sharing == Sharing::Through),
+        })?;
+        if through {
+            // Others may have moved the end of the file.
+            let entry = self.fetch_attributes(file.inode).await?;
+            file.refresh(&entry.value);
+        }
+        let size = file.with(|state| state.size);
+        let length = u64::from(length).min(size.saturating_sub(offset)) as u32;
+        let keep = !through && (whole_blocks || size <= SMALL_FILE_BYTES);
+        let mut pieces =
+            pieces(file.block_bytes, offset, length).map(|(block, start, length)| Piece {
+                block,
+                start,
+                length,
+            });
+        let mut data = ReadData::default();
+        match (pieces.next(), pieces.next()) {
+            (None, _) => {}
+            (Some(piece), None) => {
+                data.push(self.read_piece(file, piece, keep).await?, piece.length);
+            }
+            (Some(first), Some(second)) => {
+                let all: Vec<_> = [first, second].into_iter().chain(pieces).collect();
+                let reads = all.iter().map(|piece| self.read_piece(file, *piece, keep));
+                for (bytes, piece) in try_join_all(reads).await?.into_iter().zip(&all) {
+                    data.push(bytes, piece.length);
+                }
+            }
+        }
+        Ok(data)
+    }
+
+    /// The bytes of one piece; fewer where the block ends earlier (the rest is zeros).
+    async fn read_piece(
+        self: &Arc<Self>,
+        file: &Arc<File>,
+        piece: Piece,
+        keep: bool,
+    ) -> Result<Bytes, Failure> {
+        let Piece {
+            block,
+            start,
+            length,
+        } = piece;
+        loop {
+            match self.source(file, piece, keep) {
+                Source::Memory(bytes) => return Ok(bytes),
+                Source::Slot(slot) => {
+                    let held = slot
+                        .get_or_try_init(|| self.fetch_whole(file, block))
+                        .await?;
+                    let from = held.len().min(start as usize);
+                    return Ok(held.slice(from..held.len().min((start + length) as usize)));
+                }
+                Source::Server => {
+                    let _permit = self.read_budget.take(length).await;
+                    return self.fetch(file, block, start, length).await;
+                }
+                Source::AfterWriteBack => self.write_back_block(file, block).await,
+            }
+        }
+    }
+
+    fn source(&self, file: &File, piece: Piece, keep: bool) -> Source {
+        let Piece {
+            block,
+            start,
+            length,
+        } = piece;
+        file.with(|state| {
+            if let Some(dirty) = state.dirty.get(&block) {
+                return match dirty.held(start, start + length) {
+                    Held::Whole(bytes) => Source::Memory(bytes),
+                    Held::Nothing => Source::Server,
+                    Held::Partly => Source::AfterWriteBack,
+                };
+            }
+            if keep {
+                state.kept.insert(block);
+                let bytes = block_length(state.size, file.block_bytes, block);
+                return Source::Slot(self.blocks.slot(file.inode, block, bytes).0);
+            }
+            match state
+                .kept
+                .contains(&block)
+                .then(|| self.blocks.peek(file.inode, block))
+            {
+                Some(Some(slot)) => Source::Slot(slot),
+                _ => Source::Server,
+            }
+        })
+    }
+
+    /// Fetches a block ahead of its reader.
+    pub(super) fn fetch_ahead(self: &Arc<Self>, file: &Arc<File>, block: u64) {
+        let slot = file.with(|state| {
+            let start = block * u64::from(file.block_bytes);
+            if start >= state.size || state.dirty.contains_key(&block) {
+                return None;
+            }
+            let bytes = block_length(state.size, file.block_bytes, block);
+            let (slot, new) = self.blocks.slot(file.inode, block, bytes);
+            state.kept.insert(block);
+            new.then_some(slot)
+        });
+        if let Some(slot) = slot {
+            let (fs, file) = (Arc::clone(self), Arc::clone(file));
+            tokio::spawn(async move {
+                // A failure is met again, and told, by the reader itself.
+                let _ = slot.get_or_try_init(|| fs.fetch_whole(&file, block)).await;
+            });
+        }
+    }
+
+    async fn fetch_whole(&self, file: &File, block: u64) -> Result<Bytes, Failure> {
+        let length = file.with(|state| block_length(state.size, file.block_bytes, block));
+        self.fetch(file, block, 0, length).await
+    }
+
+    async fn fetch(
+        &self,
+        file: &File,
+        block: u64,
+        start: u32,
+        length: u32,
+    ) -> Result<Bytes, Failure> {
+        let block = BlockIndex(block);
+        let server = self.server_of(file, block).await?;
+        let address = BlockAddress {
+            inode: file.inode,
+            block,
+            offset_bytes: start,
+            length_bytes: length,
+        };
+        let mut bytes = self.storage.read(&server, address).await?.bytes;
+        bytes.truncate(length as usize);
+        Ok(bytes)
+    }
+
+    /// The server that holds a block of an open file.
+    pub(super) async fn server_of(
+        &self,
+        file: &File,
+        block: BlockIndex,
+    ) -> Result<pocket_proto::session::StorageServer, Failure> {
+        let (known, layout) =
+            file.with(
+                |state| match self.maps.known_server(&state.layout, file.inode, block) {
+                    Some(server) => (Some(server), None),
+                    None => (None, Some(state.layout.clone())),
+                },
+            );
+        match (known, layout) {
+            (Some(server), _) => Ok(server),
+            (None, layout) => {
+                self.maps
+                    .server(&layout.unwrap_or_default(), file.inode, block)
+                    .await
+            }
+        }
+    }
+
+    /// Forgets what is held of a file for readers.
+    pub(crate) fn drop_kept(&self, file: &File) {
+        let kept = file.with(|state| std::mem::take(&mut state.kept));
+        self.drop_blocks(file.inode, kept);
+    }
+
+    pub(crate) fn drop_blocks(&self, inode: InodeId, blocks: impl IntoIterator<Item = u64>) {
+        self.blocks.remove_all(inode, blocks);
+    }
+}
+
+/// Bytes of a block that lie below `size`.
+fn block_length(size: u64, block_bytes: u32, block: u64) -> u32 {
+    let start = block * u64::from(block_bytes);
+    size.saturating_sub(start).min(u64::from(block_bytes)) as u32
+}

@@ -1,0 +1,238 @@
+//! A mount's view of one job: what all operations share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use pocket_meta_client::Metadata;
+use pocket_proto::session::{Entry, GetAttributes, reply, request};
+use pocket_proto::{Failure, InodeId, Status};
+use pocket_storage_client::BlockStore;
+
+use crate::budget::Budget;
+use crate::coherence::{Coherence, Freshness, KernelCache, Leased, NoKernelCache};
+use crate::config::FileSystemConfig;
+use crate::file::{BlockCache, OpenFiles};
+use crate::handle::Handles;
+use crate::inode_cache::InodeCache;
+use crate::maps::Maps;
+use crate::space::Space;
+
+/// How often an idle mount returns space it was granted and does not need.
+const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
+pub struct FileSystem {
+    pub(crate) metadata: Arc<dyn Metadata>,
+    pub(crate) storage: Arc<dyn BlockStore>,
+    pub(crate) config: FileSystemConfig,
+    pub(crate) maps: Maps,
+    pub(crate) space: Space,
+    pub(crate) coherence: Coherence,
+    pub(crate) inodes: InodeCache,
+    pub(crate) files: OpenFiles,
+    pub(crate) blocks: BlockCache,
+    pub(crate) handles: Handles,
+    pub(crate) write_budget: Budget,
+    pub(crate) read_budget: Budget,
+    kernel: RwLock<Arc<dyn KernelCache>>,
+}
+
+/// What a mount holds at the moment; all zero when nothing is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    /// Open handles, files and directories.
+    pub handles: usize,
+    /// Buffered bytes not yet on a storage server.
+    pub write_bytes: u64,
+    /// Bytes held for readers.
+    pub read_bytes: u64,
+    /// Bytes of space granted and not used.
+    pub granted_bytes: i64,
+}
+
+impl FileSystem {
+    /// A file system over a metadata session and a way to storage servers.
+    ///
+    /// Fails where the job has no storage server, or the memory budget is too small to work with.
+    pub fn new(
+        metadata: Arc<dyn Metadata>,
+        storage: Arc<dyn BlockStore>,
+        config: FileSystemConfig,
+    ) -> Result<Arc<Self>, Failure> {
+        if config.memory_bytes < FileSystemConfig::MEMORY_BYTES_MIN {
+            let least = FileSystemConfig::MEMORY_BYTES_MIN >> 20;
+            return Err(Failure::new(
+                Status::Invalid,
+                format!(
+                    "a memory budget of {} bytes is too small: give at least {least}MiB",
+                    config.memory_bytes
+                ),
+            ));
+        }
+        let maps = Maps::new(Arc::clone(&metadata));
+        maps.learn(&metadata.session().weight_map)?;
+        // A quarter each for blocks held and for reads in flight; half for writes.
+        let quarter = config.memory_bytes / 4;
+        Ok(Arc::new(FileSystem {
+            maps,
+            space: Space::new(Arc::clone(&metadata)),
+            coherence: Coherence::default(),
+            inodes: InodeCache::new(),
+            files: OpenFiles::default(),
+            blocks: BlockCache::new(quarter),
+            handles: Handles::default(),
+            write_budget: Budget::new(quarter * 2),
+            read_budget: Budget::new(quarter),
+            kernel: RwLock::new(Arc::new(NoKernelCache)),
+            metadata,
+            storage,
+            config,
+        }))
+    }
+
+    /// From now on recalls reach into this kernel's caches.
+    pub fn attach_kernel(&self, kernel: Arc<dyn KernelCache>) {
+        *self.kernel.write() = kernel;
+    }
+
+    pub(crate) fn kernel(&self) -> Arc<dyn KernelCache> {
+        Arc::clone(&self.kernel.read())
+    }
+
+    /// Whether nothing may be changed through this mount.
+    pub fn is_read_only(&self) -> bool {
+        self.config.read_only
+    }
+
+    /// What this mount holds now.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            handles: self.handles.len(),
+            write_bytes: self.write_budget.used(),
+            read_bytes: self.blocks.bytes() + self.read_budget.used(),
+            granted_bytes: self.space.free_bytes(),
+        }
+    }
+
+    /// Returns unused grants while the mount lives. To be spawned once.
+    pub async fn run_housekeeping(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(GRANT_RETURN_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.write_budget.used() == 0
+                && let Err(failure) = self.space.return_all().await
+            {
+                tracing::debug!(%failure, "unused grant not returned");
+            }
+        }
+    }
+
+    /// Writes back and commits everything, and leaves the job in an orderly way. Answers the first
+    /// failure; the rest is logged.
+    pub async fn shut_down(self: &Arc<Self>) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for file in self.files.all() {
+            if let Err(failure) = self.flush_file(&file).await {
+                tracing::error!(inode = %file.inode, %failure, "not written back at shutdown");
+                outcome = outcome.and(Err(failure));
+            }
+        }
+        let goodbye = request::Operation::Goodbye(Default::default());
+        outcome.and(self.metadata.call(goodbye).await.map(drop))
+    }
+
+    /// Asks the metadata server, and notes what is needed to hand the answer over.
+    pub(crate) async fn call(
+        &self,
+        operation: request::Operation,
+    ) -> Result<Leased<reply::Result>, Failure> {
+        let (asked, since) = (Instant::now(), self.inodes.tick());
+        let answer = self.metadata.call(operation).await?;
+        Ok(Leased {
+            value: answer.result,
+            stamp: answer.stamp,
+            asked,
+            since,
+        })
+    }
+
+    /// As [`FileSystem::call`], for operations that answer an entry. Shows in it what is buffered.
+    pub(crate) async fn call_entry(
+        &self,
+        operation: request::Operation,
+    ) -> Result<Leased<Entry>, Failure> {
+        self.call(operation).await?.map(|result| match result {
+            reply::Result::Entry(entry) => Ok(self.overlaid(entry)),
+            _ => Err(unexpected()),
+        })
+    }
+
+    /// As [`FileSystem::call`], for operations that answer only that they are done.
+    pub(crate) async fn call_done(&self, operation: request::Operation) -> Result<(), Failure> {
+        match self.call(operation).await?.value {
+            reply::Result::Done(_) => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Attributes and layout as the server has them now.
+    pub(crate) async fn fetch_attributes(&self, inode: InodeId) -> Result<Leased<Entry>, Failure> {
+        let request = request::Operation::GetAttributes(GetAttributes { inode: inode.0 });
+        self.call(request).await?.map(|result| match result {
+            reply::Result::Entry(entry) => Ok(entry),
+            _ => Err(unexpected()),
+        })
+    }
+
+    /// An entry with what this mount has buffered shown in its attributes.
+    pub(crate) fn overlaid(&self, mut entry: Entry) -> Entry {
+        if let Some(attributes) = &mut entry.attributes
+            && let Some(file) = self.files.get(InodeId(attributes.inode))
+        {
+            file.overlay(attributes);
+        }
+        entry
+    }
+
+    /// Hands an entry to the kernel (in `give`) with as much validity as its lease has left, and
+    /// keeps it for opens.
+    pub fn hand_over_entry<R>(
+        &self,
+        leased: &Leased<Entry>,
+        give: impl FnOnce(&Entry, Freshness) -> R,
+    ) -> R {
+        self.coherence.hand_over(leased, |entry, freshness| {
+            if let Some(attributes) = &entry.attributes
+                && entry.layout.is_some()
+            {
+                let validity = freshness.validity(entry.attributes_valid_ms);
+                self.inodes
+                    .keep(InodeId(attributes.inode), entry, validity, leased.since);
+            }
+            give(entry, freshness)
+        })
+    }
+
+    /// Hands anything else over; see [`FileSystem::hand_over_entry`].
+    pub fn hand_over<T, R>(&self, leased: &Leased<T>, give: impl FnOnce(&T, Freshness) -> R) -> R {
+        self.coherence.hand_over(leased, give)
+    }
+
+    pub(crate) fn refuse_if_read_only(&self) -> Result<(), crate::Errno> {
+        if self.config.read_only {
+            Err(crate::Errno(libc::EROFS))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The server answered something else than was asked.
+pub(crate) fn unexpected() -> Failure {
+    Failure::new(
+        Status::Malformed,
+        "the metadata server answered another question",
+    )
+}

@@ -1,0 +1,85 @@
+//! Handles: what open(2) and opendir(3) gave out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use pocket_proto::InodeId;
+
+use crate::file::{File, ReadAhead};
+use crate::operation::{Access, DirectoryStream};
+
+const SHARDS: usize = 16;
+
+/// Names an open file or directory of this mount. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+/// An open file description.
+pub(crate) struct FileHandle {
+    pub(crate) file: Arc<File>,
+    pub(crate) access: Access,
+    pub(crate) append: bool,
+    /// Each write is on the servers before it returns (O_SYNC, O_DSYNC).
+    pub(crate) synchronous: bool,
+    pub(crate) read_ahead: ReadAhead,
+}
+
+/// An open directory.
+pub(crate) struct DirectoryHandle {
+    pub(crate) inode: InodeId,
+    pub(crate) stream: tokio::sync::Mutex<DirectoryStream>,
+}
+
+/// The tables of both.
+#[derive(Default)]
+pub(crate) struct Handles {
+    next: AtomicU64,
+    files: [RwLock<HashMap<u64, Arc<FileHandle>>>; SHARDS],
+    directories: RwLock<HashMap<u64, Arc<DirectoryHandle>>>,
+}
+
+impl Handles {
+    fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn insert_file(&self, handle: FileHandle) -> HandleId {
+        let id = self.next();
+        self.files[id as usize % SHARDS]
+            .write()
+            .insert(id, Arc::new(handle));
+        HandleId(id)
+    }
+
+    pub(crate) fn file(&self, id: HandleId) -> Option<Arc<FileHandle>> {
+        self.files[id.0 as usize % SHARDS]
+            .read()
+            .get(&id.0)
+            .cloned()
+    }
+
+    pub(crate) fn remove_file(&self, id: HandleId) -> Option<Arc<FileHandle>> {
+        self.files[id.0 as usize % SHARDS].write().remove(&id.0)
+    }
+
+    pub(crate) fn insert_directory(&self, handle: DirectoryHandle) -> HandleId {
+        let id = self.next();
+        self.directories.write().insert(id, Arc::new(handle));
+        HandleId(id)
+    }
+
+    pub(crate) fn directory(&self, id: HandleId) -> Option<Arc<DirectoryHandle>> {
+        self.directories.read().get(&id.0).cloned()
+    }
+
+    pub(crate) fn remove_directory(&self, id: HandleId) {
+        self.directories.write().remove(&id.0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let files: usize = self.files.iter().map(|shard| shard.read().len()).sum();
+        files + self.directories.read().len()
+    }
+}

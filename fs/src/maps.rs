@@ -1,0 +1,117 @@
+//! The job's weight maps by epoch, made ready to place blocks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use pocket_meta_client::Metadata;
+use pocket_proto::session::{GetWeightMap, Layout, StorageServer, WeightMap, reply, request};
+use pocket_proto::{BlockIndex, Failure, InodeId, Placement, Status};
+
+/// Epochs kept at once; a job re-weighted more often fetches the odd one again.
+const EPOCHS_MAX: usize = 1024;
+/// Asks for the newest map, whatever its epoch.
+const NEWEST: u32 = 0;
+
+/// Immutable maps, fetched once each.
+pub(crate) struct Maps {
+    metadata: Arc<dyn Metadata>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    placements: HashMap<u32, Arc<Placement>>,
+    servers: HashMap<u64, StorageServer>,
+}
+
+impl Maps {
+    pub(crate) fn new(metadata: Arc<dyn Metadata>) -> Self {
+        Maps {
+            metadata,
+            known: RwLock::default(),
+        }
+    }
+
+    /// The server of a block if the map is at hand.
+    pub(crate) fn known_server(
+        &self,
+        layout: &Layout,
+        inode: InodeId,
+        block: BlockIndex,
+    ) -> Option<StorageServer> {
+        let known = self.known.read();
+        match layout
+            .exceptions
+            .iter()
+            .find(|exception| exception.block == block.0)
+        {
+            Some(exception) => known.servers.get(&exception.server).cloned(),
+            None => known
+                .placements
+                .get(&layout.epoch)
+                .map(|map| map.server_of(inode, block).clone()),
+        }
+    }
+
+    /// The server that holds `block`, fetching the map if it is new to this mount.
+    ///
+    /// Fails with lost where the block's server is in no map any more.
+    pub(crate) async fn server(
+        &self,
+        layout: &Layout,
+        inode: InodeId,
+        block: BlockIndex,
+    ) -> Result<StorageServer, Failure> {
+        for epoch in [layout.epoch, NEWEST] {
+            if let Some(server) = self.known_server(layout, inode, block) {
+                return Ok(server);
+            }
+            self.fetch(epoch).await?;
+        }
+        self.known_server(layout, inode, block).ok_or_else(|| {
+            Failure::new(
+                Status::Lost,
+                format!("block {block} of inode {inode}: server unknown"),
+            )
+        })
+    }
+
+    async fn fetch(&self, epoch: u32) -> Result<(), Failure> {
+        let request = request::Operation::GetWeightMap(GetWeightMap { epoch });
+        match self.metadata.call(request).await?.result {
+            reply::Result::WeightMap(map) => self.learn(&map),
+            _ => Err(Failure::new(
+                Status::Internal,
+                "weight map: unexpected reply",
+            )),
+        }
+    }
+
+    /// Adds a map.
+    pub(crate) fn learn(&self, map: &WeightMap) -> Result<(), Failure> {
+        let placement = Placement::new(map)
+            .map_err(|error| Failure::new(Status::NoSpace, error.to_string()))?;
+        let mut known = self.known.write();
+        if known.placements.len() >= EPOCHS_MAX {
+            known.placements.clear();
+        }
+        for server in map
+            .servers
+            .iter()
+            .filter_map(|weighted| weighted.server.as_ref())
+        {
+            known.servers.insert(server.server, server.clone());
+        }
+        known.placements.insert(map.epoch, Arc::new(placement));
+        Ok(())
+    }
+
+    /// Adds a server met in a relocation.
+    pub(crate) fn learn_server(&self, server: &StorageServer) {
+        self.known
+            .write()
+            .servers
+            .insert(server.server, server.clone());
+    }
+}

@@ -1,0 +1,24 @@
+//! link(2).
+
+use pocket_proto::InodeId;
+use pocket_proto::session::{Entry, Link, request};
+
+use crate::{Errno, FileSystem, Leased};
+
+impl FileSystem {
+    /// Gives an inode one more name.
+    pub async fn link(
+        &self,
+        inode: InodeId,
+        parent: InodeId,
+        name: &[u8],
+    ) -> Result<Leased<Entry>, Errno> {
+        self.refuse_if_read_only()?;
+        let request = Link {
+            inode: inode.0,
+            parent: parent.0,
+            name: name.to_vec().into(),
+        };
+        Ok(self.call_entry(request::Operation::Link(request)).await?)
+    }
+}

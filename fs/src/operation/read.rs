@@ -1,0 +1,34 @@
+//! read(2).
+
+use std::sync::Arc;
+
+use crate::file::{Pattern, ReadData};
+use crate::{Errno, FileSystem, HandleId};
+
+impl FileSystem {
+    /// Reads up to `length` bytes at `offset`; fewer only at the end of the file.
+    ///
+    /// EIO where the data were on a server that is gone; never zeros or older bytes instead.
+    pub async fn read(
+        self: &Arc<Self>,
+        handle: HandleId,
+        offset: u64,
+        length: u32,
+    ) -> Result<ReadData, Errno> {
+        let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        let file = &handle.file;
+        let pattern = handle
+            .read_ahead
+            .note(offset, length, self.config.read_ahead_blocks_max);
+        let sequential = matches!(pattern, Pattern::Sequential { .. });
+        let end = offset.saturating_add(u64::from(length));
+        if let Pattern::Sequential { ahead } = pattern {
+            self.read_ahead(file, end, ahead);
+        }
+        let data = self.read_file(file, offset, length, sequential).await?;
+        if sequential {
+            self.drop_behind(file, offset, end);
+        }
+        Ok(data)
+    }
+}

@@ -1,0 +1,39 @@
+//! The last close of a handle.
+
+use std::sync::Arc;
+
+use pocket_proto::session::{Close, request};
+
+use super::Access;
+use crate::{FileSystem, HandleId};
+
+impl FileSystem {
+    /// Gives a handle back. What is still buffered is written back first; a failure can only be
+    /// logged, as close(2) has returned.
+    pub async fn release(self: &Arc<Self>, handle: HandleId) {
+        let Some(handle) = self.handles.remove_file(handle) else {
+            return;
+        };
+        let file = &handle.file;
+        if handle.access == Access::Write
+            && let Err(failure) = self.flush_file(file).await
+        {
+            tracing::warn!(inode = %file.inode, %failure, "data lost after close");
+        }
+        if self.files.close(file, handle.access) {
+            self.drop_kept(file);
+        }
+        let close = Close {
+            inode: file.inode.0,
+            write: handle.access == Access::Write,
+        };
+        if let Err(failure) = self.metadata.tell(request::Operation::Close(close)) {
+            tracing::debug!(inode = %file.inode, %failure, "close not announced");
+        }
+    }
+
+    /// Gives a directory's handle back.
+    pub fn release_directory(&self, handle: HandleId) {
+        self.handles.remove_directory(handle);
+    }
+}

@@ -1,0 +1,82 @@
+//! Paths within a job, for callers without a kernel that walks them.
+
+use pocket_proto::InodeId;
+use pocket_proto::session::{Entry, FileKind};
+
+use crate::operation::{Caller, NewNode, NodeRequest};
+use crate::{Errno, FileSystem};
+
+impl FileSystem {
+    /// The entry at `path`, relative to the job's root; empty components are skipped and symbolic
+    /// links are not followed.
+    pub async fn walk(&self, path: &[u8]) -> Result<Entry, Errno> {
+        let mut entry = self.get_attributes(InodeId::ROOT).await?.value;
+        for name in components(path) {
+            let parent = inode_of(&entry).ok_or(Errno(libc::ENOENT))?;
+            entry = self.lookup(parent, name).await?.value;
+            inode_of(&entry).ok_or(Errno(libc::ENOENT))?;
+        }
+        Ok(entry)
+    }
+
+    /// The directory that holds the last component of `path`, made (mode 0777) with all above it
+    /// if need be, and that component. EINVAL for a path without one.
+    pub async fn walk_to_parent<'a>(
+        &self,
+        path: &'a [u8],
+        caller: Caller,
+    ) -> Result<(InodeId, &'a [u8]), Errno> {
+        let names: Vec<_> = components(path).collect();
+        let (last, above) = names.split_last().ok_or(Errno(libc::EINVAL))?;
+        let mut parent = InodeId::ROOT;
+        for name in above {
+            let found = self.lookup(parent, name).await?.value;
+            parent = match inode_of(&found) {
+                Some(inode) if is_directory(&found) => inode,
+                Some(_) => return Err(Errno(libc::ENOTDIR)),
+                None => self.make_directory(parent, name, caller).await?,
+            };
+        }
+        Ok((parent, last))
+    }
+
+    async fn make_directory(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        caller: Caller,
+    ) -> Result<InodeId, Errno> {
+        let node = NodeRequest {
+            parent,
+            name,
+            node: NewNode::Directory,
+            mode: 0o777,
+            caller,
+        };
+        let made = match self.make_node(node).await {
+            // Another mount was quicker.
+            Err(Errno(libc::EEXIST)) => self.lookup(parent, name).await?,
+            made => made?,
+        };
+        inode_of(&made.value).ok_or(Errno(libc::ENOENT))
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+}
+
+fn inode_of(entry: &Entry) -> Option<InodeId> {
+    entry
+        .attributes
+        .as_ref()
+        .map(|attributes| InodeId(attributes.inode))
+}
+
+fn is_directory(entry: &Entry) -> bool {
+    entry
+        .attributes
+        .as_ref()
+        .is_some_and(|attributes| attributes.kind() == FileKind::Directory)
+}

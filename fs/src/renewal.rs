@@ -1,0 +1,174 @@
+//! Recalls, and sessions that end: where the metadata server reaches into the mount.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use pocket_meta_client::{RecallHandler, SessionInfo};
+use pocket_proto::session::{Open, OpenMode, Recall, RecallDone, reply, request};
+use pocket_proto::{Failure, InodeId, Status};
+use tokio::runtime::Handle;
+
+use crate::file::{File, Sharing};
+use crate::{FileSystem, KernelCache};
+
+/// The kernel drops a name as soon as no operation of this mount is under way in the directory.
+/// One may be, and may itself wait for this recall: then all names are dropped at once instead,
+/// which waits for nothing.
+const DROP_NAME_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Receives recalls for a file system that is about to exist.
+#[derive(Default)]
+pub struct RecallInbox {
+    target: OnceLock<(Weak<FileSystem>, Handle)>,
+}
+
+impl RecallInbox {
+    /// An inbox to connect a session with.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// From now on recalls go to `fs`, handled on the calling runtime. Must be called from within
+    /// one, once.
+    pub fn attach(&self, fs: &Arc<FileSystem>) {
+        let _ = self.target.set((Arc::downgrade(fs), Handle::current()));
+    }
+
+    fn target(&self) -> Option<(Arc<FileSystem>, &Handle)> {
+        let (fs, runtime) = self.target.get()?;
+        Some((fs.upgrade()?, runtime))
+    }
+}
+
+impl RecallHandler for RecallInbox {
+    fn recall(&self, recall: Recall, stamp: u64) {
+        let Some((fs, runtime)) = self.target() else {
+            return;
+        };
+        fs.coherence.begin_recall(stamp);
+        for inode in recall.attributes.iter().chain(&recall.through) {
+            fs.inodes.forget(InodeId(*inode));
+        }
+        runtime.spawn(async move { fs.obey(recall).await });
+    }
+
+    fn session_lost(&self, reason: Failure) {
+        let Some((fs, _)) = self.target() else { return };
+        tracing::warn!(%reason, "session with the metadata server lost");
+        fs.coherence.begin_recall(u64::MAX);
+        fs.inodes.clear();
+        fs.space.reset();
+        fs.kernel().drop_all_names();
+    }
+
+    fn session_renewed(&self, info: SessionInfo) {
+        let Some((fs, runtime)) = self.target() else {
+            return;
+        };
+        tracing::info!(session = %info.session, "session with the metadata server renewed");
+        if let Err(failure) = fs.maps.learn(&info.weight_map) {
+            tracing::warn!(%failure, "weight map of the renewed session");
+        }
+        fs.coherence.restart();
+        runtime.spawn(async move { fs.reopen_all().await });
+    }
+}
+
+impl FileSystem {
+    /// Drops what a recall names, and acknowledges it.
+    async fn obey(self: Arc<Self>, recall: Recall) {
+        let kernel = self.kernel();
+        for inode in &recall.attributes {
+            kernel.drop_attributes(InodeId(*inode));
+        }
+        for inode in &recall.through {
+            self.go_through(InodeId(*inode)).await;
+        }
+        if !recall.names.is_empty() {
+            drop_names(kernel, recall.names).await;
+        }
+        let done = RecallDone {
+            recall: recall.recall,
+        };
+        if let Err(failure) = self.metadata.tell(request::Operation::RecallDone(done)) {
+            tracing::debug!(%failure, "recall not acknowledged");
+        }
+    }
+
+    /// From now on the file's reads and writes go to the servers; what is buffered goes first.
+    async fn go_through(self: &Arc<Self>, inode: InodeId) {
+        let Some(file) = self.files.get(inode) else {
+            return;
+        };
+        file.with(|state| state.sharing = Sharing::Through);
+        if let Err(failure) = self.flush_file(&file).await {
+            tracing::warn!(%inode, %failure, "buffered data lost as the file became shared");
+            file.fail_later(failure);
+        }
+        self.drop_kept(&file);
+        let kernel = self.kernel();
+        // Dropping pages may write dirty ones back through this very mount.
+        let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
+        let _ = tokio::time::timeout(DROP_NAME_PATIENCE, dropped).await;
+    }
+
+    /// Opens at the new session what is open on this mount; what was buffered and not stored under
+    /// the old one is lost, and said so.
+    async fn reopen_all(self: Arc<Self>) {
+        for file in self.files.all() {
+            if let Err(failure) = self.reopen(&file).await {
+                tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
+                file.with(|state| state.dead = Some(dead_status(failure.status)));
+            }
+        }
+    }
+
+    async fn reopen(&self, file: &Arc<File>) -> Result<(), Failure> {
+        let (readers, writers) = file.with(|state| state.opens());
+        self.drop_kept(file);
+        let opens = std::iter::repeat_n(false, readers as usize)
+            .chain(std::iter::repeat_n(true, writers as usize));
+        for write in opens {
+            let open = Open {
+                inode: file.inode.0,
+                write,
+                truncate: false,
+            };
+            let answer = self.call(request::Operation::Open(open)).await?;
+            if let reply::Result::Opened(opened) = &answer.value {
+                if opened.mode() == OpenMode::Through {
+                    file.with(|state| state.sharing = Sharing::Through);
+                }
+                if let Some(entry) = &opened.entry {
+                    file.refresh(entry);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an operation on a file that could not be reopened answers.
+fn dead_status(status: Status) -> Status {
+    match status {
+        Status::Stale | Status::NotFound | Status::JobGone => Status::Stale,
+        _ => Status::Lost,
+    }
+}
+
+async fn drop_names(kernel: Arc<dyn KernelCache>, names: Vec<pocket_proto::session::recall::Name>) {
+    let worker = Arc::clone(&kernel);
+    let dropped = tokio::task::spawn_blocking(move || {
+        for name in names {
+            worker.drop_name(InodeId(name.parent), &name.name);
+        }
+    });
+    if tokio::time::timeout(DROP_NAME_PATIENCE, dropped)
+        .await
+        .is_err()
+        && !kernel.drop_all_names()
+    {
+        // An older kernel: the name goes when the operation in its way has ended.
+        tracing::debug!("names are dropped late: an operation in the directory is under way");
+    }
+}
