@@ -1,1 +1,5 @@
-//! pocket-meta.
+//! The metadata server.
+
+mod limits;
+mod namespace;
+mod now;

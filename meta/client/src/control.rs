@@ -6,9 +6,9 @@ use pocket_proto::control::metadata_control_client::MetadataControlClient;
 use pocket_proto::control::{CreateJobRequest, DropJobRequest, SetWeightMapRequest};
 use pocket_proto::session::WeightMap;
 use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, Status};
+use tonic::Request;
 use tonic::metadata::{BinaryMetadataValue, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
 
 /// The header that carries the caller's credential (cluster scope).
 pub const CREDENTIAL_HEADER: &str = "x-pocket-credential-bin";
@@ -88,20 +88,16 @@ impl MetaControlClient {
         request
     }
 
+    /// What the server answered, or that it could not be asked; names the endpoint.
     fn failure(&self, status: &tonic::Status) -> Failure {
-        let kind = match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied => Status::Denied,
-            Code::NotFound => Status::JobGone,
-            Code::InvalidArgument => Status::Invalid,
-            Code::ResourceExhausted => Status::LimitReached,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-                Status::Unavailable
-            }
-            _ => Status::Internal,
+        let answered = Failure::from_grpc(status);
+        let (kind, message) = match &answered {
+            Some(failure) => (failure.status, failure.message.as_str()),
+            None => (Status::Unavailable, status.message()),
         };
         Failure::new(
             kind,
-            format!("metadata server {}: {}", self.endpoint, status.message()),
+            format!("metadata server {}: {message}", self.endpoint),
         )
     }
 }

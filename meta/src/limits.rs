@@ -1,0 +1,51 @@
+//! What a job, an inode and a session may have at most, and why.
+
+use std::time::Duration;
+
+/// Inodes of a job: some 4 GB of the metadata server's memory.
+pub(crate) const INODES_MAX: u64 = 10_000_000;
+/// Names of a file, as ext4 has it. Directories have no such limit.
+pub(crate) const LINK_COUNT_MAX: u32 = 65_000;
+/// Bytes of a name (NAME_MAX).
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a symlink's target (PATH_MAX without its NUL).
+pub(crate) const TARGET_BYTES_MAX: usize = 4095;
+/// The largest file: the kernel's offsets are signed.
+pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Bytes of an extended attribute's value (XATTR_SIZE_MAX).
+pub(crate) const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an inode's extended attributes: one of the largest value and name, or more small ones.
+pub(crate) const XATTRS_BYTES_MAX: usize = XATTR_VALUE_BYTES_MAX + NAME_BYTES_MAX + 1;
+/// Entries of one reply to a directory read: some 150 KB with attributes.
+pub(crate) const READ_ENTRIES_MAX: u32 = 1024;
+/// Blocks of a file away from where the map has them. Every entry of the file carries them.
+pub(crate) const BLOCK_EXCEPTIONS_MAX: usize = 64 << 10;
+
+/// Sessions of a job.
+pub(crate) const SESSIONS_MAX: usize = 10_000;
+/// Jobs of a server.
+pub(crate) const JOBS_MAX: usize = 100_000;
+/// Answered mutations that a session may repeat. A client has at most half as many under way.
+pub(crate) const REPLIES_KEPT: usize = 1024;
+/// Recalls that a session has not acknowledged. One that lets more gather is ended.
+pub(crate) const RECALLS_PENDING_MAX: usize = 16 << 10;
+/// Files that a session may have open.
+pub(crate) const OPENS_PER_SESSION_MAX: usize = 1 << 20;
+/// Objects with leases at a time, for a job. Beyond, nothing may be cached.
+pub(crate) const LEASED_OBJECTS_MAX: usize = 2_000_000;
+/// Rounds of recalls that a mutation goes through before it gives up on names that keep changing
+/// under it.
+pub(crate) const RECALL_ROUNDS_MAX: usize = 64;
+/// Weight maps kept for a job; a job's map changes when servers come and go.
+pub(crate) const WEIGHT_MAPS_MAX: usize = 10_000;
+/// Servers of a weight map.
+pub(crate) const WEIGHT_MAP_SERVERS_MAX: usize = 10_000;
+
+/// The longest that attributes of a directory are leased: a directory's own times may lag so long
+/// on other mounts (contract 2), so that changes of entries recall nothing.
+pub(crate) const DIRECTORY_ATTRIBUTES_LEASE: Duration = Duration::from_secs(1);
+/// A directory that two sessions changed within this time is contended, and for as long again its
+/// names are not leased.
+pub(crate) const CONTENTION_WINDOW: Duration = Duration::from_secs(2);
+/// A server that could not take a block is not offered for others for so long.
+pub(crate) const FULL_SERVER_MEMORY: Duration = Duration::from_secs(1);

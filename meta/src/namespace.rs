@@ -1,0 +1,179 @@
+//! The names and inodes of one job: a plain value.
+//!
+//! No I/O, no clock, no sessions: those who call it say what time it is and who may. Each
+//! operation has its file. A mutation comes in two steps, so that its caller can settle with other
+//! mounts in between: `plan_...` finds what would change, or why it cannot be, and changes nothing;
+//! the plan is then carried out by a function that cannot fail, under the same lock.
+//!
+//! Invariants: every directory but the root has exactly one name, in its `parent`; an inode's
+//! `link_count` is the number of its names (for a directory: 2 and one for each directory in it;
+//! 0 once removed); an inode without names stays until [`Namespace::forget`].
+
+mod attributes;
+mod commit;
+mod directory;
+mod inode;
+mod link;
+mod lookup;
+mod make;
+mod names;
+mod read_directory;
+mod remove;
+mod rename;
+mod xattr;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use pocket_proto::{InodeId, Status};
+
+pub(crate) use attributes::AttributeChange;
+pub(crate) use commit::CommitChange;
+use directory::Directory;
+pub(crate) use inode::{Content, File, Inode};
+pub(crate) use link::LinkPlan;
+pub(crate) use make::{MakePlan, NewInode};
+pub(crate) use names::check_name;
+pub(crate) use read_directory::Listed;
+pub(crate) use remove::RemovePlan;
+pub(crate) use rename::{RenameMode, RenamePlan};
+pub(crate) use xattr::XattrMode;
+
+use crate::limits::INODES_MAX;
+use crate::now::Timestamp;
+
+/// Mode of a job's root, as /tmp has it.
+const ROOT_MODE: u32 = 0o1777;
+
+/// The tree of a job.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    inodes: HashMap<InodeId, Inode, BuildHasherDefault<IdHasher>>,
+    next_inode: u64,
+    allocated_bytes: u64,
+    inodes_max: u64,
+}
+
+impl Namespace {
+    /// A tree of nothing but its root, owned by root and open to everyone.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        let mut namespace = Namespace {
+            inodes: HashMap::default(),
+            next_inode: InodeId::ROOT.0 + 1,
+            allocated_bytes: 0,
+            inodes_max: INODES_MAX,
+        };
+        let mut root = Inode::new(
+            Content::Directory(Box::new(Directory::new(InodeId::ROOT))),
+            now,
+        );
+        root.mode = ROOT_MODE;
+        root.link_count = 2;
+        namespace.inodes.insert(InodeId::ROOT, root);
+        namespace
+    }
+
+    /// An inode, or [`Status::Stale`] if it is gone.
+    pub(crate) fn inode(&self, id: InodeId) -> Result<&Inode, Status> {
+        self.inodes.get(&id).ok_or(Status::Stale)
+    }
+
+    fn inode_mut(&mut self, id: InodeId) -> Result<&mut Inode, Status> {
+        self.inodes.get_mut(&id).ok_or(Status::Stale)
+    }
+
+    /// Inodes there are, the root and those without names included.
+    pub(crate) fn inode_count(&self) -> u64 {
+        self.inodes.len() as u64
+    }
+
+    /// Bytes of blocks that the inodes hold on storage servers.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes
+    }
+
+    /// Drops an inode that has no names left, and with it what it held. `None` if it still has
+    /// names or is gone already.
+    pub(crate) fn forget(&mut self, id: InodeId) -> Option<Inode> {
+        if self.inodes.get(&id)?.link_count > 0 {
+            return None;
+        }
+        let inode = self.inodes.remove(&id)?;
+        if let Content::File(file) = &inode.content {
+            self.allocated_bytes -= file.allocated_bytes;
+        }
+        Some(inode)
+    }
+
+    fn directory(&self, id: InodeId) -> Result<&Directory, Status> {
+        match &self.inode(id)?.content {
+            Content::Directory(directory) => Ok(directory),
+            _ => Err(Status::NotDirectory),
+        }
+    }
+
+    /// A directory that names can be put into: one that has not been removed.
+    fn living_directory(&self, id: InodeId) -> Result<(&Inode, &Directory), Status> {
+        let inode = self.inode(id)?;
+        match &inode.content {
+            Content::Directory(_) if inode.link_count == 0 => Err(Status::NotFound),
+            Content::Directory(directory) => Ok((inode, directory)),
+            _ => Err(Status::NotDirectory),
+        }
+    }
+
+    fn file_mut(&mut self, id: InodeId) -> Result<(&mut Inode, &mut u64), Status> {
+        let inode = self.inodes.get_mut(&id).ok_or(Status::Stale)?;
+        match inode.content {
+            Content::File(_) => Ok((inode, &mut self.allocated_bytes)),
+            Content::Directory(_) => Err(Status::IsDirectory),
+            _ => Err(Status::Invalid),
+        }
+    }
+
+    /// The directory and the parent's bookkeeping of a change in it, for carrying out a plan.
+    fn changed_directory(&mut self, id: InodeId, now: Timestamp) -> (&mut Directory, &mut u32) {
+        let inode = self
+            .inodes
+            .get_mut(&id)
+            .expect("a plan's directories exist");
+        inode.modified = now;
+        inode.changed = now;
+        match &mut inode.content {
+            Content::Directory(directory) => (directory, &mut inode.link_count),
+            _ => unreachable!("a plan's directories are directories"),
+        }
+    }
+
+    fn planned(&mut self, id: InodeId) -> &mut Inode {
+        self.inodes.get_mut(&id).expect("a plan's inodes exist")
+    }
+}
+
+/// Spreads inode numbers over a hash table. They are given out by this server, one by one, so that
+/// nobody can choose colliding ones.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // 2^64 divided by the golden ratio; the fold brings the mixed high bits to the low ones.
+        let mixed = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}

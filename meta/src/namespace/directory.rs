@@ -1,0 +1,91 @@
+//! A directory's entries: found by name, listed in an order that never changes.
+//!
+//! Every entry has a cookie, given once and growing, so that a listing goes on behind the entry
+//! where it stopped whatever was added or removed meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use pocket_proto::InodeId;
+
+/// Cookie of the entry "..", which follows "." (1).
+pub(crate) const COOKIE_PARENT: u64 = 2;
+
+/// One name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dentry {
+    /// What it leads to.
+    pub(super) inode: InodeId,
+    cookie: u64,
+}
+
+/// The names in a directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    parent: InodeId,
+    entries: HashMap<Bytes, Dentry>,
+    order: BTreeMap<u64, Bytes>,
+    next_cookie: u64,
+}
+
+impl Directory {
+    pub(super) fn new(parent: InodeId) -> Self {
+        Directory {
+            parent,
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            next_cookie: COOKIE_PARENT + 1,
+        }
+    }
+
+    /// The directory that holds this one; the root is its own.
+    pub(super) fn parent(&self) -> InodeId {
+        self.parent
+    }
+
+    pub(super) fn set_parent(&mut self, parent: InodeId) {
+        self.parent = parent;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Option<InodeId> {
+        self.entries.get(name).map(|dentry| dentry.inode)
+    }
+
+    /// Adds a name that is not there, behind all others. Copies it: `name` may be a piece of a
+    /// large buffer.
+    pub(super) fn insert(&mut self, name: &[u8], inode: InodeId) {
+        let name = Bytes::copy_from_slice(name);
+        let cookie = self.next_cookie;
+        self.next_cookie += 1;
+        self.order.insert(cookie, name.clone());
+        let before = self.entries.insert(name, Dentry { inode, cookie });
+        debug_assert!(before.is_none(), "inserted over a name");
+    }
+
+    /// Lets a name that is there lead elsewhere; it keeps its place in the order.
+    pub(super) fn replace(&mut self, name: &[u8], inode: InodeId) {
+        let dentry = self.entries.get_mut(name);
+        dentry.expect("replaces a name that is there").inode = inode;
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        if let Some(dentry) = self.entries.remove(name) {
+            self.order.remove(&dentry.cookie);
+        }
+    }
+
+    /// Entries behind `cookie`, in order.
+    pub(super) fn behind(&self, cookie: u64) -> impl Iterator<Item = (u64, &Bytes, InodeId)> {
+        self.order
+            .range((Bound::Excluded(cookie), Bound::Unbounded))
+            .map(|(&cookie, name)| {
+                let inode = self.get(name).expect("ordered names are entries");
+                (cookie, name, inode)
+            })
+    }
+}

@@ -1,0 +1,90 @@
+//! Making an inode of any kind, and its name.
+
+use pocket_proto::{InodeId, Status};
+
+use super::directory::Directory;
+use super::inode::{MODE_BITS, SET_GROUP_ID};
+use super::{Content, Inode, Namespace, check_name};
+use crate::limits::TARGET_BYTES_MAX;
+use crate::now::Timestamp;
+
+/// What is to be made.
+#[derive(Debug)]
+pub(crate) struct NewInode {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// What it is; for a directory, see [`NewInode::directory`].
+    pub(crate) content: Content,
+}
+
+impl NewInode {
+    /// What a new directory holds.
+    pub(crate) fn directory() -> Content {
+        Content::Directory(Box::new(Directory::new(InodeId::ROOT)))
+    }
+}
+
+/// A name that is free, in a directory that can take it.
+#[derive(Debug)]
+pub(crate) struct MakePlan<'a> {
+    parent: InodeId,
+    name: &'a [u8],
+}
+
+impl Namespace {
+    /// Checks that `name` can be given to a new inode: [`Status::Exists`] if it is taken.
+    pub(crate) fn plan_make<'a>(
+        &self,
+        parent: InodeId,
+        name: &'a [u8],
+        new: &NewInode,
+    ) -> Result<MakePlan<'a>, Status> {
+        check_name(name)?;
+        let (_, directory) = self.living_directory(parent)?;
+        if directory.get(name).is_some() {
+            return Err(Status::Exists);
+        }
+        if let Content::Symlink(target) = &new.content {
+            match target.len() {
+                0 => return Err(Status::NotFound),
+                length if length > TARGET_BYTES_MAX => return Err(Status::NameTooLong),
+                _ => {}
+            }
+        }
+        if self.inode_count() >= self.inodes_max {
+            return Err(Status::NoSpace);
+        }
+        Ok(MakePlan { parent, name })
+    }
+
+    /// Makes the inode. In a set-group-id directory it gets the directory's group, and a directory
+    /// also the bit.
+    pub(crate) fn make(&mut self, plan: &MakePlan<'_>, new: NewInode, now: Timestamp) -> InodeId {
+        let id = InodeId(self.next_inode);
+        self.next_inode += 1;
+        let (parent_mode, parent_gid) = {
+            let parent = self.planned(plan.parent);
+            (parent.mode, parent.gid)
+        };
+        let mut inode = Inode::new(new.content, now);
+        inode.mode = new.mode & MODE_BITS;
+        inode.uid = new.uid;
+        inode.gid = new.gid;
+        if parent_mode & SET_GROUP_ID != 0 {
+            inode.gid = parent_gid;
+            if inode.is_directory() {
+                inode.mode |= SET_GROUP_ID;
+            }
+        }
+        let (directory, links) = self.changed_directory(plan.parent, now);
+        directory.insert(plan.name, id);
+        if let Content::Directory(made) = &mut inode.content {
+            *links += 1;
+            inode.link_count = 2;
+            made.set_parent(plan.parent);
+        }
+        self.inodes.insert(id, inode);
+        id
+    }
+}

@@ -1,0 +1,141 @@
+//! Moving a name: over nothing, over another name, or in exchange for it.
+
+use pocket_proto::{InodeId, Status};
+
+use super::{Content, Namespace, check_name};
+use crate::now::Timestamp;
+
+/// What becomes of the new name if it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RenameMode {
+    /// It leads to the moved inode from now on.
+    Replace,
+    /// The rename fails (RENAME_NOREPLACE).
+    NoReplace,
+    /// It takes the old name's place (RENAME_EXCHANGE); it has to exist.
+    Exchange,
+}
+
+/// A rename that can be.
+#[derive(Debug)]
+pub(crate) struct RenamePlan<'a> {
+    /// What the old name leads to.
+    pub(crate) moved: InodeId,
+    /// What the new name leads to, if it is another inode.
+    pub(crate) target: Option<InodeId>,
+    /// Both names lead to one inode already: there is nothing to do (POSIX rename).
+    pub(crate) same: bool,
+    parent: InodeId,
+    name: &'a [u8],
+    new_parent: InodeId,
+    new_name: &'a [u8],
+    exchange: bool,
+}
+
+impl RenamePlan<'_> {
+    /// The inode that loses a name, if one does.
+    pub(crate) fn replaced(&self) -> Option<InodeId> {
+        self.target.filter(|_| !self.exchange)
+    }
+}
+
+impl Namespace {
+    /// Checks that the name can move.
+    pub(crate) fn plan_rename<'a>(
+        &self,
+        (parent, name): (InodeId, &'a [u8]),
+        (new_parent, new_name): (InodeId, &'a [u8]),
+        mode: RenameMode,
+    ) -> Result<RenamePlan<'a>, Status> {
+        check_name(name)?;
+        check_name(new_name)?;
+        let moved = self.directory(parent)?.get(name).ok_or(Status::NotFound)?;
+        let target = self.living_directory(new_parent)?.1.get(new_name);
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => return Err(Status::Exists),
+            (RenameMode::Exchange, None) => return Err(Status::NotFound),
+            _ => {}
+        }
+        let plan = RenamePlan {
+            moved,
+            target: target.filter(|&target| target != moved),
+            same: target == Some(moved),
+            parent,
+            name,
+            new_parent,
+            new_name,
+            exchange: mode == RenameMode::Exchange,
+        };
+        if !plan.same {
+            self.check_structure(&plan)?;
+        }
+        Ok(plan)
+    }
+
+    /// No directory below itself, and nothing replaced by what is not of its kind.
+    fn check_structure(&self, plan: &RenamePlan<'_>) -> Result<(), Status> {
+        let moved = self.inode(plan.moved)?;
+        if moved.is_directory() && self.is_below(plan.new_parent, plan.moved)? {
+            return Err(Status::Invalid);
+        }
+        let Some(target) = plan.target else {
+            return Ok(());
+        };
+        let target_inode = self.inode(target)?;
+        if plan.exchange {
+            let swallowed = target_inode.is_directory() && self.is_below(plan.parent, target)?;
+            return if swallowed {
+                Err(Status::Invalid)
+            } else {
+                Ok(())
+            };
+        }
+        match (moved.is_directory(), &target_inode.content) {
+            (true, Content::Directory(directory)) if directory.is_empty() => Ok(()),
+            (true, Content::Directory(_)) => Err(Status::NotEmpty),
+            (true, _) => Err(Status::NotDirectory),
+            // A directory on the way to the old name is not empty in any case.
+            (false, Content::Directory(_)) => Err(Status::IsDirectory),
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Moves the name. What it replaced stays, without names perhaps: see [`Namespace::forget`].
+    pub(crate) fn rename(&mut self, plan: &RenamePlan<'_>, now: Timestamp) {
+        if plan.same {
+            return;
+        }
+        let (old_directory, _) = self.changed_directory(plan.parent, now);
+        match plan.target {
+            Some(target) if plan.exchange => old_directory.replace(plan.name, target),
+            _ => old_directory.remove(plan.name),
+        }
+        let (new_directory, _) = self.changed_directory(plan.new_parent, now);
+        match plan.target {
+            Some(_) => new_directory.replace(plan.new_name, plan.moved),
+            None => new_directory.insert(plan.new_name, plan.moved),
+        }
+        self.arrive(plan.moved, plan.parent, plan.new_parent, now);
+        match (plan.target, plan.exchange) {
+            (Some(target), true) => self.arrive(target, plan.new_parent, plan.parent, now),
+            (Some(target), false) => {
+                if self.planned(target).is_directory() {
+                    self.planned(plan.new_parent).link_count -= 1;
+                }
+                self.lose_name(target, now);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Bookkeeping for an inode whose name moved from one directory to another.
+    fn arrive(&mut self, id: InodeId, from: InodeId, to: InodeId, now: Timestamp) {
+        let inode = self.planned(id);
+        inode.changed = now;
+        if let Content::Directory(directory) = &mut inode.content {
+            directory.set_parent(to);
+            self.planned(from).link_count -= 1;
+            self.planned(to).link_count += 1;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Extended attributes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pocket_proto::{InodeId, Status};
+
+use super::Namespace;
+use crate::limits::{NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
+use crate::now::Timestamp;
+
+/// An inode's extended attributes. Most have none and pay a pointer for it.
+#[derive(Debug, Default)]
+pub(crate) struct Xattrs(Option<Box<BTreeMap<Bytes, Bytes>>>);
+
+/// What setting an extended attribute expects to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum XattrMode {
+    /// Anything.
+    Set,
+    /// No attribute of the name (XATTR_CREATE).
+    Create,
+    /// One (XATTR_REPLACE).
+    Replace,
+}
+
+impl Xattrs {
+    fn get(&self, name: &[u8]) -> Option<&Bytes> {
+        self.0.as_ref()?.get(name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter().flat_map(|map| map.keys())
+    }
+
+    /// Bytes of names and values, and of the NULs in a list of names.
+    fn bytes(&self) -> usize {
+        let all = self.0.iter().flat_map(|map| map.iter());
+        all.map(|(name, value)| name.len() + 1 + value.len()).sum()
+    }
+}
+
+impl Namespace {
+    /// The value of an extended attribute.
+    pub(crate) fn xattr(&self, id: InodeId, name: &[u8]) -> Result<Bytes, Status> {
+        let value = self.inode(id)?.xattrs.get(name);
+        value.cloned().ok_or(Status::NoAttribute)
+    }
+
+    /// The names of an inode's extended attributes, each ended by NUL.
+    pub(crate) fn list_xattrs(&self, id: InodeId) -> Result<Bytes, Status> {
+        let mut list = Vec::new();
+        for name in self.inode(id)?.xattrs.names() {
+            list.extend_from_slice(name);
+            list.push(0);
+        }
+        Ok(list.into())
+    }
+
+    /// Checks that an extended attribute can be set.
+    pub(crate) fn plan_set_xattr(
+        &self,
+        id: InodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), Status> {
+        let xattrs = &self.inode(id)?.xattrs;
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
+            return Err(Status::OutOfRange);
+        }
+        let before = xattrs.get(name);
+        match (mode, before) {
+            (XattrMode::Create, Some(_)) => return Err(Status::Exists),
+            (XattrMode::Replace, None) => return Err(Status::NoAttribute),
+            _ => {}
+        }
+        let freed = before.map_or(0, |value| name.len() + 1 + value.len());
+        let after = xattrs.bytes() - freed + name.len() + 1 + value.len();
+        if value.len() > XATTR_VALUE_BYTES_MAX || after > XATTRS_BYTES_MAX {
+            return Err(Status::OutOfRange);
+        }
+        Ok(())
+    }
+
+    /// Sets an extended attribute.
+    pub(crate) fn set_xattr(&mut self, id: InodeId, name: &[u8], value: &[u8], now: Timestamp) {
+        let inode = self.planned(id);
+        inode
+            .xattrs
+            .0
+            .get_or_insert_default()
+            .insert(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
+        inode.changed = now;
+    }
+
+    /// Removes an extended attribute that is there.
+    pub(crate) fn remove_xattr(&mut self, id: InodeId, name: &[u8], now: Timestamp) {
+        let inode = self.planned(id);
+        if let Some(map) = &mut inode.xattrs.0 {
+            map.remove(name);
+            if map.is_empty() {
+                inode.xattrs.0 = None;
+            }
+        }
+        inode.changed = now;
+    }
+}
