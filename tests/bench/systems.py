@@ -4,6 +4,7 @@ A system is a context manager with a `directory` to measure, and the processes w
 Every listening socket is on the loopback device. Nothing outside the given scratch directories is written.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -211,3 +213,64 @@ class MooseFs(System):
         path = self.scratch / name
         path.write_text(text)
         return path
+
+
+class Pocket(System):
+    """A Pocket cluster of separate processes over TCP loopback, DRAM tier, and two mounts of one job."""
+
+    name = "pocket"
+    job = "bench"
+
+    def __init__(self, scratch: Path, memory: Path, programs: Path, sizes: "PocketSizes"):
+        super().__init__(scratch, memory)
+        self.programs = programs
+        self.sizes = sizes
+        self.second_mount = self.scratch / "second-mount"
+
+    def __exit__(self, *problem):
+        unmount(self.second_mount)
+        super().__exit__(*problem)
+
+    def bring_up(self):
+        self.second_mount.mkdir()
+        # Every server listens on ports of its own choice where it can; the controller's address must be known.
+        controller = f"127.0.0.1:{free_port()}"
+        pocket = self.programs / "pocket"
+        self.spawn("controller", [pocket, "controller", "--listen", controller])
+        wait_until("the controller", lambda: self.answers(controller), 20, self.processes.values())
+        local = ["--listen", "127.0.0.1:0", "--controller", controller]
+        self.spawn("meta", [pocket, "meta", "--control-listen", "127.0.0.1:0", *local])
+        for number in range(self.sizes.storage_servers):
+            capacity = ["--capacity", str(self.sizes.server_bytes)]
+            self.spawn(f"storage{number}", [pocket, "storage", *local, *capacity])
+        wait_until("the servers", lambda: self.has_registered(controller), 20, self.processes.values())
+        self.mount("mount", self.directory, controller)
+        self.mount("second mount", self.second_mount, controller)
+
+    def mount(self, role: str, directory: Path, controller: str):
+        """Mounts the job; the process stays in the foreground so that its memory is ours to watch."""
+        budget = ["--memory-budget", str(self.sizes.budget_bytes), "--capacity", str(self.sizes.job_bytes)]
+        command = [self.programs / "pocket-mount", self.job, directory, "-f", "--controller", controller, *budget]
+        process = self.spawn(role, command)
+        wait_until(f"the Pocket {role}", lambda: is_mountpoint(directory), 20, [process])
+
+    def answers(self, controller: str) -> bool:
+        """Whether the controller answers requests."""
+        command = [self.programs / "pocket", "nodes", "--json", "--controller", controller]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+    def has_registered(self, controller: str) -> bool:
+        """Whether the metadata server and all storage servers are known to the controller."""
+        command = [self.programs / "pocket", "nodes", "--json", "--controller", controller]
+        listing = subprocess.run(command, capture_output=True, text=True)
+        return listing.returncode == 0 and len(json.loads(listing.stdout)) == 1 + self.sizes.storage_servers
+
+
+@dataclass(frozen=True)
+class PocketSizes:
+    """How large a Pocket cluster is."""
+
+    storage_servers: int
+    server_bytes: int
+    job_bytes: int
+    budget_bytes: int
