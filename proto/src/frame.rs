@@ -17,8 +17,9 @@
 //! | 28..32 | pushes | replies: pushes sent on this connection when the request was taken up, modulo 2^32; else 0 |
 //!
 //! Bodies: `Hello`, `Welcome`, `Request`, `Reply` and `Recall` messages of `session.proto`;
-//! a [`BlockAddress`] and, for writes, the data; a reply to a read is the data, to a write or
-//! to anything else that frees blocks, the change of allocated bytes (i64). A failed reply's body is a sentence in UTF-8.
+//! a [`BlockAddress`] and, for writes, the data; a reply to a read is the data, to a write and to
+//! whatever frees blocks the change of allocated bytes (i64). A failed reply's body is a sentence
+//! in UTF-8.
 
 use thiserror::Error;
 

@@ -1,0 +1,93 @@
+//! One block's bytes.
+
+use bytes::{Bytes, BytesMut};
+
+/// The largest block of any job.
+pub(super) const BLOCK_BYTES_MAX: usize = 16 << 20;
+/// Blocks are charged in these units: what an allocator and the maps take beside the bytes is
+/// then covered for small ones too.
+const CHARGE_UNIT_BYTES: u64 = 512;
+/// Reads up to this length out of a longer block are copied: that is cheaper than the copy of the
+/// whole block which the next write would need while a reader holds it.
+const COPIED_READ_BYTES_MAX: usize = 16 << 10;
+/// A block that grows piece by piece gets this fraction of its length as room to grow, so that
+/// appending copies a bounded number of times while memory stays close to what is charged.
+const GROWTH_DIVISOR: usize = 16;
+
+/// A block: its bytes, shared with readers until changed.
+pub(super) struct Block(Bytes);
+
+impl Block {
+    /// What a block of this length is charged.
+    pub(super) fn charge_of(length_bytes: usize) -> u64 {
+        (length_bytes as u64).next_multiple_of(CHARGE_UNIT_BYTES)
+    }
+
+    /// What this block is charged.
+    pub(super) fn charge(&self) -> u64 {
+        Self::charge_of(self.0.len())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The bytes held of the range asked for.
+    pub(super) fn read(&self, offset: usize, length: usize) -> Bytes {
+        let start = offset.min(self.0.len());
+        let end = (offset + length).min(self.0.len());
+        if end - start <= COPIED_READ_BYTES_MAX && end - start < self.0.len() {
+            Bytes::copy_from_slice(&self.0[start..end])
+        } else {
+            self.0.slice(start..end)
+        }
+    }
+
+    /// The block as it is, leaving an empty one behind.
+    pub(super) fn take(&mut self) -> Block {
+        Block(std::mem::take(&mut self.0))
+    }
+
+    /// The block after a write into `old`; beside it, a buffer that is no longer needed, for the
+    /// caller to drop where it holds no lock.
+    pub(super) fn written(old: Option<Block>, offset: usize, data: Bytes) -> (Block, Bytes) {
+        let old = old.map_or_else(Bytes::new, |block| block.0);
+        if offset == 0 && data.len() >= old.len() {
+            return (Block(data), old);
+        }
+        let end = offset + data.len();
+        let (mut bytes, spent) = writable(old, end);
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset..end].copy_from_slice(&data);
+        (Block(bytes.freeze()), spent)
+    }
+
+    /// Forgets all but the first `keep` bytes and gives their memory back.
+    pub(super) fn truncate(&mut self, keep: usize) {
+        if keep < self.0.len() {
+            self.0 = Bytes::copy_from_slice(&self.0[..keep]);
+        }
+    }
+}
+
+/// The bytes of `old`, in a buffer of their own that can grow to `end` without another copy; beside
+/// it, a buffer that is no longer needed.
+fn writable(old: Bytes, end: usize) -> (BytesMut, Bytes) {
+    let old = match old.try_into_mut() {
+        Ok(unique) if unique.capacity() >= end => return (unique, Bytes::new()),
+        Ok(unique) => unique.freeze(),
+        Err(shared) => shared,
+    };
+    let length = old.len().max(end);
+    let capacity = if old.is_empty() || length == old.len() {
+        length
+    } else {
+        // Blocks end at a power of two, so no room is wasted behind a full one.
+        (length + length / GROWTH_DIVISOR).min(length.next_power_of_two())
+    };
+    let mut bytes = BytesMut::with_capacity(capacity);
+    bytes.extend_from_slice(&old);
+    (bytes, old)
+}

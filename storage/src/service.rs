@@ -1,0 +1,195 @@
+//! The engine, offered over the framed transport.
+//!
+//! Reads, writes and truncations are answered in place: they cost less than handing them on would.
+//! Dropping jobs and inodes can free a lot and runs beside the connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pocket_proto::{
+    BLOCK_ADDRESS_BYTES, BlockAddress, ClusterKey, Failure, FrameError, Header, Incarnation,
+    InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    session::{Hello, Welcome},
+};
+use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
+use tracing::debug;
+
+use crate::{engine::BlockEngine, traffic::Traffic};
+
+/// Serves blocks of an engine.
+pub(crate) struct BlockService<E> {
+    pub(crate) engine: Arc<E>,
+    pub(crate) cluster_key: ClusterKey,
+    pub(crate) server: ServerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+/// Who is at the other end of a connection.
+pub(crate) struct Caller {
+    scope: Scope,
+    host: String,
+}
+
+impl<E: BlockEngine> Service for BlockService<E> {
+    type Peer = Caller;
+
+    async fn hello(&self, hello: Hello, _pusher: Pusher) -> Result<(Caller, Welcome), Failure> {
+        let scope = authenticate(&self.cluster_key, &hello)?;
+        debug!(host = %hello.host, ?scope, "connected");
+        let caller = Caller {
+            scope,
+            host: hello.host,
+        };
+        let welcome = Welcome {
+            server: self.server.0,
+            incarnation: self.incarnation.0,
+            ..Welcome::default()
+        };
+        Ok((caller, welcome))
+    }
+
+    fn head_bytes(&self, operation: Operation) -> usize {
+        // The data of a write become the block: they get a buffer of their own.
+        match operation {
+            Operation::WriteBlock => BLOCK_ADDRESS_BYTES,
+            _ => 0,
+        }
+    }
+
+    fn handle(&self, caller: &Arc<Caller>, header: Header, body: Bytes) -> Handled {
+        if let Err(denied) = check(caller, &header) {
+            return Handled::Now(denied.into());
+        }
+        let request_bytes = body.len();
+        let answer: Answer = match header.operation {
+            Operation::ReadBlock => self.read(header.job, &body),
+            Operation::TruncateBlocks => self.truncate(header.job, &body),
+            Operation::DropJob => return self.drop_job(header.job),
+            Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
+            other => Answer::failed(Failure::new(
+                Status::Unsupported,
+                format!("a storage server does not offer {other:?}"),
+            )),
+        };
+        self.traffic.count(request_bytes, answer.body().len());
+        Handled::Now(answer)
+    }
+
+    fn handle_with_head(
+        &self,
+        caller: &Arc<Caller>,
+        header: Header,
+        head: &[u8],
+        data: Bytes,
+    ) -> Handled {
+        self.traffic
+            .count(head.len() + data.len(), size_of::<i64>());
+        let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
+        Handled::Now(written.map_or_else(Answer::failed, change))
+    }
+
+    fn disconnected(&self, caller: &Arc<Caller>) {
+        debug!(host = %caller.host, "disconnected");
+    }
+}
+
+impl<E: BlockEngine> BlockService<E> {
+    fn read(&self, job: JobId, body: &[u8]) -> Answer {
+        let read = address(body).and_then(|address| self.engine.read(job, address));
+        match read {
+            Ok(read) => {
+                let flags = if read.hole { REPLY_FLAG_HOLE } else { 0 };
+                Answer::ok(read.bytes).with_flags(flags)
+            }
+            Err(failure) => Answer::failed(failure),
+        }
+    }
+
+    fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Result<i64, Failure> {
+        let address = address(head)?;
+        if address.length_bytes as usize != data.len() {
+            return Err(Failure::new(
+                Status::Malformed,
+                format!(
+                    "a write of {} bytes came with {}",
+                    address.length_bytes,
+                    data.len()
+                ),
+            ));
+        }
+        self.engine.write(
+            job,
+            address.inode,
+            address.block,
+            address.offset_bytes,
+            data,
+        )
+    }
+
+    fn truncate(&self, job: JobId, body: &[u8]) -> Answer {
+        match address(body) {
+            Ok(BlockAddress {
+                inode,
+                block,
+                offset_bytes,
+                ..
+            }) => change(self.engine.truncate(job, inode, block, offset_bytes)),
+            Err(failure) => Answer::failed(failure),
+        }
+    }
+
+    fn remove_inodes(&self, job: JobId, body: &[u8]) -> Handled {
+        let (ids, rest) = body.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Handled::Now(Answer::failed(malformed(FrameError::TooShort)));
+        }
+        let inodes: Vec<_> = ids
+            .iter()
+            .map(|id| InodeId(u64::from_le_bytes(*id)))
+            .collect();
+        self.traffic.count(body.len(), size_of::<i64>());
+        self.beside(move |engine| engine.remove_inodes(job, &inodes))
+    }
+
+    fn drop_job(&self, job: JobId) -> Handled {
+        self.traffic.count(0, size_of::<i64>());
+        self.beside(move |engine| engine.drop_job(job))
+    }
+
+    /// Runs work that may take a while where it holds nobody up.
+    fn beside(&self, work: impl FnOnce(&E) -> i64 + Send + 'static) -> Handled {
+        let engine = Arc::clone(&self.engine);
+        Handled::later(async move {
+            match tokio::task::spawn_blocking(move || work(&engine)).await {
+                Ok(freed) => change(freed),
+                Err(error) => Answer::failed(Failure::new(Status::Internal, error.to_string())),
+            }
+        })
+    }
+}
+
+/// Whether the caller may speak of the job, and do this to it.
+fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
+    authorize(caller.scope, header.job)?;
+    match (header.operation, caller.scope) {
+        (Operation::DropJob | Operation::RemoveInodes, Scope::Job(_)) => Err(Failure::new(
+            Status::Denied,
+            format!("{:?} is for the cluster's own servers", header.operation),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn address(head: &[u8]) -> Result<BlockAddress, Failure> {
+    BlockAddress::decode(head).map_err(malformed)
+}
+
+fn malformed(error: FrameError) -> Failure {
+    Failure::new(Status::Malformed, error.to_string())
+}
+
+/// Reply to whatever changes how much is allocated.
+fn change(bytes: i64) -> Answer {
+    Answer::ok(Bytes::copy_from_slice(&bytes.to_le_bytes()))
+}
