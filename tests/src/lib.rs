@@ -7,6 +7,7 @@
 mod binaries;
 mod cluster;
 mod control;
+pub mod differential;
 mod frames;
 mod log;
 mod mount;
@@ -22,7 +23,7 @@ pub use cluster::{
 };
 pub use control::Control;
 pub use frames::{Answer, Peer, welcome};
-pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount};
+pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount, with_mount_and};
 pub use process::Process;
 pub use rights::{can_mount, is_root};
 pub use scratch::{Scratch, mounts_below};

@@ -154,8 +154,14 @@ impl Deref for EmbeddedMount {
 /// Runs `body` on the directory of a new embedded mount and finishes it.
 #[track_caller]
 pub fn with_mount(body: impl FnOnce(&Path)) {
+    with_mount_and(&[], body);
+}
+
+/// As [`with_mount`], with further arguments of `pocket-mount`.
+#[track_caller]
+pub fn with_mount_and(arguments: &[&str], body: impl FnOnce(&Path)) {
     if rights::can_mount() {
-        let mount = EmbeddedMount::start(&[]);
+        let mount = EmbeddedMount::start(arguments);
         body(mount.path());
         mount.finish();
     }

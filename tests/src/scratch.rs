@@ -6,11 +6,16 @@ use std::{
     sync::Once,
 };
 
-use nix::mount::{MntFlags, umount2};
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::statfs::{TMPFS_MAGIC, statfs},
+};
 use tempfile::TempDir;
 
 /// Folders begin with this and the pid of their suite.
 const PREFIX: &str = "pocket-tests-";
+/// Where Linux systems mount a tmpfs for everyone.
+const TMPFS: &str = "/dev/shm";
 
 /// A folder below the system's temporary one, removed on drop.
 #[derive(Debug)]
@@ -19,11 +24,22 @@ pub struct Scratch(TempDir);
 impl Scratch {
     /// A new folder. The first of a process also clears up after suites that died.
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A new folder on tmpfs, the file system that mounts are compared with.
+    pub fn on_tmpfs() -> Self {
+        let kind = statfs(TMPFS).expect("Linux has /dev/shm").filesystem_type();
+        assert_eq!(kind, TMPFS_MAGIC, "{TMPFS} is not a tmpfs");
+        Self::below(Path::new(TMPFS))
+    }
+
+    fn below(parent: &Path) -> Self {
         static CLEAR: Once = Once::new();
         CLEAR.call_once(clear_leftovers);
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
-        Scratch(folder.expect("the temporary folder is writable"))
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
+        Scratch(folder.unwrap_or_else(|error| panic!("{}: {error}", parent.display())))
     }
 
     /// Where it is.
@@ -74,8 +90,11 @@ pub(crate) fn detach_below(folder: &Path) -> Vec<PathBuf> {
 
 /// Removes the mounts and folders of suites whose process no longer lives.
 fn clear_leftovers() {
-    let temporary = std::env::temp_dir();
-    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+    let folders = [std::env::temp_dir(), PathBuf::from(TMPFS)];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok());
+    for entry in entries.flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| {
             let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
