@@ -64,11 +64,11 @@ fn every_operation_of_the_plans_succeeds_now_and_then() {
         *tried += 1;
         *succeeded += u32::from(!matches!(outcome, Outcome::Failed(_) | Outcome::Nothing));
     }
-    assert_eq!(tally.len(), 32, "{tally:#?}");
+    assert_eq!(tally.len(), 32, "{:?}", tally.keys());
     for (name, (tried, succeeded)) in &tally {
         assert!(
             succeeded * 20 > *tried,
-            "{name} seldom succeeds: {tally:#?}"
+            "{name} succeeded {succeeded} times of {tried}"
         );
     }
 }

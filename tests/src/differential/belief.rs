@@ -119,7 +119,7 @@ impl Belief {
 /// A usual name, now and then one that is usual for the other kind.
 fn name(dice: &mut Dice, usual: &[&'static str], other: &[&'static str]) -> &'static str {
     let names = if dice.chance(6) { other } else { usual };
-    *dice.pick(names)
+    dice.pick(names)
 }
 
 fn remember(known: &mut Vec<String>, path: &str, count_max: usize) {
