@@ -5,8 +5,9 @@
 
 use super::dice::Dice;
 
-const FILE_NAMES: [&str; 5] = ["a", "b", "c", "d e", "ü"];
-const FOLDER_NAMES: [&str; 4] = ["A", "B", "C", "D E"];
+type Names = [&'static str; 5];
+static FILE_NAMES: Names = ["a", "b", "c", "d e", "ü"];
+static FOLDER_NAMES: Names = ["A", "B", "C", "D E", "Ü"];
 /// Remembered at most; what is older is met again by chance.
 const FILES_MAX: usize = 10;
 const FOLDERS_MAX: usize = 6;
@@ -117,9 +118,9 @@ impl Belief {
 }
 
 /// A usual name, now and then one that is usual for the other kind.
-fn name(dice: &mut Dice, usual: &[&'static str], other: &[&'static str]) -> &'static str {
+fn name(dice: &mut Dice, usual: &'static Names, other: &'static Names) -> &'static str {
     let names = if dice.chance(6) { other } else { usual };
-    dice.pick(names)
+    names[dice.below(names.len() as u64) as usize]
 }
 
 fn remember(known: &mut Vec<String>, path: &str, count_max: usize) {
