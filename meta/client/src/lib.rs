@@ -4,8 +4,10 @@
 //! the wire (`pocket-meta` has one in the same process). [`MetaControlClient`] is for controllers.
 //! This crate holds no file system logic and caches nothing.
 
+mod client;
 mod control;
 mod metadata;
 
+pub use client::MetaClient;
 pub use control::{CREDENTIAL_HEADER, MetaControlClient};
 pub use metadata::{Answered, Metadata, RecallHandler, SessionInfo};

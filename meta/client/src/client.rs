@@ -1,0 +1,264 @@
+//! A session over the wire: one connection at a time, resumed when it is lost.
+//!
+//! Calls carry on over a lost connection until their deadline; a mutation keeps its number, so
+//! that the server does it once. What was told one-way is kept until a later call was answered
+//! (the server works in order of arrival), and told again on the next connection. When the server
+//! has ended the session, another is opened: see [`RecallHandler::session_lost`].
+//!
+//! Locks: the link's ([`link`]) and the recalls' ([`recalls`]); neither is held over an `.await`,
+//! and the link's is never held while a handler runs.
+
+mod connector;
+mod link;
+mod recalls;
+mod requests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pocket_proto::session::{Goodbye, Reply, request};
+use pocket_proto::{Failure, JobId, Operation, SessionId, Status};
+use pocket_wire::ReplyFrame;
+use prost::Message;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use self::connector::Connector;
+use self::link::{Line, Link};
+use self::recalls::Recalls;
+use self::requests::{Repetition, Sequence, repetition};
+use crate::{Answered, Metadata, RecallHandler, SessionInfo};
+
+/// Every call ends within this time, so that no operation of a mount hangs (10 s are promised).
+const CALL_DEADLINE: Duration = Duration::from_secs(8);
+/// Calls wait no longer than this for a server that has been away for longer than
+/// [`CALL_DEADLINE`].
+const AWAY_PATIENCE: Duration = Duration::from_secs(1);
+/// Leaving is a courtesy: the server would find out by itself.
+const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
+/// Calls under way. At most half of the replies that the server keeps for repeated mutations.
+const CALLS_MAX: usize = 512;
+
+/// A mount's session with the metadata server of its job. Cheap to clone; the session is left to
+/// lapse when the last clone is dropped (see [`MetaClient::close`]).
+#[derive(Clone)]
+pub struct MetaClient {
+    shared: Arc<Shared>,
+    _stop: Arc<StopOnDrop>,
+}
+
+/// Cancels the connector's task.
+struct StopOnDrop(CancellationToken);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// What calls and the connector share.
+struct Shared {
+    target: Target,
+    link: Link,
+    recalls: Arc<Recalls>,
+    sequence: Sequence,
+    places: Semaphore,
+    stop: CancellationToken,
+}
+
+/// Whom to call, and as whom.
+struct Target {
+    endpoint: String,
+    job: JobId,
+    credential: Bytes,
+    host: String,
+}
+
+impl MetaClient {
+    /// Opens a session with the server at `endpoint` ("host:port") on `job`, for the mount on
+    /// `host` (for people). Must be called within a tokio runtime.
+    ///
+    /// Errors: [`Status::Unavailable`] if the server cannot be reached, [`Status::JobGone`] if it
+    /// does not have the job, [`Status::Denied`], [`Status::VersionMismatch`].
+    pub async fn connect(
+        endpoint: &str,
+        job: JobId,
+        credential: Vec<u8>,
+        host: &str,
+        handler: Arc<dyn RecallHandler>,
+    ) -> Result<MetaClient, Failure> {
+        let target = Target {
+            endpoint: endpoint.to_owned(),
+            job,
+            credential: credential.into(),
+            host: host.to_owned(),
+        };
+        let recalls = Arc::new(Recalls::new(handler));
+        let (line, info) = connector::open(&target, &recalls, None).await?;
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            target,
+            link: Link::new(line, info),
+            recalls,
+            sequence: Sequence::default(),
+            places: Semaphore::new(CALLS_MAX),
+            stop: stop.clone(),
+        });
+        tokio::spawn(Connector::new(Arc::clone(&shared)).run());
+        Ok(MetaClient {
+            shared,
+            _stop: Arc::new(StopOnDrop(stop)),
+        })
+    }
+
+    /// Ends the session in an orderly way: the server takes back at once what it held. Every call
+    /// fails afterwards.
+    pub async fn close(&self) {
+        let shared = &self.shared;
+        if let Some(line) = shared.link.line() {
+            let body = requests::encode(request::Operation::Goodbye(Goodbye {}), 0);
+            // Whatever comes of it: the session lapses without it.
+            let _ = line.call(shared.target.job, body, GOODBYE_DEADLINE).await;
+        }
+        let left = Failure::new(Status::SessionEnded, "the session was left");
+        shared.link.end_for_good(left);
+        shared.stop.cancel();
+    }
+}
+
+impl std::fmt::Debug for MetaClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetaClient")
+            .field("endpoint", &self.shared.target.endpoint)
+            .field("job", &self.shared.target.job)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Metadata for MetaClient {
+    async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
+        let until = Instant::now() + CALL_DEADLINE;
+        let shared = &self.shared;
+        let place = timeout_at(until, shared.places.acquire()).await;
+        let _place = place.map_err(|_| {
+            let what = format!("{CALLS_MAX} calls are under way and none ends");
+            Failure::new(Status::Unavailable, what)
+        })?;
+        shared.call(operation, until).await
+    }
+
+    fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let sequence = shared.sequence.number(&operation);
+        let body = requests::encode(operation, sequence);
+        shared.link.tell(shared.target.job, body)
+    }
+
+    fn session(&self) -> SessionInfo {
+        self.shared.link.info()
+    }
+}
+
+impl Shared {
+    async fn call(
+        &self,
+        operation: request::Operation,
+        until: Instant,
+    ) -> Result<Answered, Failure> {
+        let repetition = repetition(&operation);
+        let sequence = self.sequence.number(&operation);
+        let body = requests::encode(operation, sequence);
+        let mut sent_in: Option<SessionId> = match repetition {
+            Repetition::OwnSession => Some(self.link.session()),
+            Repetition::Once | Repetition::Harmless => None,
+        };
+        let mut changes = self.link.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(line) = self.link.open_line()? else {
+                self.wait_for_line(&mut changes, until).await?;
+                continue;
+            };
+            if sent_in.is_some_and(|session| session != line.session) {
+                let what = "the session was renewed while the call was under way";
+                return Err(Failure::new(Status::SessionEnded, what));
+            }
+            if repetition == Repetition::Once {
+                sent_in = Some(line.session);
+            }
+            let told = self.link.told();
+            let remaining = until.saturating_duration_since(Instant::now());
+            let failure = match line.call(self.target.job, body.clone(), remaining).await {
+                Ok(frame) => {
+                    self.link.confirm(&line, told);
+                    return answered(frame, &line);
+                }
+                Err(failure) => failure,
+            };
+            match failure.status {
+                // The server did not do it: it may be done in the session to come.
+                Status::SessionEnded => {
+                    self.link.lose_session(line.session, failure.clone());
+                    if repetition == Repetition::OwnSession {
+                        return Err(failure);
+                    }
+                    sent_in = None;
+                }
+                Status::Unavailable if line.is_closed() && Instant::now() < until => {
+                    self.link.drop_line(&line);
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    /// Waits until the connector has a line, or says that there will be none.
+    async fn wait_for_line(
+        &self,
+        changes: &mut watch::Receiver<u64>,
+        until: Instant,
+    ) -> Result<(), Failure> {
+        let until = match self.link.away_for() {
+            Some(away) if away > CALL_DEADLINE => until.min(Instant::now() + AWAY_PATIENCE),
+            _ => until,
+        };
+        match timeout_at(until, changes.changed()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.link.away()),
+        }
+    }
+}
+
+fn answered(frame: ReplyFrame, line: &Line) -> Result<Answered, Failure> {
+    let malformed = |what: String| Failure::new(Status::Malformed, what);
+    let reply = Reply::decode(frame.body)
+        .map_err(|error| malformed(format!("the reply cannot be read: {error}")))?;
+    let result = reply
+        .result
+        .ok_or_else(|| malformed("a reply without a result".to_owned()))?;
+    Ok(Answered {
+        result,
+        stamp: line.first_stamp + frame.pushes_before,
+    })
+}
+
+impl Line {
+    async fn call(
+        &self,
+        job: JobId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<ReplyFrame, Failure> {
+        self.connection
+            .call(Operation::Metadata, job, &[], body, deadline)
+            .await
+    }
+
+    fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+}

@@ -1,0 +1,249 @@
+//! The client's end of the session at a moment: the line in use, and what was told on it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pocket_proto::{Failure, JobId, Operation, SessionId, Status};
+use pocket_wire::Connection;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::SessionInfo;
+
+/// One-way messages kept until the server is known to have them.
+const TOLD_MAX: usize = 8192;
+/// From here on a call is made just to learn what has arrived.
+const TOLD_MANY: usize = 1024;
+
+/// A connection in use for a session.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) session: SessionId,
+    /// Number of the last recall before the connection's first.
+    pub(super) first_stamp: u64,
+    /// Tells lines apart; grows.
+    pub(super) generation: u64,
+}
+
+impl Line {
+    /// Sends what is kept until it is confirmed. A connection that does not take it is given up:
+    /// nothing may be sent behind what is missing, and the next connection gets it all.
+    fn send(&self, job: JobId, body: Bytes) {
+        let sent = self.connection.send(Operation::Metadata, job, &[], body);
+        if sent.is_err() {
+            self.connection.close();
+        }
+    }
+}
+
+/// What the connector is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Nothing: the line is open.
+    Nothing,
+    /// Resume the session on another connection.
+    Resume(SessionId),
+    /// Open another session: the server has ended this one, for this reason.
+    Renew(Failure),
+}
+
+/// The state, its lock, and those who wait for it to change.
+pub(super) struct Link {
+    state: Mutex<State>,
+    /// Counts changes that waiting calls care for.
+    changes: watch::Sender<u64>,
+    /// Wakes the connector.
+    pub(super) work: Notify,
+}
+
+struct State {
+    line: Option<Line>,
+    generation: u64,
+    /// Why the server has ended the session that `info` speaks of.
+    lost: Option<Failure>,
+    over: Option<Failure>,
+    info: SessionInfo,
+    away_since: Option<Instant>,
+    /// Why the last attempt to connect failed.
+    trouble: Option<Failure>,
+    told: VecDeque<Bytes>,
+    /// Messages told since the start; the queue holds the last of them.
+    told_total: u64,
+}
+
+impl Link {
+    pub(super) fn new(mut line: Line, info: SessionInfo) -> Self {
+        line.generation = 1;
+        Link {
+            state: Mutex::new(State {
+                line: Some(line),
+                generation: 1,
+                lost: None,
+                over: None,
+                info,
+                away_since: None,
+                trouble: None,
+                told: VecDeque::new(),
+                told_total: 0,
+            }),
+            changes: watch::Sender::new(0),
+            work: Notify::new(),
+        }
+    }
+
+    pub(super) fn info(&self) -> SessionInfo {
+        self.state.lock().info.clone()
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.state.lock().info.session
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The line in use, open or not.
+    pub(super) fn line(&self) -> Option<Line> {
+        self.state.lock().line.clone()
+    }
+
+    /// The line in use; `None` while there is none. Fails once there will never be one again.
+    pub(super) fn open_line(&self) -> Result<Option<Line>, Failure> {
+        let state = self.state.lock();
+        match &state.over {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(state.line.clone()),
+        }
+    }
+
+    /// How long there has been no line.
+    pub(super) fn away_for(&self) -> Option<Duration> {
+        Some(self.state.lock().away_since?.elapsed())
+    }
+
+    /// Sends a message one-way, now or as soon as there is a line.
+    pub(super) fn tell(&self, job: JobId, body: Bytes) -> Result<(), Failure> {
+        let mut state = self.state.lock();
+        if let Some(failure) = &state.over {
+            return Err(failure.clone());
+        }
+        if state.told.len() >= TOLD_MAX {
+            let what = format!("{TOLD_MAX} messages wait for the metadata server");
+            return Err(Failure::new(Status::Unavailable, what));
+        }
+        state.told.push_back(body.clone());
+        state.told_total += 1;
+        if state.told.len().is_multiple_of(TOLD_MANY) {
+            self.work.notify_one();
+        }
+        if let Some(line) = &state.line {
+            line.send(job, body);
+        }
+        Ok(())
+    }
+
+    /// How many messages have been told so far.
+    pub(super) fn told(&self) -> u64 {
+        self.state.lock().told_total
+    }
+
+    /// The server answered on `line` what was sent behind the first `told` messages: it has them.
+    pub(super) fn confirm(&self, line: &Line, told: u64) {
+        let mut state = self.state.lock();
+        if state.generation == line.generation {
+            state.confirm(told);
+        }
+    }
+
+    /// Gives up a line whose connection has ended.
+    pub(super) fn drop_line(&self, line: &Line) {
+        let mut state = self.state.lock();
+        if state.generation == line.generation && state.line.take().is_some() {
+            state.away_since = Some(Instant::now());
+            self.work.notify_one();
+        }
+    }
+
+    /// Gives up a session that the server has ended, and the line with it.
+    pub(super) fn lose_session(&self, session: SessionId, reason: Failure) {
+        let mut state = self.state.lock();
+        if state.info.session == session && state.lost.is_none() {
+            state.lost = Some(reason);
+            state.line = None;
+            state.away_since.get_or_insert_with(Instant::now);
+            state.told.clear();
+            self.work.notify_one();
+        }
+    }
+
+    /// Notes why the server cannot be reached.
+    pub(super) fn note_trouble(&self, failure: Failure) {
+        self.state.lock().trouble = Some(failure);
+    }
+
+    /// What to say to a call that waited for a line in vain.
+    pub(super) fn away(&self) -> Failure {
+        let state = self.state.lock();
+        let away = state
+            .away_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        let mut message = format!("metadata server away for {:.1} s", away.as_secs_f64());
+        if let Some(trouble) = &state.trouble {
+            message.push_str(&format!(": {}", trouble.message));
+        }
+        Failure::new(Status::Unavailable, message)
+    }
+
+    /// What the connector is to do next.
+    pub(super) fn wanted(&self) -> Wanted {
+        let state = self.state.lock();
+        match (&state.line, &state.lost) {
+            (Some(_), _) => Wanted::Nothing,
+            (None, Some(reason)) => Wanted::Renew(reason.clone()),
+            (None, None) => Wanted::Resume(state.info.session),
+        }
+    }
+
+    /// Puts a new line to use; on a resumed session, tells first what may not have arrived.
+    pub(super) fn install(&self, job: JobId, mut line: Line, info: SessionInfo) {
+        let mut state = self.state.lock();
+        if state.over.is_some() {
+            return;
+        }
+        for body in &state.told {
+            line.send(job, body.clone());
+        }
+        state.generation += 1;
+        line.generation = state.generation;
+        state.line = Some(line);
+        state.info = info;
+        state.lost = None;
+        state.away_since = None;
+        state.trouble = None;
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// There will be no line any more; every call fails with `failure`.
+    pub(super) fn end_for_good(&self, failure: Failure) {
+        let mut state = self.state.lock();
+        state.line = None;
+        state.over.get_or_insert(failure);
+        state.told.clear();
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+impl State {
+    fn confirm(&mut self, told: u64) {
+        let kept = self.told_total.saturating_sub(told);
+        while self.told.len() as u64 > kept {
+            self.told.pop_front();
+        }
+    }
+}
