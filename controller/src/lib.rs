@@ -4,9 +4,13 @@
 //! It keeps no durable state: what it knows comes from the servers' heartbeats, and a new
 //! controller learns it again within seconds. Data and names never pass through it.
 
+mod acting;
+mod cluster;
 mod config;
+mod metadata;
 mod policy;
 mod server;
+mod service;
 
 pub use config::ControllerConfig;
 pub use server::{Controller, RunningController, StartError};

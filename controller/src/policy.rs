@@ -13,10 +13,10 @@ mod weights;
 
 pub(crate) use allocation::{Allocation, StorageSpace, allocate, reallocate};
 pub(crate) use demand::demand;
-pub(crate) use hints::{JobTerms, RequestError, check_request};
+pub(crate) use hints::{JobTerms, check_request};
 pub(crate) use lease::Lease;
 pub(crate) use ledger::Ledger;
 pub(crate) use metadata_choice::{MetadataLoad, order_of_preference};
 pub(crate) use sentence::age;
 pub(crate) use tier::Tier;
-pub(crate) use weights::{Share, shares_of_map, weights};
+pub(crate) use weights::{Share, Weight, shares_of_map, weights};

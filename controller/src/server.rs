@@ -1,12 +1,29 @@
 //! Starting and stopping a controller.
 
-use std::io;
+use std::{io, sync::Arc, time::Duration};
 
+use pocket_proto::control::controller_server::ControllerServer;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::server::{Server, TcpIncoming};
+use tracing::{info, warn};
 
-use crate::ControllerConfig;
+use crate::{
+    ControllerConfig,
+    acting::Acting,
+    metadata::{MetadataServers, RemoteMetadataServers},
+    service::Service,
+};
+
+/// Largest message either way: lists and heartbeats of tens of thousands of jobs.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Requests of one connection that are worked on at a time.
+const REQUESTS_PER_CONNECTION_MAX: usize = 256;
+/// A peer that vanished without a word is noticed after this.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long stopping waits for requests under way; they are told to end at once.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a controller did not start.
 #[derive(Debug, Error)]
@@ -31,22 +48,70 @@ pub struct RunningController {
     endpoint: String,
     stop: CancellationToken,
     tasks: TaskTracker,
+    commands: TaskTracker,
 }
 
 impl Controller {
     /// Starts a controller; it serves when this returns.
     pub async fn start(config: ControllerConfig) -> Result<RunningController, StartError> {
+        let metadata = RemoteMetadataServers::new(config.cluster_key.clone());
+        Self::start_with(config, Arc::new(metadata)).await
+    }
+
+    /// Starts a controller with another way to metadata servers.
+    pub(crate) async fn start_with(
+        config: ControllerConfig,
+        metadata: Arc<dyn MetadataServers>,
+    ) -> Result<RunningController, StartError> {
         let listen = |source| StartError::Listen {
             listen: config.listen.clone(),
             source,
         };
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let endpoint = listener.local_addr().map_err(listen)?.to_string();
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let commands = TaskTracker::new();
+        let acting = Arc::new(Acting::new(
+            &config,
+            metadata,
+            commands.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(Arc::clone(&acting).keep_up());
+        tasks.spawn(serve(listener, acting, stop.clone()));
+        info!(endpoint, "controller started");
         Ok(RunningController {
-            endpoint: address.to_string(),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            endpoint,
+            stop,
+            tasks,
+            commands,
         })
+    }
+}
+
+async fn serve(listener: TcpListener, acting: Arc<Acting>, stop: CancellationToken) {
+    let service = ControllerServer::new(Service(acting))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        sleep(STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        outcome = server => {
+            if let Err(error) = outcome {
+                warn!("the controller's server failed: {error}");
+            }
+        }
+        () = overdue => {}
     }
 }
 
@@ -59,8 +124,10 @@ impl RunningController {
     /// Stops it and waits until its tasks have ended. Jobs and servers go on without it.
     pub async fn stop(self) {
         self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        for tasks in [&self.tasks, &self.commands] {
+            tasks.close();
+            tasks.wait().await;
+        }
     }
 }
 

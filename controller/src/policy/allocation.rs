@@ -139,10 +139,10 @@ fn throughput(
     servers: &[StorageSpace],
 ) -> (u64, String) {
     let chosen = |space: &&StorageSpace| shares.iter().any(|share| share.server == space.server);
-    let rates = servers.iter().filter(chosen).map(|s| s.bytes_per_second);
-    let possible = rates.fold(Some(0u64), |sum, rate| match rate {
+    let mut rates = servers.iter().filter(chosen).map(|s| s.bytes_per_second);
+    let possible = rates.try_fold(0u64, |sum, rate| match rate {
         0 => None,
-        rate => sum.map(|sum| sum.saturating_add(rate)),
+        rate => Some(sum.saturating_add(rate)),
     });
     match (wanted, possible) {
         (Wanted::Exactly(rate), Some(possible)) if rate > possible => (

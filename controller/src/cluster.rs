@@ -1,0 +1,154 @@
+//! The state of the controller: servers, jobs, and what is to be done about them.
+//!
+//! Plain data under one lock, with the time passed in. Nothing here waits or calls anyone: what
+//! is to be done is returned as a [`Command`], and its outcome is told to [`Cluster::finished`].
+//! What a job is given is decided in `policy`.
+
+mod heartbeat;
+mod jobs;
+mod registration;
+mod servers;
+mod upkeep;
+mod view;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use pocket_proto::{
+    Failure, JobId, ServerId, control::CreateJobRequest, control::RegisterServerRequest,
+    session::WeightMap, session::WeightedServer,
+};
+
+use crate::{
+    ControllerConfig,
+    policy::{StorageSpace, Weight},
+};
+
+pub(crate) use self::registration::{EndStep, RegisterStep};
+use self::{
+    jobs::{Job, Jobs},
+    servers::{Role, Server, Servers},
+};
+
+/// A heartbeat may have been written so long before it arrives (its deadline is 2 s): what it says
+/// of younger jobs, or of such as ended since, may be outdated.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// What the controller shall tell a metadata server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Command {
+    pub(crate) job: JobId,
+    pub(crate) server: ServerId,
+    /// Where that server takes commands.
+    pub(crate) endpoint: String,
+    pub(crate) action: Action,
+}
+
+/// The commands there are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    Create(Box<CreateJobRequest>),
+    Drop,
+    SetWeightMap(WeightMap),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    started: Instant,
+    heartbeat_timeout: Duration,
+    forget_after: Duration,
+    settle: Duration,
+    servers: Servers,
+    jobs: Jobs,
+    /// Ids of jobs that ended lately, against reports that are older than that.
+    ended: HashMap<JobId, Instant>,
+    /// Grows whenever other storage servers live than before.
+    generation: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &ControllerConfig, now: Instant) -> Self {
+        Cluster {
+            started: now,
+            heartbeat_timeout: config.heartbeat_timeout,
+            forget_after: config.forget_after,
+            settle: config.settle,
+            servers: Servers::default(),
+            jobs: Jobs::default(),
+            ended: HashMap::new(),
+            generation: 1,
+        }
+    }
+
+    /// Takes the registration of a server. Idempotent.
+    pub(crate) fn register_server(
+        &mut self,
+        request: &RegisterServerRequest,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        if self.servers.register(Server::read(request, now)?)? {
+            self.generation += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether servers of an earlier controller may not have reported yet.
+    fn is_settling(&self, now: Instant) -> bool {
+        now < self.settled_at()
+    }
+
+    fn settled_at(&self) -> Instant {
+        self.started + self.settle
+    }
+
+    /// The living storage servers as policy sees them.
+    fn spaces(&self) -> Vec<StorageSpace> {
+        let alive = self.servers.alive_storage();
+        let space = |server: &Server| match server.role {
+            Role::Storage {
+                tier,
+                capacity_bytes,
+                bytes_per_second,
+            } => Some(StorageSpace {
+                server: server.id,
+                tier,
+                capacity_bytes,
+                reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
+                used_bytes: server.usage.used_bytes,
+                bytes_per_second,
+            }),
+            Role::Metadata { .. } => None,
+        };
+        alive.filter_map(space).collect()
+    }
+
+    /// The weight map as mounts see it.
+    fn weight_map(&self, epoch: u32, weights: &[Weight]) -> WeightMap {
+        let servers = weights.iter().filter_map(|weight| {
+            Some(WeightedServer {
+                server: Some(self.servers.get(weight.server)?.to_storage_server()),
+                weight: weight.weight,
+            })
+        });
+        WeightMap {
+            epoch,
+            servers: servers.collect(),
+        }
+    }
+
+    fn command(&self, job: &Job, action: Action) -> Option<Command> {
+        let server = self.servers.get(job.metadata_server)?;
+        Some(Command {
+            job: job.id,
+            server: server.id,
+            endpoint: server.control_endpoint()?.to_owned(),
+            action,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The steps of registering and of ending a job: each is one look at the state, and says what to
+//! wait for if it cannot be done yet.
+
+use std::time::{Duration, Instant};
+
+use pocket_proto::{
+    Failure, JobId, ServerId, Status,
+    control::{CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest},
+};
+use tracing::info;
+
+use super::{
+    Action, Cluster, Command,
+    jobs::{Job, Phase},
+    servers::Server,
+};
+use crate::policy::{self, Allocation, JobTerms, MetadataLoad};
+
+/// More than any cluster runs; bounds what is remembered.
+const JOBS_MAX: usize = 100_000;
+/// A metadata server that did not answer is not asked again before.
+pub(super) const SUSPECT_FOR: Duration = Duration::from_secs(1);
+
+/// What a registration does next.
+#[derive(Debug)]
+pub(crate) enum RegisterStep {
+    /// The job runs. The credential is the caller's to add.
+    Done(Box<RegisterJobReply>),
+    /// Try again after a change or at the time given; if patience ends, fail with this.
+    Wait(Failure, Option<Instant>),
+    /// The job is [`Phase::Creating`] until the outcome of this is told.
+    Create(Command),
+    /// It cannot be done.
+    Refused(Failure),
+}
+
+/// What ending a job does next.
+#[derive(Debug)]
+pub(crate) enum EndStep {
+    /// There is no such job (any more).
+    Gone,
+    /// This job is ending; wait for a change. If patience ends, fail with this.
+    Wait(JobId, Failure),
+    /// There is no such job, but a metadata server not heard from yet may have it.
+    Unknown(Instant),
+    /// It is ending but cannot end soon.
+    Stuck(Failure),
+}
+
+impl Cluster {
+    /// Looks what can be done about `request`, of which `terms` is the checked form.
+    pub(crate) fn register_step(
+        &mut self,
+        request: &RegisterJobRequest,
+        terms: &JobTerms,
+        now: Instant,
+    ) -> RegisterStep {
+        if let Some(job) = self.jobs.named(&terms.name) {
+            let id = job.id;
+            return self.join(id, request, now);
+        }
+        if self.is_settling(now) {
+            let failure = Failure::new(Status::Unavailable, "the controller has just started");
+            return RegisterStep::Wait(failure, Some(self.settled_at()));
+        }
+        if request.existing_only {
+            let message = format!(
+                "there is no job '{}' to join (pocket jobs lists those there are)",
+                terms.name
+            );
+            return RegisterStep::Refused(Failure::new(Status::NotFound, message));
+        }
+        self.create(terms, now)
+    }
+
+    fn join(&mut self, id: JobId, request: &RegisterJobRequest, now: Instant) -> RegisterStep {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return RegisterStep::Refused(Status::Internal.into());
+        };
+        let name = &job.spec.name;
+        if job.phase == Phase::Creating {
+            let message = format!("job '{name}' is being created and its metadata server is slow");
+            return RegisterStep::Wait(Failure::new(Status::Unavailable, message), None);
+        }
+        match self.servers.get(job.metadata_server) {
+            Some(server) if server.alive => {
+                job.touched = now;
+                let endpoint = server.endpoint.clone();
+                let notice = job.notice_for(request, now);
+                RegisterStep::Done(Box::new(reply(job, endpoint, false, notice)))
+            }
+            silent => {
+                let message = format!(
+                    "job '{name}' is on a metadata server that is {}: wait until it is back, \
+                     or end the job (pocket job deregister {name})",
+                    silence(silent, now)
+                );
+                RegisterStep::Wait(Failure::new(Status::Unavailable, message), None)
+            }
+        }
+    }
+
+    fn create(&mut self, terms: &JobTerms, now: Instant) -> RegisterStep {
+        let unavailable = |message: String| Failure::new(Status::Unavailable, message);
+        if self.jobs.len() >= JOBS_MAX {
+            let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
+            return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
+        }
+        let Some(server) = self.metadata_server_for_a_job(now) else {
+            let message = "no metadata server is alive: start one (pocket meta)";
+            return RegisterStep::Wait(unavailable(message.into()), None);
+        };
+        if let Some(server) = self.servers.get(server)
+            && let Some(until) = server.suspect_until.filter(|until| now < *until)
+        {
+            let message = format!(
+                "no metadata server answers (the last one asked was {})",
+                server.control_endpoint().unwrap_or_default()
+            );
+            return RegisterStep::Wait(unavailable(message), Some(until));
+        }
+        let demand = policy::demand(&terms.hints);
+        let spaces = self.spaces();
+        match policy::allocate(&terms.name, demand, &spaces) {
+            Ok(allocation) => self.begin(terms, allocation, server, now),
+            // Storage servers are just starting, or room is just being made.
+            Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
+                RegisterStep::Wait(failure, None)
+            }
+            Err(failure) => RegisterStep::Refused(failure),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        terms: &JobTerms,
+        allocation: Allocation,
+        server: ServerId,
+        now: Instant,
+    ) -> RegisterStep {
+        let weights = policy::weights(&allocation.shares);
+        let spec = CreateJobRequest {
+            job: JobId::random().0,
+            name: terms.name.clone(),
+            hints: Some(terms.hints),
+            capacity_bytes: allocation.capacity_bytes,
+            bandwidth_bytes_per_second: allocation.bytes_per_second,
+            block_bytes: terms.block_bytes.get(),
+            weight_map: Some(self.weight_map(1, &weights)),
+            lease_seconds: terms.lease.seconds,
+            keep: terms.lease.keep,
+            reasons: allocation.reasons,
+        };
+        let mut job = Job::new(spec.clone(), server, Phase::Creating, now);
+        job.shares = allocation.shares;
+        job.notice = allocation.notice;
+        job.weighed_for = self.generation;
+        let command = self.command(&job, Action::Create(Box::new(spec)));
+        self.jobs.insert(job);
+        match command {
+            Some(command) => RegisterStep::Create(command),
+            None => RegisterStep::Refused(Status::Internal.into()),
+        }
+    }
+
+    /// The reply for the mount whose registration created the job, if it still runs.
+    pub(crate) fn created(&mut self, id: JobId, now: Instant) -> Option<RegisterJobReply> {
+        let job = self.jobs.get_mut(id)?;
+        if job.phase != Phase::Running {
+            return None;
+        }
+        job.touched = now;
+        let endpoint = self.servers.get(job.metadata_server)?.endpoint.clone();
+        info!(job = %id, name = job.spec.name, capacity_bytes = job.spec.capacity_bytes,
+            metadata = endpoint, "job created");
+        Some(reply(job, endpoint, true, job.notice.clone()))
+    }
+
+    fn metadata_server_for_a_job(&self, now: Instant) -> Option<ServerId> {
+        let load = |server: &Server| {
+            let jobs = self
+                .jobs
+                .all()
+                .filter(|job| job.metadata_server == server.id);
+            let (jobs, inodes) = jobs.fold((0, 0u64), |(jobs, inodes), job| {
+                (jobs + 1, inodes.saturating_add(job.inodes))
+            });
+            MetadataLoad {
+                server: server.id,
+                jobs,
+                inodes,
+                suspect: server.is_suspect(now),
+            }
+        };
+        let loads = self.servers.alive_metadata().map(load).collect();
+        policy::order_of_preference(loads).first().copied()
+    }
+
+    /// Sees to it that a job ends, and looks how far that is. Whoever asks by name goes on with
+    /// the id answered: a new job may take the name meanwhile.
+    pub(crate) fn end_step(&mut self, request: &DeregisterJobRequest, now: Instant) -> EndStep {
+        let found = match request.job {
+            0 => self.named_or_ending(&request.name),
+            id => self.jobs.get(JobId(id)),
+        };
+        let Some((id, phase)) = found.map(|job| (job.id, job.phase)) else {
+            return match self.is_settling(now) {
+                true => EndStep::Unknown(self.settled_at()),
+                false => EndStep::Gone,
+            };
+        };
+        if phase == Phase::Running {
+            info!(job = %id, "job deregistered");
+            self.jobs.end(id, now);
+        }
+        self.end_of(id, now)
+    }
+
+    fn named_or_ending(&self, name: &str) -> Option<&Job> {
+        let ending = || self.jobs.ending().find(|job| job.spec.name == name);
+        self.jobs.named(name).or_else(ending)
+    }
+
+    fn end_of(&self, id: JobId, now: Instant) -> EndStep {
+        let Some(job) = self.jobs.get(id) else {
+            return EndStep::Gone;
+        };
+        let name = &job.spec.name;
+        let failure = |message: String| Failure::new(Status::Unavailable, message);
+        if job.phase == Phase::Creating {
+            return EndStep::Wait(id, failure(format!("job '{name}' is only being created")));
+        }
+        let why = match (self.servers.get(job.metadata_server), &job.last_failure) {
+            (Some(server), None) if server.alive => {
+                let message = format!("job '{name}' is ending, which takes long");
+                return EndStep::Wait(id, failure(message));
+            }
+            (Some(server), Some(last)) if server.alive => last.message.clone(),
+            (server, _) => format!("its metadata server is {}", silence(server, now)),
+        };
+        EndStep::Stuck(failure(format!(
+            "job '{name}' will end as soon as its metadata server lets it ({why})"
+        )))
+    }
+}
+
+fn reply(job: &Job, metadata_endpoint: String, created: bool, notice: String) -> RegisterJobReply {
+    RegisterJobReply {
+        job: job.id.0,
+        created,
+        metadata_endpoint,
+        credential: Default::default(),
+        allocation: Some(job.allocation()),
+        notice,
+    }
+}
+
+/// "silent for 12 s (10.0.0.1:7301)".
+fn silence(server: Option<&Server>, now: Instant) -> String {
+    server.map_or_else(
+        || "gone".to_owned(),
+        |server| {
+            let silent = policy::age(server.silent_for(now));
+            format!("silent for {silent} ({})", server.endpoint)
+        },
+    )
+}

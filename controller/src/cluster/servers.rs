@@ -1,0 +1,290 @@
+//! The servers that registered, and which of them live.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use pocket_proto::{
+    Failure, Incarnation, PROTOCOL_VERSION, ServerId, Status,
+    control::{RegisterServerRequest, ServerRole, Usage},
+    session::StorageServer,
+};
+use tracing::{info, warn};
+
+use crate::policy::Tier;
+
+/// More than any cluster has; bounds what a broken peer can make us remember.
+const SERVERS_MAX: usize = 100_000;
+/// Longest endpoint: a DNS name (253) and a port.
+const ENDPOINT_BYTES_MAX: usize = 300;
+
+/// What a server does, with what only such servers have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Namespaces; the controller commands it at `control_endpoint`.
+    Metadata { control_endpoint: String },
+    /// Blocks.
+    Storage {
+        tier: Tier,
+        capacity_bytes: u64,
+        bytes_per_second: u64,
+    },
+}
+
+/// A server as it registered, and how it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) role: Role,
+    pub(crate) endpoint: String,
+    pub(crate) usage: Usage,
+    pub(crate) last_heard: Instant,
+    pub(crate) alive: bool,
+    /// It did not answer a command; until then others are preferred.
+    pub(crate) suspect_until: Option<Instant>,
+    /// Another server registered at its endpoint: if it stays silent it is gone for good.
+    pub(crate) replaced_by: Option<ServerId>,
+}
+
+impl Server {
+    /// Reads a registration; refuses what cannot be served.
+    pub(crate) fn read(request: &RegisterServerRequest, now: Instant) -> Result<Self, Failure> {
+        let invalid = |message: String| Failure::new(Status::Invalid, message);
+        if request.protocol_version != PROTOCOL_VERSION {
+            return Err(Failure::new(
+                Status::VersionMismatch,
+                format!(
+                    "this controller speaks protocol version {PROTOCOL_VERSION}, the server {}: \
+                     install the same release of pocket on both",
+                    request.protocol_version
+                ),
+            ));
+        }
+        if request.server == 0 || request.incarnation == 0 {
+            return Err(invalid("a server's id and incarnation are never 0".into()));
+        }
+        check_endpoint("endpoint", &request.endpoint)?;
+        let role = match request.role() {
+            ServerRole::Metadata => {
+                check_endpoint("control endpoint", &request.control_endpoint)?;
+                Role::Metadata {
+                    control_endpoint: request.control_endpoint.clone(),
+                }
+            }
+            ServerRole::Storage if request.capacity_bytes == 0 => {
+                return Err(invalid(
+                    "a storage server has a capacity above 0: give it one".into(),
+                ));
+            }
+            ServerRole::Storage => Role::Storage {
+                tier: request.tier.parse().map_err(invalid)?,
+                capacity_bytes: request.capacity_bytes,
+                bytes_per_second: request.bandwidth_bytes_per_second,
+            },
+            ServerRole::Unspecified => {
+                return Err(invalid(format!("unknown server role {}", request.role)));
+            }
+        };
+        Ok(Server {
+            id: ServerId(request.server),
+            incarnation: Incarnation(request.incarnation),
+            role,
+            endpoint: request.endpoint.clone(),
+            usage: Usage::default(),
+            last_heard: now,
+            alive: true,
+            suspect_until: None,
+            replaced_by: None,
+        })
+    }
+
+    /// How mounts and metadata servers see it; the tier of a metadata server is empty.
+    pub(crate) fn to_storage_server(&self) -> StorageServer {
+        StorageServer {
+            server: self.id.0,
+            incarnation: self.incarnation.0,
+            endpoint: self.endpoint.clone(),
+            tier: match self.role {
+                Role::Storage { tier, .. } => tier.to_string(),
+                Role::Metadata { .. } => String::new(),
+            },
+        }
+    }
+
+    /// The endpoint for commands; storage servers take none.
+    pub(crate) fn control_endpoint(&self) -> Option<&str> {
+        match &self.role {
+            Role::Metadata { control_endpoint } => Some(control_endpoint),
+            Role::Storage { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_storage(&self) -> bool {
+        matches!(self.role, Role::Storage { .. })
+    }
+
+    pub(crate) fn is_suspect(&self, now: Instant) -> bool {
+        self.suspect_until.is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_heard)
+    }
+
+    fn is_same_life(&self, other: &Server) -> bool {
+        self.incarnation == other.incarnation
+            && self.role == other.role
+            && self.endpoint == other.endpoint
+    }
+}
+
+fn check_endpoint(what: &str, endpoint: &str) -> Result<(), Failure> {
+    let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse());
+    match port {
+        Some(Ok(1u16..)) if endpoint.len() <= ENDPOINT_BYTES_MAX => Ok(()),
+        _ => Err(Failure::new(
+            Status::Invalid,
+            format!("a server's {what} is HOST:PORT, not '{endpoint:.80}': set what it advertises"),
+        )),
+    }
+}
+
+/// Servers that died or were forgotten since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Expired {
+    /// A storage server died.
+    pub(crate) storage_died: bool,
+    /// Removed from the table.
+    pub(crate) forgotten: Vec<Server>,
+}
+
+/// Every server that registered and is not forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    by_id: BTreeMap<ServerId, Server>,
+}
+
+impl Servers {
+    pub(crate) fn get(&self, id: ServerId) -> Option<&Server> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Server> {
+        self.by_id.values()
+    }
+
+    pub(crate) fn alive_storage(&self) -> impl Iterator<Item = &Server> {
+        self.all()
+            .filter(|server| server.alive && server.is_storage())
+    }
+
+    pub(crate) fn alive_metadata(&self) -> impl Iterator<Item = &Server> {
+        self.all()
+            .filter(|server| server.alive && !server.is_storage())
+    }
+
+    /// Takes a registration; says whether other storage servers live than before. The former
+    /// server at the same endpoint, if any, is replaced.
+    pub(crate) fn register(&mut self, server: Server) -> Result<bool, Failure> {
+        let old = self.by_id.get(&server.id);
+        if old.is_none() && self.by_id.len() >= SERVERS_MAX {
+            let message = format!("the controller knows {SERVERS_MAX} servers already");
+            return Err(Failure::new(Status::LimitReached, message));
+        }
+        if old.is_some_and(|old| old.alive && old.is_same_life(&server)) {
+            return Ok(
+                self.heard(server.id, server.incarnation, None, server.last_heard) == Some(true),
+            );
+        }
+        if old.is_some_and(|old| old.replaced_by.is_some()) {
+            warn!(server = %server.id, endpoint = %server.endpoint,
+                "two servers advertise this endpoint: give each its own");
+        }
+        let mut storage_changed = server.is_storage();
+        for other in self.by_id.values_mut() {
+            if other.endpoint == server.endpoint && other.id != server.id {
+                // What it holds cannot be reached any more.
+                storage_changed |= other.is_storage();
+                other.alive = false;
+                other.replaced_by = Some(server.id);
+            }
+        }
+        info!(server = %server.id, endpoint = %server.endpoint, role = ?server.role, "registered");
+        self.by_id.insert(server.id, server);
+        Ok(storage_changed)
+    }
+
+    /// Takes a sign of life; says whether other storage servers live than before. `None` if this
+    /// life of the server is not known: it must register.
+    pub(crate) fn heard(
+        &mut self,
+        id: ServerId,
+        incarnation: Incarnation,
+        usage: Option<Usage>,
+        now: Instant,
+    ) -> Option<bool> {
+        let server = self.by_id.get_mut(&id)?;
+        if server.incarnation != incarnation || server.replaced_by.is_some() {
+            return None;
+        }
+        server.last_heard = now;
+        server.usage = usage.unwrap_or(server.usage);
+        if server.alive {
+            return Some(false);
+        }
+        server.alive = true;
+        info!(server = %id, endpoint = %server.endpoint, "heard from again");
+        Some(server.is_storage())
+    }
+
+    /// It did not answer a command.
+    pub(crate) fn suspect(&mut self, id: ServerId, until: Instant) {
+        if let Some(server) = self.by_id.get_mut(&id) {
+            server.suspect_until = Some(until);
+        }
+    }
+
+    /// The controller itself stood still for so long: nobody is to blame for silence in it.
+    pub(crate) fn forgive(&mut self, gap: Duration, now: Instant) {
+        for server in self.by_id.values_mut() {
+            server.last_heard = (server.last_heard + gap).min(now);
+        }
+    }
+
+    /// Declares dead whoever was silent for `timeout`, and forgets the dead after `forget_after`
+    /// or, if replaced, at once.
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+        forget_after: Duration,
+    ) -> Expired {
+        let mut expired = Expired::default();
+        for server in self.by_id.values_mut() {
+            let silent = server.silent_for(now);
+            if server.alive && silent >= timeout {
+                server.alive = false;
+                expired.storage_died |= server.is_storage();
+                warn!(server = %server.id, endpoint = %server.endpoint, ?silent, role = ?server.role,
+                    "missed its heartbeats: taken for dead");
+            }
+        }
+        let forget = |server: &Server| {
+            let silent = server.silent_for(now);
+            !server.alive
+                && (silent >= forget_after || server.replaced_by.is_some() && silent >= timeout)
+        };
+        let forgotten: Vec<_> = self
+            .by_id
+            .values()
+            .filter(|s| forget(s))
+            .map(|s| s.id)
+            .collect();
+        for id in forgotten {
+            expired.forgotten.extend(self.by_id.remove(&id));
+        }
+        expired
+    }
+}

@@ -1,0 +1,270 @@
+//! What is to be done as time passes: servers die, leases lapse, maps are weighed anew, and
+//! commands that failed are repeated.
+
+use std::time::{Duration, Instant};
+
+use pocket_proto::{Failure, JobId, ServerId, Status, session::WeightMap};
+use tracing::{info, warn};
+
+use super::{
+    Action, Cluster, Command,
+    jobs::{Job, Phase},
+    registration::SUSPECT_FOR,
+};
+use crate::policy;
+
+/// Pause after a command that failed; doubles with every failure in a row, five times at most.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DOUBLINGS_MAX: u32 = 5;
+/// The ids of ended jobs are remembered for so long. A metadata server that was away for longer
+/// and still holds such a job gets it adopted, and its lease ends it.
+const ENDED_REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
+
+impl Cluster {
+    /// Brings the state up to now and returns at most `commands_max` commands, each of whose
+    /// outcome is to be told to [`Cluster::finished`].
+    pub(crate) fn upkeep(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
+        self.expire_servers(now);
+        self.lapse_leases(now);
+        self.ended
+            .retain(|_, at| now.saturating_duration_since(*at) < ENDED_REMEMBERED_FOR);
+        self.commands(now, commands_max)
+    }
+
+    /// The controller itself stood still for `gap`: nobody is to blame for silence in it.
+    pub(crate) fn forgive(&mut self, gap: Duration, now: Instant) {
+        info!(
+            ?gap,
+            "the controller stood still: silence in that time does not count"
+        );
+        self.servers.forgive(gap, now);
+    }
+
+    fn expire_servers(&mut self, now: Instant) {
+        let expired = self
+            .servers
+            .expire(now, self.heartbeat_timeout, self.forget_after);
+        if expired.storage_died {
+            self.generation += 1;
+        }
+        for server in expired.forgotten {
+            info!(server = %server.id, endpoint = %server.endpoint, "forgotten");
+            if server.is_storage() {
+                continue;
+            }
+            let orphans = self
+                .jobs
+                .all()
+                .filter(|job| job.metadata_server == server.id);
+            let orphans: Vec<_> = orphans.map(|job| job.id).collect();
+            for id in orphans {
+                self.lose(id, server.replaced_by, now);
+            }
+        }
+    }
+
+    /// The job's metadata server is forgotten. If another took its place it is gone for good, and
+    /// the other one drops the job's blocks; else it may come back with the job, so that nothing
+    /// of it must be touched.
+    fn lose(&mut self, id: JobId, successor: Option<ServerId>, now: Instant) {
+        warn!(job = %id, "the job's metadata server is gone, and the job with it");
+        match (successor, self.jobs.get_mut(id)) {
+            (Some(successor), Some(job)) => {
+                job.metadata_server = successor;
+                self.jobs.end(id, now);
+            }
+            _ => {
+                self.jobs.remove(id);
+            }
+        }
+    }
+
+    fn lapse_leases(&mut self, now: Instant) {
+        let has_lapsed = |job: &&Job| {
+            let left = job.lease().left(job.idle(now));
+            job.phase == Phase::Running
+                && left == Some(Duration::ZERO)
+                // Of a silent server nobody knows whether its jobs have mounts.
+                && self.servers.get(job.metadata_server).is_some_and(|server| server.alive)
+        };
+        if self.is_settling(now) {
+            return;
+        }
+        let lapsed: Vec<_> = self
+            .jobs
+            .all()
+            .filter(has_lapsed)
+            .map(|job| job.id)
+            .collect();
+        for id in lapsed {
+            info!(job = %id, "the job's lease lapsed");
+            self.jobs.end(id, now);
+        }
+    }
+
+    fn commands(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let ready = |job: &&Job| {
+            !job.calling
+                && job.retry_at <= now
+                && self
+                    .servers
+                    .get(job.metadata_server)
+                    .is_some_and(|server| server.alive)
+        };
+        // Ending first: it makes room.
+        let ending = self.jobs.ending().filter(ready).map(|job| job.id);
+        let stale = |job: &&Job| {
+            job.phase == Phase::Running
+                && (job.confirmed_epoch < job.epoch() || job.weighed_for != self.generation)
+        };
+        let running = self
+            .jobs
+            .all()
+            .filter(stale)
+            .filter(ready)
+            .map(|job| job.id);
+        let due: Vec<_> = ending.chain(running).collect();
+        for id in due {
+            if commands.len() == commands_max {
+                break;
+            }
+            commands.extend(self.command_for(id, now));
+        }
+        commands
+    }
+
+    fn command_for(&mut self, id: JobId, now: Instant) -> Option<Command> {
+        let job = self.jobs.get(id)?;
+        let action = match job.phase {
+            Phase::Creating => return None,
+            Phase::Ending => Action::Drop,
+            // An epoch is confirmed before there is a next one.
+            Phase::Running if job.confirmed_epoch < job.epoch() => {
+                Action::SetWeightMap(job.spec.weight_map.clone()?)
+            }
+            Phase::Running if self.is_settling(now) => return None,
+            Phase::Running => Action::SetWeightMap(self.weigh_anew(id)?),
+        };
+        let command = self.command(self.jobs.get(id)?, action)?;
+        self.jobs.get_mut(id)?.calling = true;
+        Some(command)
+    }
+
+    /// A new epoch of the job's map, if the living servers call for one.
+    fn weigh_anew(&mut self, id: JobId) -> Option<WeightMap> {
+        let generation = self.generation;
+        let job = self.jobs.get_mut(id)?;
+        job.weighed_for = generation;
+        if self.map_suits(id) {
+            return None;
+        }
+        let job = self.jobs.get(id)?;
+        let (shares, capacity_bytes) = (job.shares.clone(), job.spec.capacity_bytes);
+        let (epoch, hints) = (
+            job.epoch().checked_add(1)?,
+            job.spec.hints.unwrap_or_default(),
+        );
+        // Its own promises are no obstacle to it.
+        self.jobs.set_shares(id, Vec::new());
+        let tiers = policy::demand(&hints).tiers;
+        let Some((new, weights)) = policy::reallocate(capacity_bytes, &tiers, &self.spaces())
+        else {
+            warn!(job = %id, "no storage server is alive: the job's map stays as it is");
+            self.jobs.set_shares(id, shares);
+            return None;
+        };
+        self.jobs.set_shares(id, new);
+        let map = self.weight_map(epoch, &weights);
+        info!(job = %id, epoch, servers = map.servers.len(), "the job is weighed anew");
+        self.jobs.get_mut(id)?.spec.weight_map = Some(map.clone());
+        Some(map)
+    }
+
+    /// Whether the map names no server that died or changed, and misses none that has room.
+    fn map_suits(&self, id: JobId) -> bool {
+        let Some(map) = self
+            .jobs
+            .get(id)
+            .and_then(|job| job.spec.weight_map.as_ref())
+        else {
+            return false;
+        };
+        let named: Vec<_> = map
+            .servers
+            .iter()
+            .filter_map(|s| s.server.as_ref())
+            .collect();
+        let lives = |id: u64| self.servers.get(ServerId(id)).filter(|server| server.alive);
+        let all_live = named
+            .iter()
+            .all(|s| lives(s.server).is_some_and(|server| server.to_storage_server() == **s));
+        let missed = |space: &&policy::StorageSpace| {
+            space.reserved_bytes < space.capacity_bytes
+                && !named.iter().any(|s| s.server == space.server.0)
+        };
+        all_live && !named.is_empty() && self.spaces().iter().find(missed).is_none()
+    }
+
+    /// Takes the outcome of a command.
+    pub(crate) fn finished(
+        &mut self,
+        command: &Command,
+        outcome: Result<(), Failure>,
+        now: Instant,
+    ) {
+        let id = command.job;
+        let outcome = match (&command.action, outcome) {
+            // Not there is what was wanted.
+            (Action::Drop, Err(failure)) if is_gone(failure.status) => Ok(()),
+            (_, outcome) => outcome,
+        };
+        match (&command.action, outcome) {
+            (Action::Create(_), Ok(())) => {
+                if let Some(job) = self.jobs.get_mut(id) {
+                    job.confirmed = now;
+                    job.touched = now;
+                    job.idle_since = now;
+                }
+                self.jobs.run(id);
+            }
+            (Action::Create(_), Err(failure)) => {
+                // It may exist all the same: if it is reported it is dropped.
+                self.jobs.remove(id);
+                self.ended.insert(id, now);
+                self.note_failure(command, &failure, now);
+            }
+            (Action::Drop, Ok(())) => {
+                self.jobs.remove(id);
+                self.ended.insert(id, now);
+            }
+            (Action::SetWeightMap(map), Ok(())) => {
+                if let Some(job) = self.jobs.get_mut(id) {
+                    job.calling = false;
+                    job.failures = 0;
+                    job.confirmed_epoch = job.confirmed_epoch.max(map.epoch);
+                }
+            }
+            (Action::Drop | Action::SetWeightMap(_), Err(failure)) => {
+                self.note_failure(command, &failure, now);
+            }
+        }
+    }
+
+    fn note_failure(&mut self, command: &Command, failure: &Failure, now: Instant) {
+        warn!(job = %command.job, server = %command.server, "metadata server failed: {failure}");
+        if failure.status.is_transient() {
+            self.servers.suspect(command.server, now + SUSPECT_FOR);
+        }
+        if let Some(job) = self.jobs.get_mut(command.job) {
+            job.calling = false;
+            job.retry_at = now + RETRY_PAUSE * (1 << job.failures.min(RETRY_DOUBLINGS_MAX));
+            job.failures += 1;
+            job.last_failure = Some(failure.clone());
+        }
+    }
+}
+
+fn is_gone(status: Status) -> bool {
+    matches!(status, Status::NotFound | Status::JobGone)
+}

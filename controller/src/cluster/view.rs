@@ -1,0 +1,78 @@
+//! What people are shown.
+
+use std::time::Instant;
+
+use pocket_proto::control::{JobStatus, ListJobsReply, ListServersReply, ServerRole, ServerStatus};
+
+use super::{
+    Cluster,
+    jobs::{Job, Phase},
+    servers::{Role, Server},
+};
+
+impl Cluster {
+    /// The jobs, oldest first, that are there or still hold resources; only those of `name`
+    /// unless it is empty.
+    pub(crate) fn list_jobs(&self, name: &str, now: Instant) -> ListJobsReply {
+        let asked =
+            |job: &&Job| job.phase != Phase::Creating && (name.is_empty() || job.spec.name == name);
+        let mut jobs: Vec<_> = self.jobs.all().filter(asked).collect();
+        jobs.sort_by_key(|job| (job.born, job.id));
+        ListJobsReply {
+            jobs: jobs.into_iter().map(|job| job_status(job, now)).collect(),
+        }
+    }
+
+    /// The servers that live, and the dead until they are forgotten.
+    pub(crate) fn list_servers(&self, now: Instant) -> ListServersReply {
+        ListServersReply {
+            servers: self
+                .servers
+                .all()
+                .map(|s| self.server_status(s, now))
+                .collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+        }
+    }
+
+    fn server_status(&self, server: &Server, now: Instant) -> ServerStatus {
+        let seen = server.to_storage_server();
+        let (role, capacity_bytes) = match server.role {
+            Role::Metadata { .. } => (ServerRole::Metadata, 0),
+            Role::Storage { capacity_bytes, .. } => (ServerRole::Storage, capacity_bytes),
+        };
+        ServerStatus {
+            server: seen.server,
+            role: role.into(),
+            endpoint: seen.endpoint,
+            control_endpoint: server.control_endpoint().unwrap_or_default().to_owned(),
+            tier: seen.tier,
+            alive: server.alive,
+            last_heartbeat_ms_ago: server.silent_for(now).as_millis() as u64,
+            usage: Some(server.usage),
+            capacity_bytes,
+            incarnation: seen.incarnation,
+            reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
+        }
+    }
+}
+
+fn job_status(job: &Job, now: Instant) -> JobStatus {
+    let left = job.lease().left(job.idle(now));
+    JobStatus {
+        job: job.id.0,
+        name: job.spec.name.clone(),
+        hints: job.spec.hints,
+        allocation: Some(job.allocation()),
+        metadata_server: job.metadata_server.0,
+        used_bytes: job.used_bytes,
+        inodes: job.inodes,
+        mounts: job.mounts,
+        age_seconds: job.age(now).as_secs(),
+        lease_seconds: job.spec.lease_seconds,
+        keep: job.spec.keep,
+        // 0 is taken for "does not lapse".
+        lapses_in_seconds: left.map_or(0, |left| left.as_secs().max(1)),
+    }
+}
