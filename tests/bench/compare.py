@@ -67,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="amount of work, see pocket bench --help")
     parser.add_argument("--sections", default="a,b,c,d,e,f,g", help="see pocket bench --help")
     parser.add_argument("--without", action="append", default=[], choices=["moosefs", "tmpfs"], help="leave one out")
+    parser.add_argument("--remount", action="store_true", help="mount anew where a cold read is wanted")
     parser.add_argument("--no-fill", action="store_true", help="do not fill a storage server to the brim")
     parser.add_argument("--programs", type=Path, default=REPOSITORY / "target/release", help="where Pocket's programs are")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "target/compare", help="path without extension")
@@ -117,14 +118,13 @@ def compare(arguments: argparse.Namespace, scratch: Path, memory: Path) -> dict:
         for kind in (MooseFs, Tmpfs):
             if kind.name not in arguments.without:
                 systems.append(stack.enter_context(kind(scratch, memory)))
-        processes = {
-            f"{system.name} {role}": process for system in systems for role, process in system.processes.items()
-        }
-        watch = Watch(processes)
+        watch = Watch(systems)
         command = [arguments.programs / "pocket", "bench", pocket.directory, "--json", "--second-mount", pocket.second_mount]
         command += ["--repeat", arguments.repeat, "--scale", arguments.scale, "--sections", arguments.sections]
         for system in systems[1:]:
             command += ["--against", system.directory]
+        if arguments.remount:
+            command += ["--remount", f"sh {write_remount_script(scratch, systems)}"]
         bench, cpu = run_bench([str(word) for word in command], systems, watch)
         usages = {role: dataclasses.asdict(usage) for role, usage in watch.stop().items()}
         for system in systems:
@@ -133,11 +133,19 @@ def compare(arguments: argparse.Namespace, scratch: Path, memory: Path) -> dict:
         return {"systems": [system.name for system in systems], "bench": bench, "cpu_seconds": cpu, "processes": usages}
 
 
+def write_remount_script(scratch: Path, systems: list) -> Path:
+    """A shell script that mounts the directory $DIR anew, whichever system it belongs to."""
+    cases = [f"{system.directory})\n{system.remount_script()};;" for system in systems if system.is_mount]
+    script = scratch / "remount.sh"
+    script.write_text('case "$DIR" in\n' + "\n".join(cases) + "\nesac\n")
+    return script
+
+
 def run_bench(command: list[str], systems: list, watch: Watch) -> tuple[dict, dict]:
     """Runs the benchmark; returns its report, and the CPU seconds of each process by section of its own system."""
     by_directory = {str(system.directory): system.name for system in systems}
     spent: dict[str, dict[str, float]] = {}
-    current, before = None, watch.cpu()
+    current, before = None, watch.cpu_now()
     with (
         tempfile.TemporaryFile("w+") as output,
         subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True) as bench,
@@ -146,13 +154,13 @@ def run_bench(command: list[str], systems: list, watch: Watch) -> tuple[dict, di
             print(line, end="", file=sys.stderr, flush=True)
             match = PROGRESS.match(line.strip())
             if match:
-                after = watch.cpu()
+                after = watch.cpu_now()
                 account(spent, current, before, after)
                 current, before = (match["section"], by_directory[match["directory"]]), after
         bench.wait()
         output.seek(0)
         text = output.read()
-    account(spent, current, before, watch.cpu())
+    account(spent, current, before, watch.cpu_now())
     if not text:
         raise BringUpError(f"pocket bench ended with {bench.returncode} and without a report")
     return json.loads(text), spent
@@ -165,7 +173,8 @@ def account(spent: dict, current: tuple[str, str] | None, before: dict, after: d
         for role in after:
             if role.startswith(system + " "):
                 by_section = spent.setdefault(role, {})
-                by_section[section] = round(by_section.get(section, 0.0) + after[role] - before[role], 2)
+                now = after[role] - before.get(role, 0.0)
+                by_section[section] = round(by_section.get(section, 0.0) + now, 2)
 
 
 def small_pocket(name: str, scratch: Path, memory: Path, programs: Path) -> Pocket:

@@ -25,7 +25,7 @@ def measure(make_cluster) -> list[dict]:
 def measure_one(cluster, name: str, file_bytes: int) -> dict:
     """One size of file."""
     with cluster:
-        watch = Watch(cluster.processes)
+        watch = Watch([cluster])
         first = write_until_full(cluster.directory / "first", file_bytes)
         first["freed_in_s"] = remove(cluster.directory / "first", file_bytes)
         second = write_until_full(cluster.directory / "second", file_bytes)

@@ -59,7 +59,8 @@ def machine(report: dict) -> str:
     return (
         f"{facts['cpus']} CPUs ({facts['processor']}), {facts['memory_gib']} GiB of memory, Linux {facts['kernel']}; "
         f"{facts['moosefs'] or 'no MooseFS'}; Pocket at {facts['commit']}; {facts['date']}. "
-        f"Medians of {bench['repeat']} interleaved repetitions, scale {bench['scale']:g}. "
+        f"Medians of {bench['repeat']} interleaved repetitions, scale {bench['scale']:g}; before cold rows the kernel's "
+        f"caches were dropped{' and the directory mounted anew' if bench['remount'] else ''}. "
         f"Command: `{report['command']}`."
     )
 
@@ -129,7 +130,7 @@ def fill(report: dict) -> str:
     """How much memory a full storage server takes."""
     rows = []
     for one in report.get("fill", []):
-        server = next(usage for role, usage in one["processes"].items() if role.startswith("storage"))
+        server = next(usage for role, usage in one["processes"].items() if role.startswith("pocket storage"))
         rows.append(
             [
                 one["files"],

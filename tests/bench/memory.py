@@ -1,7 +1,6 @@
 """Memory and CPU time of processes over a run, read from /proc. Linux only; no process is disturbed."""
 
 import os
-import subprocess
 import threading
 from dataclasses import dataclass
 
@@ -36,12 +35,19 @@ class Usage:
 
 
 class Watch:
-    """Watches processes from a thread until `stop`; a process that ends keeps its last figures."""
+    """Watches the processes of some systems from a thread until `stop`.
 
-    def __init__(self, processes: dict[str, subprocess.Popen]):
-        self.pids = {role: process.pid for role, process in processes.items()}
-        self.usages = {role: Usage(status_bytes(pid, "VmRSS")) for role, pid in self.pids.items()}
-        self.cpu_at_start = {role: cpu_seconds(pid) for role, pid in self.pids.items()}
+    A process that ends keeps its last figures; where another takes over its role, peaks and CPU times of both count.
+    """
+
+    def __init__(self, systems: list):
+        self.systems = systems
+        self.usages: dict[str, Usage] = {}
+        self.cpu: dict[tuple[str, int], float] = {}
+        self.sampling = threading.Lock()
+        self.sample()
+        # What was spent before the watch does not count.
+        self.before = self.cpu_now()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.run, name="watch", daemon=True)
         self.thread.start()
@@ -53,23 +59,34 @@ class Watch:
 
     def sample(self):
         """Takes one sample of every process. The kernel keeps the peak, so that none is missed in between."""
-        for role, pid in self.pids.items():
-            usage = self.usages[role]
-            try:
-                usage.peak_bytes = status_bytes(pid, "VmHWM")
-                usage.end_bytes = status_bytes(pid, "VmRSS")
-                usage.cpu_seconds = cpu_seconds(pid) - self.cpu_at_start[role]
-            except (FileNotFoundError, ProcessLookupError):
-                pass
+        with self.sampling:
+            for system in self.systems:
+                for role, pid in system.pids().items():
+                    try:
+                        self.sample_process(f"{system.name} {role}", pid)
+                    except (FileNotFoundError, ProcessLookupError):
+                        pass
 
-    def cpu(self) -> dict[str, float]:
-        """CPU seconds of each process since the watch began."""
+    def sample_process(self, role: str, pid: int):
+        """One sample of one process."""
+        resident, peak = status_bytes(pid, "VmRSS"), status_bytes(pid, "VmHWM")
+        usage = self.usages.setdefault(role, Usage(resident))
+        usage.peak_bytes = max(usage.peak_bytes, peak)
+        usage.end_bytes = resident
+        self.cpu[role, pid] = cpu_seconds(pid)
+
+    def cpu_now(self) -> dict[str, float]:
+        """CPU seconds of each role since its first process started."""
         self.sample()
-        return {role: usage.cpu_seconds for role, usage in self.usages.items()}
+        totals: dict[str, float] = {}
+        for (role, _), seconds in self.cpu.items():
+            totals[role] = totals.get(role, 0.0) + seconds
+        return totals
 
     def stop(self) -> dict[str, Usage]:
         """Ends the watch and returns what it saw."""
         self.stopped.set()
         self.thread.join()
-        self.sample()
+        for role, seconds in self.cpu_now().items():
+            self.usages[role].cpu_seconds = round(seconds - self.before.get(role, 0.0), 2)
         return self.usages

@@ -6,6 +6,7 @@ Every listening socket is on the loopback device. Nothing outside the given scra
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -71,6 +72,7 @@ class System:
         self.memory = memory / self.name
         self.directory = self.scratch / "mount"
         self.processes: dict[str, subprocess.Popen] = {}
+        self.mount_command: list[str] = []
 
     def __enter__(self):
         self.scratch.mkdir(parents=True)
@@ -87,6 +89,7 @@ class System:
     def __exit__(self, *_):
         if self.is_mount:
             unmount(self.directory)
+            self.end_remounted()
         for process in reversed(list(self.processes.values())):
             self.end(process)
         shutil.rmtree(self.memory, ignore_errors=True)
@@ -109,6 +112,34 @@ class System:
             )
         self.processes[role] = process
         return process
+
+    def pids(self) -> dict[str, int]:
+        """The process of every role; the one that mounts may be another after each remount."""
+        pids = {role: process.pid for role, process in self.processes.items()}
+        if self.pid_file.exists():
+            pids["mount"] = int(self.pid_file.read_text())
+        return pids
+
+    @property
+    def pid_file(self) -> Path:
+        """Where `remount_script` leaves the number of the process that mounts."""
+        return self.scratch / "mount.pid"
+
+    def remount_script(self) -> str:
+        """Shell commands that unmount the directory and mount it anew by a fresh process."""
+        directory, log = shlex.quote(str(self.directory)), shlex.quote(str(self.scratch / "mount.log"))
+        return (
+            f"umount {directory}\n"
+            f"setsid {shlex.join(self.mount_command)} </dev/null >>{log} 2>&1 &\n"
+            f"echo $! >{shlex.quote(str(self.pid_file))}\n"
+            f"until mountpoint -q {directory}; do kill -0 $! || exit 1; sleep 0.02; done"
+        )
+
+    def end_remounted(self):
+        """Waits for the end of a process that the remount script started; it ends with its mount."""
+        if self.pid_file.exists():
+            proc = Path("/proc") / self.pid_file.read_text().strip()
+            wait_until("the end of the mount process", lambda: not proc.exists(), 20)
 
     def show_logs(self):
         """Prints the end of every log: a system that failed to come up explains itself."""
@@ -187,9 +218,8 @@ class MooseFs(System):
 
     def mount(self, directory: Path):
         """Mounts the root and sets goal 1, then waits until a file can be written."""
-        process = self.spawn(
-            "mount", ["mfsmount", "-f", directory, "-H", self.address, "-P", self.to_client, "-o", "mfsioretries=3"]
-        )
+        self.mount_command = ["mfsmount", "-f", str(directory), "-H", self.address, "-P", str(self.to_client)]
+        process = self.spawn("mount", self.mount_command)
         wait_until("the MooseFS mount", lambda: is_mountpoint(directory), 20, [process])
         # The trash would keep deleted chunks in memory for a day.
         quiet = {"check": True, "stdout": subprocess.DEVNULL}
@@ -251,6 +281,8 @@ class Pocket(System):
         """Mounts the job; the process stays in the foreground so that its memory is ours to watch."""
         budget = ["--memory-budget", str(self.sizes.budget_bytes), "--capacity", str(self.sizes.job_bytes)]
         command = [self.programs / "pocket-mount", self.job, directory, "-f", "--controller", controller, *budget]
+        if role == "mount":
+            self.mount_command = [str(word) for word in command]
         process = self.spawn(role, command)
         wait_until(f"the Pocket {role}", lambda: is_mountpoint(directory), 20, [process])
 
