@@ -8,14 +8,13 @@ mod hints;
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::{ArgAction, Parser, error::ErrorKind};
-use pocket_proto::{BlockBytes, ByteCount};
+use pocket_proto::ByteCount;
 use thiserror::Error;
 
-pub use hints::{HintArguments, JobArguments};
+pub use hints::JobArguments;
 
 use crate::{
     endpoint::ControllerAddress,

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -249,15 +249,10 @@ pub fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Whether a process of that id is alive (or cannot be asked).
-pub fn is_alive(process: u32) -> bool {
-    i32::try_from(process).is_ok_and(|id| {
-        nix::sys::signal::kill(Pid::from_raw(id), None) != Err(nix::errno::Errno::ESRCH)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -313,7 +308,8 @@ mod tests {
         let error = supervise(shell(&script), deadline, |_| ()).unwrap_err();
         assert!(matches!(error, DaemonError::Late(_)), "{error}");
         let pid = std::fs::read_to_string(pid_file).unwrap();
-        assert!(!is_alive(pid.trim().parse().unwrap()));
+        let pid = Pid::from_raw(pid.trim().parse().unwrap());
+        assert_eq!(kill(pid, None), Err(Errno::ESRCH));
     }
 
     #[test]

@@ -2,16 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use pocket_controller_client::DEFAULT_PORT;
 use thiserror::Error;
-
-/// Where a controller listens unless told otherwise.
-pub const CONTROLLER_PORT: u16 = 7300;
-/// Where a metadata server serves mounts unless told otherwise.
-pub const METADATA_PORT: u16 = 7301;
-/// Where a metadata server listens to its controller unless told otherwise.
-pub const METADATA_CONTROL_PORT: u16 = 7302;
-/// Where a storage server listens unless told otherwise.
-pub const STORAGE_PORT: u16 = 7303;
 
 /// A controller's address, "host:port". Read from "host:port", "host" (port 7300) and
 /// "http://host:port"; IPv6 addresses stand in brackets.
@@ -43,9 +35,9 @@ impl FromStr for ControllerAddress {
         let address = address.strip_suffix('/').unwrap_or(address);
         let (host, port) = match address.rsplit_once(':') {
             // A bracket behind the colon: the colon belongs to an IPv6 address.
-            Some((_, behind)) if behind.ends_with(']') => (address, CONTROLLER_PORT),
+            Some((_, behind)) if behind.ends_with(']') => (address, DEFAULT_PORT),
             Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
-            None => (address, CONTROLLER_PORT),
+            None => (address, DEFAULT_PORT),
         };
         let bracketed = host.starts_with('[') && host.ends_with(']');
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');

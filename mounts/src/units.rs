@@ -117,6 +117,39 @@ pub fn show_seconds(seconds: u64) -> String {
     }
 }
 
+/// A moment as "2026-11-20 06:45", UTC.
+pub fn show_time(seconds_since_epoch: i64) -> String {
+    let days = seconds_since_epoch.div_euclid(86_400);
+    let minutes = seconds_since_epoch.rem_euclid(86_400) / 60;
+    let (year, month, day) = civil_date(days);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
+        minutes / 60,
+        minutes % 60
+    )
+}
+
+/// The date of a day counted from 1970-01-01, in the Gregorian calendar: years begin in March, so
+/// that a leap day is the last of its year; an era is 400 years.
+fn civil_date(days: i64) -> (i64, i64, i64) {
+    // From the first of March of the year 0.
+    let days = days.saturating_add(719_468);
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
 fn parse_time(text: &str) -> Result<Duration, UnitError> {
     let wrong = || UnitError::Time(text.to_owned());
     let trimmed = text.trim();
@@ -219,6 +252,19 @@ mod tests {
         assert_eq!(parse_capacity("1KiB"), Ok(ByteCount(1024)));
         assert!(parse_block_bytes("3KiB").is_err());
         assert_eq!(parse_block_bytes("64KiB").map(BlockBytes::get), Ok(65_536));
+    }
+
+    #[test]
+    fn moments_are_shown_as_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00"),
+            (-1, "1969-12-31 23:59"),
+            (951_782_400, "2000-02-29 00:00"),
+            (1_795_157_100, "2026-11-20 06:45"),
+            (4_107_542_399, "2100-02-28 23:59"),
+        ] {
+            assert_eq!(show_time(seconds), text);
+        }
     }
 
     #[test]

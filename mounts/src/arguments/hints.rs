@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use pocket_proto::{BlockBytes, ByteCount, control::Hints};
 
-use crate::units::{Bandwidth, parse_block_bytes, parse_capacity, parse_lease};
+use crate::{
+    connection::JobTerms,
+    units::{Bandwidth, parse_block_bytes, parse_capacity, parse_lease},
+};
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -64,6 +67,20 @@ impl HintArguments {
             max_tasks: self.max_tasks,
             capacity_bytes: self.capacity.map(|capacity| capacity.0),
             bandwidth_bytes_per_second: self.bandwidth.map(|rate| rate.bytes_per_second),
+        }
+    }
+}
+
+impl JobArguments {
+    /// The terms for a job of that name, to be joined or created.
+    pub fn to_terms(&self, name: &str) -> JobTerms {
+        JobTerms {
+            name: name.to_owned(),
+            hints: self.hints.to_message(),
+            lease: self.lease,
+            keep: self.keep,
+            block_bytes: self.block_size,
+            existing_only: false,
         }
     }
 }

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use pocket_proto::BlockBytes;
+
 use super::*;
 
 fn parse(line: &str) -> Result<MountRequest, ArgumentError> {

@@ -1,0 +1,37 @@
+//! `pocket controller`: the controller as a process.
+
+use clap::Args;
+use pocket_controller::{Controller, ControllerConfig, RunningController};
+
+use super::server::{Announcement, ServerArguments};
+use crate::logging::Log;
+
+/// Run a controller: it registers jobs, sizes them and assigns servers
+#[derive(Args, Debug)]
+pub(super) struct ControllerArguments {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7300")]
+    listen: String,
+
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+impl ControllerArguments {
+    pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
+        let listen = self.listen;
+        self.server.serve(
+            log,
+            |cluster_key| async move {
+                let config = ControllerConfig {
+                    listen,
+                    cluster_key,
+                    ..ControllerConfig::default()
+                };
+                Ok(Controller::start(config).await?)
+            },
+            |running| Announcement::new("controller", running.endpoint()),
+            RunningController::stop,
+        )
+    }
+}

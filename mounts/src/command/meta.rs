@@ -1,0 +1,66 @@
+//! `pocket meta`: a metadata server as a process.
+
+use clap::Args;
+use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
+
+use super::server::{Announcement, ServerArguments, advertised};
+use crate::{endpoint::ControllerAddress, logging::Log};
+
+/// Run a metadata server: it holds the names and attributes of jobs
+#[derive(Args, Debug)]
+pub(super) struct MetaArguments {
+    /// The cluster's controller
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "POCKET_CONTROLLER",
+        default_value = "127.0.0.1:7300"
+    )]
+    controller: ControllerAddress,
+
+    /// Where to listen to mounts; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7301")]
+    listen: String,
+
+    /// Where to listen to the controller; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7302")]
+    control_listen: String,
+
+    /// What others call this host [default: the address that the controller is reached from]
+    #[arg(long, value_name = "HOST[:PORT]", env = "POCKET_ADVERTISE")]
+    advertise: Option<String>,
+
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+impl MetaArguments {
+    pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
+        let MetaArguments {
+            controller,
+            listen,
+            control_listen,
+            advertise,
+            server,
+        } = self;
+        server.serve(
+            log,
+            |cluster_key| async move {
+                let config = MetaConfig {
+                    advertise: advertised(&listen, advertise, &controller)?,
+                    listen,
+                    control_listen,
+                    cluster_key,
+                    controller: Some(controller.to_string()),
+                    ..MetaConfig::default()
+                };
+                Ok(MetaServer::start(config).await?)
+            },
+            |running| Announcement {
+                control_endpoint: Some(running.control_endpoint().to_owned()),
+                ..Announcement::new("meta", running.endpoint())
+            },
+            RunningMeta::stop,
+        )
+    }
+}

@@ -1,0 +1,156 @@
+//! `pocket status`: a cluster in a few lines.
+
+use clap::Args;
+use pocket_proto::ByteCount;
+use serde::Serialize;
+
+use super::control::ReadArguments;
+use crate::{output, runtime::block_on, units::show_seconds, view::ServerView};
+
+/// Show the state of a cluster in a few lines
+#[derive(Args, Debug)]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    read: ReadArguments,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct StatusView {
+    controller: String,
+    version: String,
+    uptime_seconds: u64,
+    metadata_servers: Count,
+    storage_servers: Count,
+    /// Of the storage servers alive.
+    capacity_bytes: u64,
+    reserved_bytes: u64,
+    used_bytes: u64,
+    jobs: usize,
+    mounts: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Count {
+    alive: usize,
+    dead: usize,
+}
+
+impl StatusArguments {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let status = block_on(self.ask())?;
+        if self.read.json {
+            return output::json(&status);
+        }
+        for (label, value) in status.details() {
+            output::line(format_args!("{label:<12}{value}"))?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self) -> anyhow::Result<StatusView> {
+        let client = self.read.connect()?;
+        let (servers, jobs) = tokio::try_join!(client.list_servers(), client.list_jobs(""))?;
+        let mut status = StatusView {
+            controller: client.endpoint().to_owned(),
+            version: servers.version,
+            uptime_seconds: servers.uptime_seconds,
+            jobs: jobs.len(),
+            mounts: jobs.iter().map(|job| u64::from(job.mounts)).sum(),
+            ..StatusView::default()
+        };
+        servers
+            .servers
+            .into_iter()
+            .for_each(|server| status.count(&server.into()));
+        Ok(status)
+    }
+}
+
+impl StatusView {
+    fn count(&mut self, server: &ServerView) {
+        let count = match server.role {
+            "storage" => &mut self.storage_servers,
+            _ => &mut self.metadata_servers,
+        };
+        match server.alive {
+            true => count.alive += 1,
+            false => count.dead += 1,
+        }
+        if server.alive {
+            self.capacity_bytes += server.capacity_bytes;
+            self.reserved_bytes += server.reserved_bytes;
+            if server.role == "storage" {
+                self.used_bytes += server.used_bytes;
+            }
+        }
+    }
+
+    fn details(&self) -> [(&'static str, String); 5] {
+        let space = format!(
+            "{} of {} used, {} reserved by jobs",
+            ByteCount(self.used_bytes),
+            ByteCount(self.capacity_bytes),
+            ByteCount(self.reserved_bytes),
+        );
+        let controller = format!(
+            "{}, version {}, up {}",
+            self.controller,
+            self.version,
+            show_seconds(self.uptime_seconds)
+        );
+        [
+            ("controller", controller),
+            ("metadata", self.metadata_servers.to_string()),
+            ("storage", self.storage_servers.to_string()),
+            ("space", space),
+            (
+                "jobs",
+                format!("{}, mounted {} times", self.jobs, self.mounts),
+            ),
+        ]
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let servers = if self.alive == 1 { "server" } else { "servers" };
+        write!(f, "{} {servers} alive", self.alive)?;
+        match self.dead {
+            0 => Ok(()),
+            dead => write!(f, ", {dead} dead"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pocket_proto::control::{ServerRole, ServerStatus};
+
+    use super::*;
+
+    #[test]
+    fn the_dead_count_but_their_space_does_not() {
+        let mut status = StatusView::default();
+        for (role, alive) in [
+            (ServerRole::Storage, true),
+            (ServerRole::Storage, false),
+            (ServerRole::Metadata, true),
+        ] {
+            let server = ServerStatus {
+                role: role.into(),
+                alive,
+                capacity_bytes: if role == ServerRole::Storage {
+                    1 << 30
+                } else {
+                    0
+                },
+                ..ServerStatus::default()
+            };
+            status.count(&server.into());
+        }
+        let [_, metadata, storage, space, _] = status.details();
+        assert_eq!(metadata.1, "1 server alive");
+        assert_eq!(storage.1, "1 server alive, 1 dead");
+        assert_eq!(space.1, "0B of 1GiB used, 0B reserved by jobs");
+    }
+}

@@ -1,0 +1,144 @@
+//! A job's files without a mount: registered with the controller, a session with the metadata
+//! server, and the file system core over it. Mounts and the object commands start here.
+
+use std::{sync::Arc, time::Duration};
+
+use pocket_controller_client::{ControllerClient, ControllerError};
+use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
+use pocket_meta_client::{MetaClient, Metadata};
+use pocket_proto::{
+    BlockBytes, Failure, JobId, PROTOCOL_VERSION,
+    control::{Hints, RegisterJobReply, RegisterJobRequest},
+};
+use pocket_storage_client::{StorageClient, StorageClientOptions};
+use thiserror::Error;
+use tokio::task::AbortHandle;
+
+use crate::machine;
+
+/// What a user says about a job: its name, and what it should be where it does not exist.
+#[derive(Clone, Debug, Default)]
+pub struct JobTerms {
+    /// The job's name.
+    pub name: String,
+    /// What it will need.
+    pub hints: Hints,
+    /// How long it outlives its last mount; none: the cluster's default.
+    pub lease: Option<Duration>,
+    /// It outlives its mounts until deregistered.
+    pub keep: bool,
+    /// Its block size; none: the default.
+    pub block_bytes: Option<BlockBytes>,
+    /// Join, never create.
+    pub existing_only: bool,
+}
+
+/// Why there is no way to a job's files.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The controller is away or says no.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// The metadata server that the controller named is away or says no.
+    #[error("cannot open a session with the metadata server at {endpoint}: {failure}")]
+    Metadata {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What it said.
+        failure: Failure,
+    },
+    /// The file system core refuses its settings or the job's.
+    #[error("cannot serve job '{job}': {failure}")]
+    FileSystem {
+        /// The job's name.
+        job: String,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A job's files, ready to use. To be closed; when it is dropped instead, the job's servers end
+/// the session after its lease.
+pub struct JobConnection {
+    fs: Arc<FileSystem>,
+    session: MetaClient,
+    registration: RegisterJobReply,
+    housekeeping: AbortHandle,
+}
+
+impl JobTerms {
+    fn to_request(&self) -> RegisterJobRequest {
+        RegisterJobRequest {
+            name: self.name.clone(),
+            hints: Some(self.hints),
+            lease_seconds: self.lease.map_or(0, |lease| lease.as_secs()),
+            keep: self.keep,
+            block_bytes: self.block_bytes.map_or(0, BlockBytes::get),
+            protocol_version: PROTOCOL_VERSION,
+            existing_only: self.existing_only,
+        }
+    }
+}
+
+impl JobConnection {
+    /// Joins or creates the job and opens a session. Ends within the deadlines of the clients.
+    pub async fn open(
+        controller: &str,
+        terms: &JobTerms,
+        config: FileSystemConfig,
+    ) -> Result<Self, ConnectError> {
+        let client = ControllerClient::connect(controller)?;
+        let registration = client.register_job(terms.to_request()).await?;
+        let job = JobId(registration.job);
+        let credential = registration.credential.to_vec();
+        let endpoint = registration.metadata_endpoint.clone();
+        let recalls = RecallInbox::new();
+        let host = machine::host_name();
+        let session =
+            MetaClient::connect(&endpoint, job, credential.clone(), &host, recalls.clone());
+        let session = match session.await {
+            Ok(session) => session,
+            Err(failure) => return Err(ConnectError::Metadata { endpoint, failure }),
+        };
+        let metadata: Arc<dyn Metadata> = Arc::new(session.clone());
+        let storage = StorageClient::new(job, credential, StorageClientOptions::default());
+        let fs = FileSystem::new(metadata, Arc::new(storage), config).map_err(|failure| {
+            ConnectError::FileSystem {
+                job: terms.name.clone(),
+                failure,
+            }
+        })?;
+        recalls.attach(&fs);
+        let housekeeping = tokio::spawn(Arc::clone(&fs).run_housekeeping()).abort_handle();
+        Ok(JobConnection {
+            fs,
+            session,
+            registration,
+            housekeeping,
+        })
+    }
+
+    /// The job's files.
+    pub fn fs(&self) -> &Arc<FileSystem> {
+        &self.fs
+    }
+
+    /// What the controller answered.
+    pub fn registration(&self) -> &RegisterJobReply {
+        &self.registration
+    }
+
+    /// Writes back what is buffered and ends the session.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.housekeeping.abort();
+        let outcome = self.fs.shut_down().await;
+        self.session.close().await;
+        outcome
+    }
+}
+
+impl Drop for JobConnection {
+    fn drop(&mut self) {
+        self.housekeeping.abort();
+    }
+}

@@ -1,0 +1,158 @@
+//! A job mounted on a directory: the connection to the job, and the kernel's side of it.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use pocket_fs::FileSystemConfig;
+use pocket_fuse::{MountSettings, Mounted};
+use pocket_proto::{Failure, control::RegisterJobReply};
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use crate::{
+    connection::{ConnectError, JobConnection, JobTerms},
+    mountpoint::{self, MountPoint, MountPointError},
+};
+
+/// The root answers within this time or the mount has failed.
+const ROOT_DEADLINE: Duration = Duration::from_secs(10);
+/// After an unmount the kernel lets go of the connection at once unless files are open.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What to mount, where and how.
+#[derive(Clone, Debug)]
+pub struct JobMountConfig {
+    /// The cluster's controller, "host:port".
+    pub controller: String,
+    /// The job.
+    pub terms: JobTerms,
+    /// An existing directory.
+    pub mountpoint: PathBuf,
+    /// How the kernel mounts it.
+    pub settings: MountSettings,
+    /// Memory and read-only.
+    pub filesystem: FileSystemConfig,
+}
+
+/// Why there is no mount. None is left behind.
+#[derive(Debug, Error)]
+pub enum JobMountError {
+    /// The mount point cannot be used.
+    #[error(transparent)]
+    MountPoint(#[from] MountPointError),
+    /// The job cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Mount(#[from] pocket_fuse::MountError),
+    /// It is mounted and does not answer.
+    #[error("the mounted root does not answer: {0}")]
+    Root(io::Error),
+}
+
+/// A job mounted on a directory, with its root answering. To be unmounted; dropping it leaves the
+/// mount to the end of the process.
+pub struct JobMount {
+    connection: JobConnection,
+    mounted: Mounted,
+    path: PathBuf,
+}
+
+impl JobMount {
+    /// Mounts, and returns when the root has answered. A dead mount in the way is removed first.
+    pub async fn start(config: JobMountConfig) -> Result<Self, JobMountError> {
+        let path = MountPoint::prepare(&config.mountpoint)?.path;
+        let connection =
+            JobConnection::open(&config.controller, &config.terms, config.filesystem).await?;
+        let mounted = match pocket_fuse::mount(connection.fs(), &path, &config.settings) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                leave(connection).await;
+                return Err(error.into());
+            }
+        };
+        let mount = JobMount {
+            connection,
+            mounted,
+            path,
+        };
+        match root_answers(mount.path.clone()).await {
+            Ok(()) => Ok(mount),
+            Err(error) => {
+                mount.abandon().await;
+                Err(JobMountError::Root(error))
+            }
+        }
+    }
+
+    /// Where it is mounted, absolute and without symbolic links.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// What the controller answered to the registration.
+    pub fn registration(&self) -> &RegisterJobReply {
+        self.connection.registration()
+    }
+
+    /// The job's files.
+    pub fn connection(&self) -> &JobConnection {
+        &self.connection
+    }
+
+    /// Waits until somebody else has unmounted it.
+    pub async fn unmounted(&self) {
+        self.mounted.wait().await;
+    }
+
+    /// Unmounts where that has not happened yet, writes back what is buffered and leaves the job.
+    /// A mount that is in use is detached: programs that have files open there lose them.
+    pub async fn unmount(self) -> Result<(), Failure> {
+        if let Err(error) = self.mounted.unmount() {
+            debug!(%error, "not unmounted at once");
+            if error.raw_os_error() == Some(libc::EBUSY) {
+                warn!(mountpoint = %self.path.display(), "unmounted while in use");
+            }
+            // Nothing is lost that could be kept: the data are flushed below.
+            if let Err(error) = mountpoint::detach(&self.path) {
+                warn!("{error}");
+            }
+        }
+        if tokio::time::timeout(END_PATIENCE, self.mounted.wait())
+            .await
+            .is_err()
+        {
+            debug!("the kernel keeps the connection: files are open");
+        }
+        self.connection.close().await
+    }
+
+    async fn abandon(self) {
+        if let Err(error) = mountpoint::detach(&self.path) {
+            warn!("{error}");
+        }
+        leave(self.connection).await;
+    }
+}
+
+async fn leave(connection: JobConnection) {
+    if let Err(failure) = connection.close().await {
+        debug!(%failure, "the job was not left in an orderly way");
+    }
+}
+
+/// Asks the mounted root twice, as `df` and `ls` would: from a thread, since it may hang.
+async fn root_answers(path: PathBuf) -> io::Result<()> {
+    let asked = tokio::task::spawn_blocking(move || {
+        nix::sys::statvfs::statvfs(&path)?;
+        std::fs::metadata(&path).map(drop)
+    });
+    match tokio::time::timeout(ROOT_DEADLINE, asked).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panicked)) => Err(io::Error::other(panicked)),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {} s", ROOT_DEADLINE.as_secs()),
+        )),
+    }
+}

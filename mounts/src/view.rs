@@ -1,0 +1,348 @@
+//! Jobs and servers as commands show them: the fields of `--json`, and the rows of tables.
+//!
+//! Names and units of the JSON are an interface: byte counts and seconds, ids as hexadecimal text.
+
+use pocket_proto::{
+    ByteCount, JobId, ServerId,
+    control::{JobStatus, ServerRole, ServerStatus, Usage},
+};
+use serde::Serialize;
+
+use crate::{
+    output::Column,
+    units::{Bandwidth, show_seconds},
+};
+
+/// A job as the controller sees it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JobView {
+    job: String,
+    name: String,
+    mounts: u32,
+    used_bytes: u64,
+    inodes: u64,
+    capacity_bytes: u64,
+    bandwidth_bytes_per_second: u64,
+    hints: HintsView,
+    age_seconds: u64,
+    lease_seconds: u64,
+    keep: bool,
+    /// Absent while the job is mounted or kept.
+    lapses_in_seconds: Option<u64>,
+    metadata_server: String,
+    weight_map_epoch: u32,
+    weights: Vec<WeightView>,
+    reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct HintsView {
+    latency_sensitive: Option<bool>,
+    max_tasks: Option<u32>,
+    capacity_bytes: Option<u64>,
+    bandwidth_bytes_per_second: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct WeightView {
+    server: String,
+    endpoint: String,
+    tier: String,
+    /// Of the job's data.
+    fraction: f64,
+}
+
+impl From<JobStatus> for JobView {
+    fn from(status: JobStatus) -> Self {
+        let hints = status.hints.unwrap_or_default();
+        let allocation = status.allocation.unwrap_or_default();
+        let map = allocation.weight_map.unwrap_or_default();
+        let total: u64 = map
+            .servers
+            .iter()
+            .map(|server| u64::from(server.weight))
+            .sum();
+        let weights = map.servers.into_iter().map(|weighted| {
+            let server = weighted.server.unwrap_or_default();
+            WeightView {
+                server: ServerId(server.server).to_string(),
+                endpoint: server.endpoint,
+                tier: server.tier,
+                fraction: f64::from(weighted.weight) / total.max(1) as f64,
+            }
+        });
+        JobView {
+            job: JobId(status.job).to_string(),
+            name: status.name,
+            mounts: status.mounts,
+            used_bytes: status.used_bytes,
+            inodes: status.inodes,
+            capacity_bytes: allocation.capacity_bytes,
+            bandwidth_bytes_per_second: allocation.bandwidth_bytes_per_second,
+            hints: HintsView {
+                latency_sensitive: hints.latency_sensitive,
+                max_tasks: hints.max_tasks,
+                capacity_bytes: hints.capacity_bytes,
+                bandwidth_bytes_per_second: hints.bandwidth_bytes_per_second,
+            },
+            age_seconds: status.age_seconds,
+            lease_seconds: status.lease_seconds,
+            keep: status.keep,
+            lapses_in_seconds: (status.lapses_in_seconds > 0).then_some(status.lapses_in_seconds),
+            metadata_server: ServerId(status.metadata_server).to_string(),
+            weight_map_epoch: map.epoch,
+            weights: weights.collect(),
+            reasons: allocation.reasons,
+        }
+    }
+}
+
+impl JobView {
+    pub(crate) const COLUMNS: [Column; 7] = [
+        Column::Text("JOB"),
+        Column::Figure("MOUNTS"),
+        Column::Figure("USED"),
+        Column::Figure("CAPACITY"),
+        Column::Figure("FILES"),
+        Column::Figure("AGE"),
+        Column::Text("ENDS"),
+    ];
+
+    pub(crate) fn row(&self) -> [String; 7] {
+        [
+            self.name.clone(),
+            self.mounts.to_string(),
+            ByteCount(self.used_bytes).to_string(),
+            ByteCount(self.capacity_bytes).to_string(),
+            self.inodes.to_string(),
+            show_seconds(self.age_seconds),
+            self.end(),
+        ]
+    }
+
+    /// Everything, as pairs of a label and a value.
+    pub(crate) fn details(&self) -> Vec<(&'static str, String)> {
+        let bandwidth = Bandwidth {
+            bytes_per_second: self.bandwidth_bytes_per_second,
+        };
+        let mut details = vec![
+            ("job", self.name.clone()),
+            ("id", self.job.clone()),
+            ("mounts", self.mounts.to_string()),
+            ("capacity", ByteCount(self.capacity_bytes).to_string()),
+            ("used", ByteCount(self.used_bytes).to_string()),
+            ("files", self.inodes.to_string()),
+            ("bandwidth", bandwidth.to_string()),
+            ("hints", self.hints.to_string()),
+            ("age", show_seconds(self.age_seconds)),
+            ("ends", self.end()),
+            ("metadata server", self.metadata_server.clone()),
+        ];
+        details.extend(self.weights.iter().map(|weight| {
+            let share = format!("{:.1}%", weight.fraction * 100.0);
+            (
+                "storage server",
+                format!("{} {} {share}", weight.endpoint, weight.tier),
+            )
+        }));
+        details.extend(
+            self.reasons
+                .iter()
+                .map(|reason| ("because", reason.clone())),
+        );
+        details
+    }
+
+    fn end(&self) -> String {
+        match (self.keep, self.lapses_in_seconds) {
+            (true, _) => "kept until deregistered".to_owned(),
+            (false, Some(seconds)) => format!("in {} unless mounted", show_seconds(seconds)),
+            (false, None) => format!("{} after its last mount", show_seconds(self.lease_seconds)),
+        }
+    }
+}
+
+impl std::fmt::Display for HintsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rate = |bytes_per_second| Bandwidth { bytes_per_second }.to_string();
+        let hints = [
+            self.max_tasks.map(|tasks| format!("max-tasks {tasks}")),
+            self.capacity_bytes
+                .map(|bytes| format!("capacity {}", ByteCount(bytes))),
+            self.bandwidth_bytes_per_second
+                .map(|bytes| format!("bandwidth {}", rate(bytes))),
+            self.latency_sensitive
+                .map(|yes| format!("latency-sensitive {yes}")),
+        ];
+        let said: Vec<_> = hints.into_iter().flatten().collect();
+        f.write_str(if said.is_empty() { "none" } else { "" })?;
+        f.write_str(&said.join(", "))
+    }
+}
+
+/// A metadata or storage server as the controller sees it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ServerView {
+    server: String,
+    pub(crate) role: &'static str,
+    endpoint: String,
+    tier: String,
+    pub(crate) alive: bool,
+    last_heartbeat_ms_ago: u64,
+    cpu_fraction: f64,
+    network_bytes_per_second: u64,
+    operations_per_second: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) capacity_bytes: u64,
+    incarnation: String,
+}
+
+impl From<ServerStatus> for ServerView {
+    fn from(status: ServerStatus) -> Self {
+        let role = role_name(status.role());
+        let Usage {
+            cpu_fraction,
+            network_bytes_per_second,
+            used_bytes,
+            operations_per_second,
+        } = status.usage.unwrap_or_default();
+        ServerView {
+            server: ServerId(status.server).to_string(),
+            role,
+            endpoint: status.endpoint,
+            tier: status.tier,
+            alive: status.alive,
+            last_heartbeat_ms_ago: status.last_heartbeat_ms_ago,
+            cpu_fraction,
+            network_bytes_per_second,
+            operations_per_second,
+            used_bytes,
+            reserved_bytes: status.reserved_bytes,
+            capacity_bytes: status.capacity_bytes,
+            incarnation: pocket_proto::Incarnation(status.incarnation).to_string(),
+        }
+    }
+}
+
+impl ServerView {
+    pub(crate) const COLUMNS: [Column; 9] = [
+        Column::Text("SERVER"),
+        Column::Text("ROLE"),
+        Column::Text("TIER"),
+        Column::Text("STATE"),
+        Column::Figure("CPU"),
+        Column::Figure("NETWORK"),
+        Column::Figure("USED"),
+        Column::Figure("RESERVED"),
+        Column::Figure("CAPACITY"),
+    ];
+
+    pub(crate) fn row(&self) -> [String; 9] {
+        let stores = self.capacity_bytes > 0;
+        let bytes = |bytes| match stores {
+            true => ByteCount(bytes).to_string(),
+            false => "-".to_owned(),
+        };
+        let rate = Bandwidth {
+            bytes_per_second: self.network_bytes_per_second,
+        };
+        [
+            self.endpoint.clone(),
+            self.role.to_owned(),
+            if self.tier.is_empty() {
+                "-".to_owned()
+            } else {
+                self.tier.clone()
+            },
+            self.state(),
+            format!("{:.0}%", self.cpu_fraction * 100.0),
+            rate.to_string(),
+            bytes(self.used_bytes),
+            bytes(self.reserved_bytes),
+            bytes(self.capacity_bytes),
+        ]
+    }
+
+    fn state(&self) -> String {
+        match self.alive {
+            true => "alive".to_owned(),
+            false => format!(
+                "dead for {}",
+                show_seconds(self.last_heartbeat_ms_ago / 1000)
+            ),
+        }
+    }
+}
+
+/// The role's name, as commands are called.
+fn role_name(role: ServerRole) -> &'static str {
+    match role {
+        ServerRole::Metadata => "meta",
+        ServerRole::Storage => "storage",
+        ServerRole::Unspecified => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pocket_proto::{
+        control::{Allocation, Hints},
+        session::{StorageServer, WeightMap, WeightedServer},
+    };
+
+    use super::*;
+
+    fn job() -> JobStatus {
+        let server = |server, weight| WeightedServer {
+            server: Some(StorageServer {
+                server,
+                tier: "dram".to_owned(),
+                endpoint: format!("host:{server}"),
+                ..StorageServer::default()
+            }),
+            weight,
+        };
+        JobStatus {
+            job: 255,
+            name: "sort".to_owned(),
+            hints: Some(Hints {
+                max_tasks: Some(3),
+                ..Hints::default()
+            }),
+            allocation: Some(Allocation {
+                capacity_bytes: 10 << 30,
+                weight_map: Some(WeightMap {
+                    epoch: 1,
+                    servers: vec![server(1, 1), server(2, 3)],
+                }),
+                ..Allocation::default()
+            }),
+            lease_seconds: 60,
+            ..JobStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_job_is_shown_with_units_and_shares() {
+        let view = JobView::from(job());
+        assert_eq!(view.row()[3], "10GiB");
+        assert_eq!(view.row()[6], "1m 0s after its last mount");
+        let details = view.details();
+        assert!(details.contains(&("hints", "max-tasks 3".to_owned())));
+        assert!(details.contains(&("storage server", "host:2 dram 75.0%".to_owned())));
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["job"], "00000000000000ff");
+        assert_eq!(json["weights"][0]["fraction"], 0.25);
+        assert!(json["lapses_in_seconds"].is_null());
+    }
+
+    #[test]
+    fn empty_messages_are_shown_too() {
+        let job = JobView::from(JobStatus::default());
+        assert_eq!(job.hints.to_string(), "none");
+        assert!(job.row().iter().all(|cell| !cell.contains("NaN")));
+        let server = ServerView::from(ServerStatus::default());
+        assert_eq!(server.row()[3], "dead for 0s");
+    }
+}
