@@ -27,5 +27,7 @@ pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount, wit
 pub use process::Process;
 pub use rights::{can_mount, is_root};
 pub use scratch::{Scratch, mounts_below};
-pub use syscall::{Map, Sharing, errno_of, get_xattr, list_xattr, remove_xattr, set_xattr};
+pub use syscall::{
+    Map, RawEntry, Sharing, errno_of, get_xattr, list_xattr, read_entries, remove_xattr, set_xattr,
+};
 pub use wait::{try_until, until, within};

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Once,
 };
@@ -38,7 +39,11 @@ impl Scratch {
         static CLEAR: Once = Once::new();
         CLEAR.call_once(clear_leftovers);
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
+        // Other users must get through to what is mounted within.
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in(parent);
         Scratch(folder.unwrap_or_else(|error| panic!("{}: {error}", parent.display())))
     }
 

@@ -7,7 +7,10 @@ use std::{
     ffi::{CString, OsStr},
     io,
     num::NonZeroUsize,
-    os::{fd::AsFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::ffi::OsStrExt,
+    },
     path::Path,
     ptr::NonNull,
 };
@@ -158,4 +161,47 @@ pub fn errno_of(error: &io::Error) -> Errno {
     error
         .raw_os_error()
         .map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+/// One entry as getdents64(2) tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEntry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Where reading goes on behind this entry: an offset for lseek(2).
+    pub next: i64,
+    /// The kind, as DT_REG and its like.
+    pub kind: u8,
+}
+
+/// Reads entries of an open directory from its current offset, as many as fit `room` bytes.
+/// Empty at the end.
+pub fn read_entries(directory: impl AsFd, room: usize) -> Result<Vec<RawEntry>, Errno> {
+    let mut buffer = vec![0u8; room];
+    let descriptor = directory.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes no more than the buffer's length.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            descriptor,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    buffer.truncate(Errno::result(length)? as usize);
+    let mut entries = Vec::new();
+    let mut rest = buffer.as_slice();
+    // struct linux_dirent64: inode u64, offset i64, length u16, kind u8, name up to a NUL.
+    while rest.len() > 19 {
+        let next = i64::from_ne_bytes(rest[8..16].try_into().expect("eight bytes"));
+        let length = u16::from_ne_bytes([rest[16], rest[17]]) as usize;
+        let name = rest[19..length].split(|&byte| byte == 0).next();
+        entries.push(RawEntry {
+            name: name.unwrap_or_default().to_vec(),
+            next,
+            kind: rest[18],
+        });
+        rest = &rest[length..];
+    }
+    Ok(entries)
 }
