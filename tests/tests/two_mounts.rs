@@ -1,0 +1,416 @@
+//! Two mounts of one job: names at once, data from close to open, and what is atomic.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use pocket_tests::{get_xattr, set_xattr, until, with_cluster};
+
+/// Runs a claim on the directories of two mounts of a new job.
+fn on_two_mounts(claim: impl FnOnce(&Path, &Path)) {
+    with_cluster(|cluster| {
+        let first = cluster.mount("shared");
+        let second = cluster.mount("shared");
+        claim(first.path(), second.path());
+        first.finish();
+        second.finish();
+    });
+}
+
+fn is_absent(path: impl AsRef<Path>) -> bool {
+    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+fn names(path: impl AsRef<Path>) -> BTreeSet<String> {
+    let entries = fs::read_dir(path).unwrap();
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    entries
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_name_made_on_one_mount_is_on_the_other_at_once() {
+    on_two_mounts(|a, b| {
+        fs::create_dir(a.join("d")).unwrap();
+        for index in 0..50 {
+            let (maker, looker) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            let name = format!("d/{index}");
+            // Looked at before, so that its absence may be cached.
+            assert!(is_absent(looker.join(&name)) && is_absent(maker.join(&name)));
+            match index % 5 {
+                0 => drop(File::create(maker.join(&name)).unwrap()),
+                1 => fs::create_dir(maker.join(&name)).unwrap(),
+                2 => symlink("target", maker.join(&name)).unwrap(),
+                3 => fs::rename(maker.join("d/0"), maker.join(&name)).unwrap(),
+                _ => {
+                    File::create(maker.join("d/0")).unwrap();
+                    fs::hard_link(maker.join("d/0"), maker.join(&name)).unwrap();
+                }
+            }
+            assert!(!is_absent(looker.join(&name)), "{name}");
+            assert!(names(looker.join("d")).contains(&index.to_string()));
+            if index % 5 == 2 {
+                File::create(maker.join("d/0")).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_name_removed_on_one_mount_is_gone_on_the_other_at_once() {
+    on_two_mounts(|a, b| {
+        for index in 0..50 {
+            let (maker, remover) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            let (file, folder) = (format!("f{index}"), format!("d{index}"));
+            File::create(maker.join(&file)).unwrap();
+            fs::create_dir(maker.join(&folder)).unwrap();
+            assert!(fs::metadata(remover.join(&file)).is_ok());
+            fs::remove_file(remover.join(&file)).unwrap();
+            fs::remove_dir(remover.join(&folder)).unwrap();
+            assert!(is_absent(maker.join(&file)) && is_absent(maker.join(&folder)));
+        }
+        assert_eq!(names(a), BTreeSet::new());
+    });
+}
+
+#[test]
+fn a_rename_is_seen_as_one_step() {
+    on_two_mounts(|a, b| {
+        fs::write(a.join("0"), "the file").unwrap();
+        for index in 0..50 {
+            let (renamer, looker) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            let (old, new) = (index.to_string(), (index + 1).to_string());
+            assert_eq!(fs::read(looker.join(&old)).unwrap(), b"the file");
+            fs::rename(renamer.join(&old), renamer.join(&new)).unwrap();
+            assert!(is_absent(looker.join(&old)), "{old}");
+            assert_eq!(fs::read(looker.join(&new)).unwrap(), b"the file");
+        }
+    });
+}
+
+#[test]
+fn who_opens_after_close_reads_what_was_written() {
+    on_two_mounts(|a, b| {
+        for index in 0..40_u8 {
+            let (writer, reader) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            // The same size each time, so that nothing but the data tells.
+            let data = vec![index; 1_500_000];
+            fs::write(writer.join("f"), &data).unwrap();
+            assert!(fs::read(reader.join("f")).unwrap() == data, "round {index}");
+            assert!(fs::read(writer.join("f")).unwrap() == data, "round {index}");
+        }
+    });
+}
+
+#[test]
+fn who_opens_after_fsync_reads_what_was_written() {
+    on_two_mounts(|a, b| {
+        let file = File::create(a.join("f")).unwrap();
+        for index in 0..20_u8 {
+            file.write_all_at(&vec![index; 100_000], 0).unwrap();
+            file.sync_all().unwrap();
+            assert_eq!(fs::metadata(b.join("f")).unwrap().len(), 100_000);
+            assert!(fs::read(b.join("f")).unwrap() == vec![index; 100_000]);
+        }
+    });
+}
+
+#[test]
+fn a_file_open_on_both_mounts_shows_each_others_completed_writes() {
+    on_two_mounts(|a, b| {
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(path.join("f")).unwrap()
+        };
+        let (one, other) = (open(a), open(b));
+        for index in 0..100_u64 {
+            let (writer, reader) = if index % 2 == 0 {
+                (&one, &other)
+            } else {
+                (&other, &one)
+            };
+            let text = format!("{index:06}");
+            writer.write_all_at(text.as_bytes(), index * 6).unwrap();
+            let mut found = [0; 6];
+            reader.read_exact_at(&mut found, index * 6).unwrap();
+            assert_eq!(found, text.as_bytes());
+            assert_eq!(reader.metadata().unwrap().len(), index * 6 + 6);
+        }
+    });
+}
+
+#[test]
+fn an_open_on_another_mount_sees_writes_not_yet_closed() {
+    on_two_mounts(|a, b| {
+        let writer = File::create(a.join("f")).unwrap();
+        writer.write_all_at(b"buffered", 0).unwrap();
+        // This open ends the writer's buffering.
+        let mut reader = File::open(b.join("f")).unwrap();
+        let mut found = String::new();
+        reader.read_to_string(&mut found).unwrap();
+        assert_eq!(found, "buffered");
+        writer.write_all_at(b"!", 8).unwrap();
+        reader.read_to_string(&mut found).unwrap();
+        assert_eq!(found, "buffered!");
+    });
+}
+
+#[test]
+fn attributes_set_on_one_mount_are_seen_on_the_other() {
+    on_two_mounts(|a, b| {
+        fs::write(a.join("f"), "data").unwrap();
+        for index in 0..30 {
+            let (setter, looker) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            let status = || fs::metadata(looker.join("f")).unwrap();
+            status();
+            let mode = 0o600 + index;
+            fs::set_permissions(setter.join("f"), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(status().mode() & 0o7777, mode);
+            let file = OpenOptions::new()
+                .write(true)
+                .open(setter.join("f"))
+                .unwrap();
+            file.set_len(u64::from(index)).unwrap();
+            assert_eq!(status().len(), u64::from(index));
+            drop(file);
+            set_xattr(
+                &setter.join("f"),
+                "user.round",
+                mode.to_string().as_bytes(),
+                0,
+            )
+            .unwrap();
+            let value = get_xattr(&looker.join("f"), "user.round").unwrap();
+            assert_eq!(value, mode.to_string().as_bytes());
+            let link = format!("link-{index}");
+            fs::hard_link(setter.join("f"), setter.join(&link)).unwrap();
+            assert_eq!(status().nlink(), 2);
+            fs::remove_file(setter.join(&link)).unwrap();
+            assert_eq!(status().nlink(), 1);
+        }
+    });
+}
+
+#[test]
+fn truncating_on_one_mount_leaves_no_old_data_on_the_other() {
+    on_two_mounts(|a, b| {
+        for index in 0..20 {
+            let (one, other) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            fs::write(one.join("f"), vec![7; 2_000_000]).unwrap();
+            assert_eq!(fs::read(other.join("f")).unwrap().len(), 2_000_000);
+            let file = OpenOptions::new()
+                .write(true)
+                .open(other.join("f"))
+                .unwrap();
+            file.set_len(1000).unwrap();
+            file.set_len(1_500_000).unwrap();
+            drop(file);
+            let mut expected = vec![0; 1_500_000];
+            expected[..1000].fill(7);
+            assert!(
+                fs::read(one.join("f")).unwrap() == expected,
+                "round {index}"
+            );
+        }
+    });
+}
+
+#[test]
+fn o_excl_lets_one_mount_win() {
+    on_two_mounts(|a, b| {
+        for round in 0..50 {
+            let create = |path: &Path| File::create_new(path.join(round.to_string())).is_ok();
+            let wins = at_once(|| create(a), || create(b));
+            assert!(wins.0 != wins.1, "round {round}: {wins:?}");
+        }
+    });
+}
+
+#[test]
+fn one_of_two_renames_of_a_name_wins() {
+    on_two_mounts(|a, b| {
+        for round in 0..50 {
+            fs::write(a.join("source"), round.to_string()).unwrap();
+            let take = |path: &Path, target: &str| {
+                fs::rename(path.join("source"), path.join(target)).is_ok()
+            };
+            let wins = at_once(|| take(a, "one"), || take(b, "other"));
+            assert!(wins.0 != wins.1, "round {round}: {wins:?}");
+            let winner = if wins.0 { "one" } else { "other" };
+            assert_eq!(
+                fs::read(b.join(winner)).unwrap(),
+                round.to_string().as_bytes()
+            );
+            fs::remove_file(a.join(winner)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn appends_of_both_mounts_are_all_there_and_whole() {
+    on_two_mounts(|a, b| {
+        let append = |path: &Path, who: char| {
+            let mut options = OpenOptions::new();
+            let mut file = options
+                .append(true)
+                .create(true)
+                .open(path.join("log"))
+                .unwrap();
+            for index in 0..300 {
+                let line = format!("{who}{index:04}{}\n", "x".repeat(index % 50));
+                file.write_all(line.as_bytes()).unwrap();
+            }
+        };
+        at_once(|| append(a, 'a'), || append(b, 'b'));
+        for path in [a, b] {
+            let text = fs::read_to_string(path.join("log")).unwrap();
+            let mut lines: Vec<_> = text.lines().collect();
+            for line in &lines {
+                let index: usize = line[1..5].parse().unwrap();
+                assert_eq!(line.len(), 5 + index % 50, "{line}");
+            }
+            lines.sort_unstable();
+            lines.dedup();
+            assert_eq!(lines.len(), 600);
+        }
+    });
+}
+
+#[test]
+fn a_directory_is_removed_or_gets_a_file_never_both() {
+    on_two_mounts(|a, b| {
+        for round in 0..50 {
+            let folder = format!("d{round}");
+            fs::create_dir(a.join(&folder)).unwrap();
+            let (made, removed) = at_once(
+                || File::create_new(a.join(&folder).join("f")).is_ok(),
+                || fs::remove_dir(b.join(&folder)).is_ok(),
+            );
+            assert!(
+                made != removed,
+                "round {round}: made {made}, removed {removed}"
+            );
+            assert_eq!(is_absent(b.join(&folder)), removed);
+        }
+    });
+}
+
+#[test]
+fn both_mounts_work_in_one_directory() {
+    on_two_mounts(|a, b| {
+        let work = |path: &Path, who: &str| {
+            for index in 0..200 {
+                let name = path.join(format!("{who}-{index}"));
+                fs::write(&name, format!("{who} {index}")).unwrap();
+                if index % 3 == 0 {
+                    fs::remove_file(&name).unwrap();
+                }
+            }
+        };
+        at_once(|| work(a, "a"), || work(b, "b"));
+        let of = |who: &'static str| {
+            let kept = (0..200).filter(|index| index % 3 != 0);
+            kept.map(move |index| format!("{who}-{index}"))
+        };
+        let expected: BTreeSet<_> = of("a").chain(of("b")).collect();
+        for path in [a, b] {
+            assert_eq!(names(path), expected);
+            for name in &expected {
+                let text = fs::read_to_string(path.join(name)).unwrap();
+                assert_eq!(text, name.replace('-', " "));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_removed_on_one_mount_lives_while_open_on_the_other() {
+    on_two_mounts(|a, b| {
+        fs::write(a.join("f"), vec![5; 300_000]).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(a.join("f"))
+            .unwrap();
+        fs::remove_file(b.join("f")).unwrap();
+        assert!(is_absent(a.join("f")));
+        fs::write(b.join("f"), "another file").unwrap();
+        let mut found = vec![0; 300_000];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == vec![5; 300_000]);
+        file.write_all_at(b"still mine", 300_000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 300_010);
+        assert_eq!(fs::read(a.join("f")).unwrap(), b"another file");
+    });
+}
+
+#[test]
+fn a_directorys_own_times_follow_within_a_second_or_so() {
+    on_two_mounts(|a, b| {
+        fs::create_dir(a.join("d")).unwrap();
+        let modified = |path: &Path| fs::metadata(path.join("d")).unwrap().modified().unwrap();
+        modified(b);
+        File::create(a.join("d/f")).unwrap();
+        let now = modified(a);
+        let lag_max = Duration::from_millis(1500);
+        until(lag_max, "the directory's time on the other mount", || {
+            modified(b) == now
+        });
+    });
+}
+
+#[test]
+fn what_many_write_on_one_mount_is_read_by_many_on_the_other() {
+    const TASKS: u8 = 6;
+    on_two_mounts(|a, b| {
+        fs::create_dir(a.join("shuffle")).unwrap();
+        let piece = |mapper: u8, reducer: u8| vec![mapper * TASKS + reducer; 100_000];
+        let name = |mapper: u8, reducer: u8| format!("shuffle/{mapper}-{reducer}");
+        thread::scope(|scope| {
+            for mapper in 0..TASKS {
+                scope.spawn(move || {
+                    for reducer in 0..TASKS {
+                        fs::write(a.join(name(mapper, reducer)), piece(mapper, reducer)).unwrap();
+                    }
+                });
+            }
+        });
+        thread::scope(|scope| {
+            for reducer in 0..TASKS {
+                scope.spawn(move || {
+                    for mapper in 0..TASKS {
+                        let found = fs::read(b.join(name(mapper, reducer))).unwrap();
+                        assert!(found == piece(mapper, reducer), "{mapper} to {reducer}");
+                    }
+                });
+            }
+        });
+    });
+}
+
+/// Runs both at the same time.
+fn at_once<A: Send, B: Send>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    let start = std::sync::Barrier::new(2);
+    thread::scope(|scope| {
+        let one = scope.spawn(|| {
+            start.wait();
+            one()
+        });
+        start.wait();
+        let other = other();
+        (one.join().unwrap(), other)
+    })
+}
