@@ -16,11 +16,13 @@ use crate::{ControllerError, endpoint};
 
 /// A connection that is not up by then is taken for impossible.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-/// Deadline of every call but the registration of a job.
+/// Deadline of calls that the controller answers from memory.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// A registration may wait for a controller that has just started to hear from its servers, and
 /// for two metadata servers in turn.
 const REGISTER_JOB_DEADLINE: Duration = Duration::from_secs(9);
+/// A deregistration waits for the storage servers to drop the job's blocks.
+const DEREGISTER_JOB_DEADLINE: Duration = Duration::from_secs(7);
 /// Heartbeats are due every second and a server counts as dead after three.
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
 /// Notices a controller whose machine vanished without a word.
@@ -82,7 +84,9 @@ impl ControllerClient {
     ) -> Result<bool, ControllerError> {
         let mut stub = self.stub.clone();
         let call = stub.deregister_job(request);
-        let reply = self.within("deregister-job", CALL_DEADLINE, call).await?;
+        let reply = self
+            .within("deregister-job", DEREGISTER_JOB_DEADLINE, call)
+            .await?;
         Ok(reply.existed)
     }
 

@@ -16,6 +16,8 @@ use crate::policy;
 /// Pause after a command that failed; doubles with every failure in a row, five times at most.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_DOUBLINGS_MAX: u32 = 5;
+/// Jobs looked at in one go, so that the lock is not held for long where there are thousands.
+const LOOKS_MAX: usize = 512;
 /// The ids of ended jobs are remembered for so long. A metadata server that was away for longer
 /// and still holds such a job gets it adopted, and its lease ends it.
 const ENDED_REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
@@ -124,7 +126,7 @@ impl Cluster {
             .filter(stale)
             .filter(ready)
             .map(|job| job.id);
-        let due: Vec<_> = ending.chain(running).collect();
+        let due: Vec<_> = ending.chain(running).take(LOOKS_MAX).collect();
         for id in due {
             if commands.len() == commands_max {
                 break;

@@ -1,0 +1,136 @@
+//! What holds after any sequence of events.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Register(usize, Option<u64>),
+    Deregister(usize),
+    Mounts(usize, u32),
+    Pass(u64, Vec<u64>),
+    AddStorage(u64),
+    NewIncarnation(u64),
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0..5usize, proptest::option::of(1..9 * GIB)).prop_map(|(n, c)| Event::Register(n, c)),
+        2 => (0..5usize).prop_map(Event::Deregister),
+        2 => (0..5usize, 0..3u32).prop_map(|(n, mounts)| Event::Mounts(n, mounts)),
+        4 => (1..70u64, proptest::collection::vec(1..6u64, 0..4)).prop_map(|(s, d)| Event::Pass(s, d)),
+        1 => (1..6u64).prop_map(Event::AddStorage),
+        1 => (1..6u64).prop_map(Event::NewIncarnation),
+        1 => Just(Event::Restart),
+    ]
+}
+
+fn name(n: usize) -> String {
+    format!("job-{n}")
+}
+
+fn happen(world: &mut World, event: Event) {
+    match event {
+        Event::Register(n, capacity_bytes) => {
+            let hints = Hints {
+                capacity_bytes: capacity_bytes.map(|c| c.max(4_096)),
+                ..Hints::default()
+            };
+            let request = RegisterJobRequest {
+                hints: Some(hints),
+                ..job(&name(n))
+            };
+            match world.step(&request) {
+                RegisterStep::Create(command) => {
+                    check_new_map(world, &command);
+                    world.obey(&command);
+                }
+                RegisterStep::Done(_) | RegisterStep::Wait(..) | RegisterStep::Refused(_) => {}
+            }
+        }
+        Event::Deregister(n) => {
+            world.deregister(&name(n));
+        }
+        Event::Mounts(n, mounts) => {
+            let jobs = world.jobs();
+            for job in jobs.iter().filter(|job| job.name == name(n)) {
+                world.set_mounts(job.job, mounts);
+            }
+        }
+        Event::Pass(seconds, silent) => {
+            world.pass_without(seconds, &silent);
+        }
+        Event::AddStorage(id) => world.register(storage_server(id, 8 * GIB)),
+        Event::NewIncarnation(id) => {
+            let incarnation = 1_000 + id;
+            world.register(RegisterServerRequest {
+                incarnation,
+                ..storage_server(id, 8 * GIB)
+            });
+        }
+        Event::Restart => {
+            world.restart(Duration::ZERO);
+            world.add_metadata(META);
+            world.heartbeat(META);
+        }
+    }
+}
+
+/// A new job's map names living servers only, and its capacity is promised in full.
+fn check_new_map(world: &World, command: &Command) {
+    let Action::Create(spec) = &command.action else {
+        return;
+    };
+    let servers = world.cluster.list_servers(world.now).servers;
+    let map = spec.weight_map.as_ref().expect("has a map");
+    assert!(!map.servers.is_empty());
+    for weighted in &map.servers {
+        let id = weighted.server.as_ref().expect("names a server").server;
+        let server = servers.iter().find(|server| server.server == id);
+        let server = server.expect("names a server that is known");
+        assert!(server.alive && weighted.weight > 0);
+        assert!(server.reserved_bytes <= server.capacity_bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_history_leaves_sound_maps_and_ends_without_debts(
+        events in proptest::collection::vec(event(), 0..30),
+    ) {
+        let mut world = World::new(3);
+        for event in events {
+            happen(&mut world, event);
+        }
+        // Everybody lives long enough for the maps to be right ...
+        for id in 1..6 {
+            world.register(storage_server(id, 8 * GIB));
+        }
+        world.storage = (1..6).collect();
+        world.pass(8);
+        for job in world.jobs() {
+            let held = world.held[&META].iter().filter_map(|report| report.job.as_ref());
+            let held = held.into_iter().find(|held| held.job == job.job).expect("still held");
+            let intended = job.allocation.expect("has one").weight_map;
+            prop_assert_eq!(&held.weight_map, &intended);
+            for weighted in intended.expect("has a map").servers {
+                let server = weighted.server.expect("names a server");
+                prop_assert_eq!(server.incarnation, server.server);
+                prop_assert!(weighted.weight > 0);
+            }
+        }
+        // ... and then all jobs end.
+        for job in world.jobs() {
+            world.deregister(&job.name);
+        }
+        world.pass(8);
+        prop_assert!(world.jobs().is_empty());
+        prop_assert_eq!(world.reserved_bytes(), 0);
+        prop_assert!(world.held[&META].is_empty());
+        prop_assert!(world.mount(&job_of("all", 40 * GIB)).created);
+    }
+}
