@@ -42,6 +42,8 @@ const DROP_DEADLINE: Duration = Duration::from_millis(5_500);
 const COMMANDS_MAX: usize = 32;
 /// Time between two looks at what is to be done.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// If so much passes between two looks, the machine stood still and heartbeats are still queued.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// A controller's state with what it takes to act on it.
 pub(crate) struct Acting {
@@ -83,11 +85,7 @@ impl Acting {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
-            let step = {
-                let now = Instant::now();
-                self.cluster.lock().register_step(&request, &terms, now)
-            };
-            match step {
+            match self.with(|cluster, now| cluster.register_step(&request, &terms, now)) {
                 RegisterStep::Done(reply) => return Ok(self.with_credential(*reply)),
                 RegisterStep::Refused(failure) => return Err(failure),
                 RegisterStep::Wait(failure, until) => {
@@ -114,7 +112,7 @@ impl Acting {
         let this = Arc::clone(self);
         let outcome = self.tasks.spawn(async move { this.perform(command).await });
         match outcome.await {
-            Ok(Ok(())) => Ok(self.cluster.lock().created(id, Instant::now())),
+            Ok(Ok(())) => Ok(self.with(|cluster, now| cluster.created(id, now))),
             Ok(Err(failure)) if failure.status.is_transient() && Instant::now() < give_up => {
                 Ok(None)
             }
@@ -132,13 +130,10 @@ impl Acting {
         let mut existed = false;
         loop {
             changes.mark_unchanged();
-            let step = self.cluster.lock().end_step(&request, Instant::now());
-            match step {
+            match self.with(|cluster, now| cluster.end_step(&request, now)) {
                 EndStep::Gone => return Ok(DeregisterJobReply { existed }),
                 EndStep::Stuck(failure) => return Err(failure),
-                EndStep::Unknown(settled) => {
-                    let failure =
-                        Failure::new(Status::Unavailable, "the controller has just started");
+                EndStep::Unknown(failure, settled) => {
                     self.wait(&mut changes, Some(settled), give_up, failure)
                         .await?;
                 }
@@ -173,27 +168,21 @@ impl Acting {
     }
 
     pub(crate) fn list_jobs(&self, name: &str) -> ListJobsReply {
-        self.cluster.lock().list_jobs(name, Instant::now())
+        self.with(|cluster, now| cluster.list_jobs(name, now))
     }
 
     pub(crate) fn list_servers(&self) -> ListServersReply {
-        self.cluster.lock().list_servers(Instant::now())
+        self.with(|cluster, now| cluster.list_servers(now))
     }
 
     pub(crate) fn register_server(&self, request: &RegisterServerRequest) -> Result<(), Failure> {
         self.check_cluster_credential(&request.credential)?;
-        self.cluster
-            .lock()
-            .register_server(request, Instant::now())?;
-        self.changed();
-        Ok(())
+        self.with(|cluster, now| cluster.register_server(request, now))
     }
 
     pub(crate) fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatReply, Failure> {
         self.check_cluster_credential(&request.credential)?;
-        let reply = self.cluster.lock().heartbeat(request, Instant::now());
-        self.changed();
-        Ok(reply)
+        Ok(self.with(|cluster, now| cluster.heartbeat(request, now)))
     }
 
     /// Does what is to be done as time passes, until stopped.
@@ -207,27 +196,25 @@ impl Acting {
                 () = self.hurry.notified() => {}
                 () = self.stop.cancelled() => return,
             }
-            let now = Instant::now();
-            self.keep_up_once(now - last, now);
-            last = now;
+            let gap = last.elapsed();
+            last = Instant::now();
+            self.keep_up_once(gap);
         }
     }
 
-    fn keep_up_once(self: &Arc<Self>, gap: Duration, now: Instant) {
+    fn keep_up_once(self: &Arc<Self>, gap: Duration) {
         let room = COMMANDS_MAX.saturating_sub(self.tasks.len());
-        let commands = {
-            let mut cluster = self.cluster.lock();
-            if gap > UPKEEP_INTERVAL * 5 {
+        let commands = self.with(|cluster, now| {
+            if gap > STANDSTILL {
                 cluster.forgive(gap, now);
             }
             cluster.upkeep(now, room)
-        };
+        });
         for command in commands {
             let this = Arc::clone(self);
             // The outcome is in the state; nobody else waits for it.
             self.tasks.spawn(async move { this.perform(command).await });
         }
-        self.changed();
     }
 
     /// Carries a command out and tells the state what came of it.
@@ -249,10 +236,7 @@ impl Acting {
             }),
             () = self.stop.cancelled() => Err(stopping()),
         };
-        self.cluster
-            .lock()
-            .finished(&command, outcome.clone(), Instant::now());
-        self.changed();
+        self.with(|cluster, now| cluster.finished(&command, outcome.clone(), now));
         self.hurry.notify_one();
         outcome
     }
@@ -274,8 +258,17 @@ impl Acting {
         }
     }
 
-    fn changed(&self) {
-        self.changes.send_replace(());
+    /// Looks at the state or changes it; who waits for a change is told of it.
+    fn with<T>(&self, act: impl FnOnce(&mut Cluster, Instant) -> T) -> T {
+        let (outcome, changed) = {
+            let mut cluster = self.cluster.lock();
+            let outcome = act(&mut cluster, Instant::now());
+            (outcome, cluster.take_changed())
+        };
+        if changed {
+            self.changes.send_replace(());
+        }
+        outcome
     }
 }
 

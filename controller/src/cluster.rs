@@ -67,6 +67,8 @@ pub(crate) struct Cluster {
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
     generation: u64,
+    /// Something happened that a waiting request may have waited for.
+    changed: bool,
 }
 
 impl Cluster {
@@ -80,6 +82,7 @@ impl Cluster {
             jobs: Jobs::default(),
             ended: HashMap::new(),
             generation: 1,
+            changed: false,
         }
     }
 
@@ -90,9 +93,20 @@ impl Cluster {
         now: Instant,
     ) -> Result<(), Failure> {
         if self.servers.register(Server::read(request, now)?)? {
-            self.generation += 1;
+            self.storage_changed();
         }
+        self.changed = true;
         Ok(())
+    }
+
+    /// Whether something happened since the last call that a waiting request may wait for.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn storage_changed(&mut self) {
+        self.generation += 1;
+        self.changed = true;
     }
 
     /// Whether servers of an earlier controller may not have reported yet.

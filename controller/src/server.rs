@@ -5,7 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use pocket_proto::control::controller_server::ControllerServer;
 use thiserror::Error;
 use tokio::{net::TcpListener, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tonic::transport::server::{Server, TcpIncoming};
 use tracing::{info, warn};
 
@@ -46,7 +49,7 @@ pub struct Controller;
 #[derive(Debug)]
 pub struct RunningController {
     endpoint: String,
-    stop: CancellationToken,
+    stop: DropGuard,
     tasks: TaskTracker,
     commands: TaskTracker,
 }
@@ -84,7 +87,7 @@ impl Controller {
         info!(endpoint, "controller started");
         Ok(RunningController {
             endpoint,
-            stop,
+            stop: stop.drop_guard(),
             tasks,
             commands,
         })
@@ -123,16 +126,10 @@ impl RunningController {
 
     /// Stops it and waits until its tasks have ended. Jobs and servers go on without it.
     pub async fn stop(self) {
-        self.stop.cancel();
+        drop(self.stop);
         for tasks in [&self.tasks, &self.commands] {
             tasks.close();
             tasks.wait().await;
         }
-    }
-}
-
-impl Drop for RunningController {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }

@@ -205,29 +205,36 @@ where
 #[derive(Debug, Default)]
 struct Away {
     since: Option<Instant>,
-    said: Option<String>,
+    /// Whether it was said that the controller is away, and that it refuses this server.
+    said_away: bool,
+    said_refused: bool,
 }
 
 impl Away {
     fn note(&mut self, endpoint: &str, error: &ControllerError) {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let sentence = error.to_string();
-        if self.said.as_ref() == Some(&sentence) {
-            return;
-        }
         match error {
-            // A person must act: the key, the version or the identity is wrong.
-            ControllerError::Refused { .. } => {
-                error!(endpoint, "the controller refuses this server: {sentence}");
+            ControllerError::Refused { .. } if !self.said_refused => {
+                // A person must act: the key, the version or the identity is wrong.
+                error!(endpoint, "the controller refuses this server: {error}");
+                self.said_refused = true;
             }
-            _ if since.elapsed() < AWAY_WARN_AFTER => return,
-            _ => warn!(endpoint, "still trying: {sentence}"),
+            ControllerError::Refused { .. } => {}
+            _ if !self.said_away && since.elapsed() >= AWAY_WARN_AFTER => {
+                warn!(endpoint, "still trying: {error}");
+                self.said_away = true;
+            }
+            _ => {}
         }
-        self.said = Some(sentence);
     }
 
     fn over(&mut self, endpoint: &str) {
-        if self.since.take().is_some() && self.said.take().is_some() {
+        let Away {
+            said_away,
+            said_refused,
+            ..
+        } = std::mem::take(self);
+        if said_away || said_refused {
             info!(endpoint, "the controller is back");
         }
     }

@@ -23,11 +23,13 @@ impl Cluster {
         let server = ServerId(request.server);
         let usage = Some(request.usage.unwrap_or_default());
         let incarnation = Incarnation(request.incarnation);
+        let was_silent = self.servers.get(server).is_some_and(|server| !server.alive);
+        self.changed |= was_silent;
         let Some(storage_changed) = self.servers.heard(server, incarnation, usage, now) else {
             return HeartbeatReply::default();
         };
         if storage_changed {
-            self.generation += 1;
+            self.storage_changed();
         }
         let mut reply = HeartbeatReply {
             known: true,
@@ -54,6 +56,7 @@ impl Cluster {
                 self.update(server, report, now);
             } else if let Some(job) = Job::adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
+                self.changed = true;
                 self.jobs.insert(job);
             }
         }
@@ -68,6 +71,7 @@ impl Cluster {
             // It is told to drop the job nevertheless, so that no block of it stays behind.
             warn!(job = %id, %server, "the job's metadata server lost it: the job has ended");
             self.jobs.end(id, now);
+            self.changed = true;
         }
     }
 

@@ -18,8 +18,8 @@ use crate::policy::{self, Allocation, JobTerms, MetadataLoad};
 
 /// More than any cluster runs; bounds what is remembered.
 const JOBS_MAX: usize = 100_000;
-/// A metadata server that did not answer is not asked again before.
-pub(super) const SUSPECT_FOR: Duration = Duration::from_secs(1);
+/// Where no other metadata server answers, one that failed is asked again after this.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a registration does next.
 #[derive(Debug)]
@@ -41,8 +41,9 @@ pub(crate) enum EndStep {
     Gone,
     /// This job is ending; wait for a change. If patience ends, fail with this.
     Wait(JobId, Failure),
-    /// There is no such job, but a metadata server not heard from yet may have it.
-    Unknown(Instant),
+    /// There is no such job, but a metadata server not heard from yet may have it: try again then.
+    /// If patience ends before, fail with this.
+    Unknown(Failure, Instant),
     /// It is ending but cannot end soon.
     Stuck(Failure),
 }
@@ -60,8 +61,7 @@ impl Cluster {
             return self.join(id, request, now);
         }
         if self.is_settling(now) {
-            let failure = Failure::new(Status::Unavailable, "the controller has just started");
-            return RegisterStep::Wait(failure, Some(self.settled_at()));
+            return RegisterStep::Wait(unsettled(), Some(self.settled_at()));
         }
         if request.existing_only {
             let message = format!(
@@ -111,7 +111,8 @@ impl Cluster {
             return RegisterStep::Wait(unavailable(message.into()), None);
         };
         if let Some(server) = self.servers.get(server)
-            && let Some(until) = server.suspect_until.filter(|until| now < *until)
+            && let Some(until) = server.failed_at.map(|at| at + ASK_AGAIN_AFTER)
+            && now < until
         {
             let message = format!(
                 "no metadata server answers (the last one asked was {})",
@@ -205,7 +206,7 @@ impl Cluster {
         };
         let Some((id, phase)) = found.map(|job| (job.id, job.phase)) else {
             return match self.is_settling(now) {
-                true => EndStep::Unknown(self.settled_at()),
+                true => EndStep::Unknown(unsettled(), self.settled_at()),
                 false => EndStep::Gone,
             };
         };
@@ -242,6 +243,12 @@ impl Cluster {
             "job '{name}' will end as soon as its metadata server lets it ({why})"
         )))
     }
+}
+
+fn unsettled() -> Failure {
+    let message = "the controller has just started and may not know of all jobs yet: \
+                   try again in some seconds";
+    Failure::new(Status::Unavailable, message)
 }
 
 fn reply(job: &Job, metadata_endpoint: String, created: bool, notice: String) -> RegisterJobReply {

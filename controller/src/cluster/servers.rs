@@ -16,6 +16,8 @@ use crate::policy::Tier;
 
 /// More than any cluster has; bounds what a broken peer can make us remember.
 const SERVERS_MAX: usize = 100_000;
+/// A metadata server that failed gets no new job for so long while others answer.
+const SUSPECT_FOR: Duration = Duration::from_secs(30);
 /// Longest endpoint: a DNS name (253) and a port.
 const ENDPOINT_BYTES_MAX: usize = 300;
 
@@ -42,8 +44,8 @@ pub(crate) struct Server {
     pub(crate) usage: Usage,
     pub(crate) last_heard: Instant,
     pub(crate) alive: bool,
-    /// It did not answer a command; until then others are preferred.
-    pub(crate) suspect_until: Option<Instant>,
+    /// When it last failed to answer a command: for a while others are preferred.
+    pub(crate) failed_at: Option<Instant>,
     /// Another server registered at its endpoint: if it stays silent it is gone for good.
     pub(crate) replaced_by: Option<ServerId>,
 }
@@ -95,7 +97,7 @@ impl Server {
             usage: Usage::default(),
             last_heard: now,
             alive: true,
-            suspect_until: None,
+            failed_at: None,
             replaced_by: None,
         })
     }
@@ -125,8 +127,9 @@ impl Server {
         matches!(self.role, Role::Storage { .. })
     }
 
+    /// Whether it failed lately.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.suspect_until.is_some_and(|until| now < until)
+        self.failed_at.is_some_and(|at| now < at + SUSPECT_FOR)
     }
 
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
@@ -141,9 +144,14 @@ impl Server {
 }
 
 fn check_endpoint(what: &str, endpoint: &str) -> Result<(), Failure> {
-    let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse());
-    match port {
-        Some(Ok(1u16..)) if endpoint.len() <= ENDPOINT_BYTES_MAX => Ok(()),
+    let (host, port) = endpoint.rsplit_once(':').unwrap_or_default();
+    match port.parse() {
+        // "Any address" is for listening; from another host it is that host.
+        Ok(1u16..)
+            if endpoint.len() <= ENDPOINT_BYTES_MAX && !matches!(host, "" | "0.0.0.0" | "[::]") =>
+        {
+            Ok(())
+        }
         _ => Err(Failure::new(
             Status::Invalid,
             format!("a server's {what} is HOST:PORT, not '{endpoint:.80}': set what it advertises"),
@@ -240,9 +248,9 @@ impl Servers {
     }
 
     /// It did not answer a command.
-    pub(crate) fn suspect(&mut self, id: ServerId, until: Instant) {
+    pub(crate) fn failed(&mut self, id: ServerId, now: Instant) {
         if let Some(server) = self.by_id.get_mut(&id) {
-            server.suspect_until = Some(until);
+            server.failed_at = Some(now);
         }
     }
 

@@ -7,9 +7,8 @@ use pocket_proto::{Failure, JobId, ServerId, Status, session::WeightMap};
 use tracing::{info, warn};
 
 use super::{
-    Action, Cluster, Command,
+    Action, Cluster, Command, REPORT_AGE_MAX,
     jobs::{Job, Phase},
-    registration::SUSPECT_FOR,
 };
 use crate::policy;
 
@@ -18,9 +17,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 /// Jobs looked at in one go, so that the lock is not held for long where there are thousands.
 const LOOKS_MAX: usize = 512;
-/// The ids of ended jobs are remembered for so long. A metadata server that was away for longer
+/// The ids of ended jobs are remembered for so long, and not more than so many. A metadata server that was away for longer
 /// and still holds such a job gets it adopted, and its lease ends it.
 const ENDED_REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
+const ENDED_MAX: usize = 1 << 20;
 
 impl Cluster {
     /// Brings the state up to now and returns at most `commands_max` commands, each of whose
@@ -28,8 +28,12 @@ impl Cluster {
     pub(crate) fn upkeep(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
         self.expire_servers(now);
         self.lapse_leases(now);
+        let remembered_for = match self.ended.len() {
+            0..ENDED_MAX => ENDED_REMEMBERED_FOR,
+            _ => REPORT_AGE_MAX,
+        };
         self.ended
-            .retain(|_, at| now.saturating_duration_since(*at) < ENDED_REMEMBERED_FOR);
+            .retain(|_, at| now.saturating_duration_since(*at) < remembered_for);
         self.commands(now, commands_max)
     }
 
@@ -47,8 +51,9 @@ impl Cluster {
             .servers
             .expire(now, self.heartbeat_timeout, self.forget_after);
         if expired.storage_died {
-            self.generation += 1;
+            self.storage_changed();
         }
+        self.changed |= !expired.forgotten.is_empty();
         for server in expired.forgotten {
             info!(server = %server.id, endpoint = %server.endpoint, "forgotten");
             if server.is_storage() {
@@ -100,6 +105,7 @@ impl Cluster {
             .collect();
         for id in lapsed {
             info!(job = %id, "the job's lease lapsed");
+            self.changed = true;
             self.jobs.end(id, now);
         }
     }
@@ -216,6 +222,7 @@ impl Cluster {
         now: Instant,
     ) {
         let id = command.job;
+        self.changed = true;
         let outcome = match (&command.action, outcome) {
             // Not there is what was wanted.
             (Action::Drop, Err(failure)) if is_gone(failure.status) => Ok(()),
@@ -256,7 +263,7 @@ impl Cluster {
     fn note_failure(&mut self, command: &Command, failure: &Failure, now: Instant) {
         warn!(job = %command.job, server = %command.server, "metadata server failed: {failure}");
         if failure.status.is_transient() {
-            self.servers.suspect(command.server, now + SUSPECT_FOR);
+            self.servers.failed(command.server, now);
         }
         if let Some(job) = self.jobs.get_mut(command.job) {
             job.calling = false;

@@ -56,7 +56,7 @@ fn a_name_is_not_taken_before_all_had_time_to_report_it() {
         };
         assert_eq!(until, settled);
     }
-    let EndStep::Unknown(until) = world.deregister("a") else {
+    let EndStep::Unknown(_, until) = world.deregister("a") else {
         panic!("waits");
     };
     assert_eq!(until, settled);
