@@ -136,6 +136,11 @@ impl EmbeddedMount {
         }
     }
 
+    /// The mount's process.
+    pub fn process(&mut self) -> &mut Process {
+        self.mount.process()
+    }
+
     /// See [`Mount::finish`].
     #[track_caller]
     pub fn finish(mut self) {
