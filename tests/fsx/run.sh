@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# run.sh DIR [OPERATIONS [SEED]]: random reads, writes, maps and truncations of one file in DIR,
+# each checked against what the file must hold (fsx, 100,000 operations by default).
+#
+# Needs the fsx crate's program in PATH (`cargo install fsx --version 0.3.2`). The same seed means
+# the same operations; the seed is printed. After a failure fsx leaves what it found and what it
+# expected in the current directory.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+directory=${1:?usage: run.sh DIR [OPERATIONS [SEED]]}
+operations=${2:-100000}
+seed=${3:-42}
+
+file=$directory/fsx-$$
+echo "fsx: $operations operations with seed $seed in $directory"
+fsx -f "$here/fsx.toml" -N "$operations" -S "$seed" -P "$PWD" "$file"
+rm "$file"
