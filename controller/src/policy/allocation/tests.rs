@@ -1,3 +1,5 @@
+//! Tables of what jobs get, and any sequence of jobs.
+
 use pocket_proto::control::Hints;
 use proptest::prelude::*;
 
