@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, error::ErrorKind};
 use pocket_proto::ByteCount;
 use thiserror::Error;
 
-pub use hints::JobArguments;
+pub(crate) use hints::JobArguments;
 
 use crate::{
     endpoint::ControllerAddress,
@@ -108,36 +108,36 @@ struct Arguments {
 
 /// What to mount, where and how.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MountRequest {
+pub(crate) struct MountRequest {
     /// The job's name.
-    pub job: String,
+    pub(crate) job: String,
     /// The directory, as it was given.
-    pub mountpoint: PathBuf,
+    pub(crate) mountpoint: PathBuf,
     /// The cluster; none: one inside this process.
-    pub controller: Option<ControllerAddress>,
+    pub(crate) controller: Option<ControllerAddress>,
     /// Hints and life of the job.
-    pub terms: JobArguments,
+    pub(crate) terms: JobArguments,
     /// Join only.
-    pub existing: bool,
+    pub(crate) existing: bool,
     /// Bytes for buffers and caches; none: the file system's default.
-    pub memory_budget: Option<ByteCount>,
+    pub(crate) memory_budget: Option<ByteCount>,
     /// What stands behind `-o`.
-    pub options: MountOptions,
+    pub(crate) options: MountOptions,
     /// Do not go into the background.
-    pub foreground: bool,
+    pub(crate) foreground: bool,
     /// Where a mount in the background logs to.
-    pub log_file: Option<PathBuf>,
+    pub(crate) log_file: Option<PathBuf>,
     /// How often `-v` was given.
-    pub verbosity: u8,
+    pub(crate) verbosity: u8,
     /// Storage servers of a cluster inside this process.
-    pub embedded_servers: u16,
+    pub(crate) embedded_servers: u16,
     /// `mount -f`: check everything, mount nothing.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// What a command line comes to when it is not a request.
 #[derive(Debug, Error)]
-pub enum ArgumentError {
+pub(crate) enum ArgumentError {
     /// Help or the version was asked for, or clap found a mistake; it prints itself.
     #[error(transparent)]
     Clap(#[from] clap::Error),
@@ -161,7 +161,7 @@ pub enum ArgumentError {
 
 impl ArgumentError {
     /// Whether help or the version was asked for, which is no mistake.
-    pub fn is_help(&self) -> bool {
+    pub(crate) fn is_help(&self) -> bool {
         matches!(self, ArgumentError::Clap(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion))
     }
@@ -170,7 +170,7 @@ impl ArgumentError {
 impl MountRequest {
     /// Reads a command line, the program's name first: `mount.pocket` is mount(8)'s helper, any
     /// other name `pocket-mount`.
-    pub fn parse(arguments: Vec<OsString>) -> Result<Self, ArgumentError> {
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Self, ArgumentError> {
         let program = arguments.first().map(Path::new).and_then(Path::file_name);
         match program == Some(OsStr::new("mount.pocket")) {
             true => helper::parse(&arguments[1..]),

@@ -33,7 +33,7 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(15);
 /// What a daemon tells the command that started it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Report {
+pub(crate) enum Report {
     /// A line for the user, on standard output.
     Notice(String),
     /// The mount serves. The last report.
@@ -49,7 +49,7 @@ pub enum Report {
 
 /// Why there is no daemon.
 #[derive(Debug, Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     /// It could not be started.
     #[error("cannot start the mount's process: {0}")]
     Start(io::Error),
@@ -72,7 +72,7 @@ pub enum DaemonError {
 /// Starts this program a second time with the same arguments, and waits until that one is ready.
 /// Notices are passed to `notice` as they come. When this fails no process is left behind; a mount
 /// that a killed process may have left is the caller's to detach.
-pub fn start(deadline: Duration, notice: impl FnMut(&str)) -> Result<(), DaemonError> {
+pub(crate) fn start(deadline: Duration, notice: impl FnMut(&str)) -> Result<(), DaemonError> {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let program = env::current_exe().map_err(DaemonError::Start)?;
@@ -184,7 +184,7 @@ impl Daemon {
 }
 
 /// How a process ended, for people: "exit status 3", "killed by SIGKILL".
-pub fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -198,7 +198,7 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// The daemon's side of the socket.
 #[derive(Debug)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     socket: UnixStream,
 }
 
@@ -206,7 +206,7 @@ impl Reporter {
     /// The socket to the command, if this process is a daemon. To be called once, first thing:
     /// the daemon becomes the leader of a session of its own, away from the terminal's signals,
     /// and standard input is `/dev/null` from here on.
-    pub fn inherit() -> io::Result<Option<Self>> {
+    pub(crate) fn inherit() -> io::Result<Option<Self>> {
         if env::var_os(DAEMON_VARIABLE).is_none() {
             return Ok(None);
         }
@@ -223,7 +223,7 @@ impl Reporter {
     }
 
     /// Sends a report. An error: the command is gone, and nobody waits for this mount.
-    pub fn send(&mut self, report: &Report) -> io::Result<()> {
+    pub(crate) fn send(&mut self, report: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(report)?;
         line.push(b'\n');
         self.socket.write_all(&line)
@@ -231,7 +231,7 @@ impl Reporter {
 
     /// Reports that the mount serves, and lets go of the terminal: standard output and error go
     /// to `log`, or nowhere.
-    pub fn ready(mut self, log: Option<&Path>) -> io::Result<()> {
+    pub(crate) fn ready(mut self, log: Option<&Path>) -> io::Result<()> {
         let sink = match log {
             Some(path) => open_log(path)?,
             None => OpenOptions::new().write(true).open("/dev/null")?,
@@ -245,7 +245,7 @@ impl Reporter {
 }
 
 /// Opens a log for appending.
-pub fn open_log(path: &Path) -> io::Result<File> {
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 

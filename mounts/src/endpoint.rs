@@ -8,16 +8,16 @@ use thiserror::Error;
 /// A controller's address, "host:port". Read from "host:port", "host" (port 7300) and
 /// "http://host:port"; IPv6 addresses stand in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControllerAddress(String);
+pub(crate) struct ControllerAddress(String);
 
 /// Not an address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("'{0}' is not a controller's address: write host:port, as 127.0.0.1:7300")]
-pub struct AddressError(String);
+pub(crate) struct AddressError(String);
 
 impl ControllerAddress {
     /// The address as "host:port".
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

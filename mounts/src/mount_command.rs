@@ -88,13 +88,18 @@ pub fn run_mount(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Starts the daemon and waits until it serves.
-fn run_background(request: &MountRequest) -> Result<(), MountFailure> {
-    // Mistakes are told before anything is started.
+/// Checks the mount point: mistakes are told before anything is started.
+fn prepare(request: &MountRequest) -> Result<MountPoint, MountFailure> {
     let mountpoint = MountPoint::prepare(&request.mountpoint)?;
     if mountpoint.cleaned {
         notice("a dead mount was in the way and has been removed").map_err(MountFailure::system)?;
     }
+    Ok(mountpoint)
+}
+
+/// Starts the daemon and waits until it serves.
+fn run_background(request: &MountRequest) -> Result<(), MountFailure> {
+    let mountpoint = prepare(request)?;
     if request.dry_run {
         return Ok(());
     }
@@ -123,14 +128,18 @@ fn run_background(request: &MountRequest) -> Result<(), MountFailure> {
 
 /// Serves in this process, with the terminal for notices and the log.
 fn run_foreground(request: &MountRequest) -> Result<(), MountFailure> {
-    let log = Log::start(Verbosity::Information, request.verbosity);
+    let log = Log::start(Verbosity::Warnings, request.verbosity);
     let log = log.map_err(MountFailure::usage)?;
+    let mountpoint = prepare(request)?;
     if request.dry_run {
-        return MountPoint::prepare(&request.mountpoint)
-            .map(drop)
-            .map_err(MountFailure::from);
+        return Ok(());
     }
-    serve::run(request, &log, &mut Terminal)
+    let ready = format!(
+        "job '{}' is mounted on {}; Ctrl-C unmounts it",
+        request.job,
+        mountpoint.path.display()
+    );
+    serve::run(request, &log, &mut Terminal { ready })
 }
 
 /// Serves behind the command, and tells it how that began.
@@ -167,7 +176,9 @@ pub(crate) trait Audience {
 }
 
 /// The user, directly.
-struct Terminal;
+struct Terminal {
+    ready: String,
+}
 
 impl Audience for Terminal {
     fn notice(&mut self, line: &str) -> anyhow::Result<()> {
@@ -175,7 +186,7 @@ impl Audience for Terminal {
     }
 
     fn ready(&mut self) -> anyhow::Result<()> {
-        Ok(())
+        Ok(notice(&self.ready)?)
     }
 }
 

@@ -67,16 +67,16 @@ pub enum MountPointError {
 
 /// A directory on which nothing is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountPoint {
+pub(crate) struct MountPoint {
     /// Absolute and without symbolic links.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether a dead mount had to be removed.
-    pub cleaned: bool,
+    pub(crate) cleaned: bool,
 }
 
 impl MountPoint {
     /// Checks `path`, and removes dead mounts from it.
-    pub fn prepare(path: &Path) -> Result<Self, MountPointError> {
+    pub(crate) fn prepare(path: &Path) -> Result<Self, MountPointError> {
         let path = std::path::absolute(path).map_err(|source| unusable(path, source))?;
         let mut cleaned = false;
         for _ in 0..DEAD_MOUNTS_MAX {
@@ -108,24 +108,24 @@ impl MountPoint {
 
 /// What is mounted on a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountedHere {
+pub(crate) struct MountedHere {
     /// The type, as `fuse.pocket`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The source, as the kernel shows it.
-    pub source: String,
+    pub(crate) source: String,
     /// The kernel's number of the file system, as "0:52".
-    pub device: String,
+    pub(crate) device: String,
 }
 
 /// The topmost mount on exactly `path`, if there is one.
-pub fn mounted_on(path: &Path) -> io::Result<Option<MountedHere>> {
+pub(crate) fn mounted_on(path: &Path) -> io::Result<Option<MountedHere>> {
     let table = fs::read(MOUNT_TABLE)?;
     Ok(find_mount(&table, path))
 }
 
 /// Removes the mount on `path`, from the tree at once and for good when nobody uses it any more.
 /// For a dead mount, or one that could not be finished.
-pub fn detach(path: &Path) -> Result<(), MountPointError> {
+pub(crate) fn detach(path: &Path) -> Result<(), MountPointError> {
     let error = match nix::mount::umount2(path, MntFlags::MNT_DETACH) {
         Ok(()) => return Ok(()),
         Err(error) => error,
@@ -187,7 +187,7 @@ fn unusable(path: &Path, source: io::Error) -> MountPointError {
 /// A line of the table: id, parent, device, root, mount point, options, optional fields, "-",
 /// type, source, options of the file system (see proc_pid_mountinfo(5)).
 fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let device = fields.nth(2)?;
         let mount_point = fields.nth(1)?;
@@ -202,7 +202,7 @@ fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
         })
     });
     // Later lines lie on top of earlier ones.
-    mounts.last()
+    mounts.next_back()
 }
 
 /// Undoes the kernel's writing of blanks and backslashes as `\040`.

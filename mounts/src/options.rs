@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// What is wrong with an option, in a sentence for whoever typed it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OptionError {
+pub(crate) enum OptionError {
     /// Misspelt, or of another file system.
     #[error("unknown mount option '{0}' (pocket-mount --help lists those that are known)")]
     Unknown(String),
@@ -40,37 +40,37 @@ pub enum OptionError {
 
 /// The options of a mount as the kernel and the adapter understand them.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct MountOptions {
+pub(crate) struct MountOptions {
     /// `ro`: nothing can be changed through this mount.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// `allow_other`: every user may use the mount. `None`: as is usual for the user who mounts.
-    pub allow_other: Option<bool>,
+    pub(crate) allow_other: Option<bool>,
     /// `auto_unmount`: the mount goes when its process dies, however it dies.
-    pub auto_unmount: bool,
+    pub(crate) auto_unmount: bool,
     /// `suid`: set-user-id programs work. Off, as data come from other machines.
-    pub set_user_id: bool,
+    pub(crate) set_user_id: bool,
     /// `dev`: device nodes work. Off, for the same reason.
-    pub devices: bool,
+    pub(crate) devices: bool,
     /// `noexec`: programs cannot be run from the mount.
-    pub no_exec: bool,
+    pub(crate) no_exec: bool,
     /// `noatime`: reading changes no access times.
-    pub no_access_time: bool,
+    pub(crate) no_access_time: bool,
     /// `sync`: every write is on the servers when it returns.
-    pub synchronous: bool,
+    pub(crate) synchronous: bool,
     /// `dirsync`: names are synchronous. They always are; kept for the kernel's list of mounts.
-    pub directories_synchronous: bool,
+    pub(crate) directories_synchronous: bool,
     /// `fsname=NAME`: the source shown by `mount` and `df`; the job's name where absent.
-    pub source_name: Option<String>,
+    pub(crate) source_name: Option<String>,
     /// `subtype=NAME`: the type is shown as `fuse.NAME`; `fuse.pocket` where absent.
-    pub subtype: Option<String>,
+    pub(crate) subtype: Option<String>,
     /// `uid=N`: every file appears to belong to this user.
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// `gid=N`: every file appears to belong to this group.
-    pub gid: Option<u32>,
+    pub(crate) gid: Option<u32>,
     /// `umask=OCTAL`: permission bits that no file appears to have.
-    pub umask: Option<u32>,
+    pub(crate) umask: Option<u32>,
     /// Settings that flags also give, as (name, value): `capacity=10GiB`. Names have underscores.
-    pub settings: Vec<(String, Option<String>)>,
+    pub(crate) settings: Vec<(String, Option<String>)>,
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
@@ -115,7 +115,7 @@ const IGNORED: [&str; 20] = [
 
 impl MountOptions {
     /// Reads the lists behind each `-o`, in order; of two that contradict, the last one holds.
-    pub fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Self, OptionError> {
+    pub(crate) fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Self, OptionError> {
         let mut options = MountOptions::default();
         for list in lists {
             for word in split(list.as_ref()) {
@@ -130,7 +130,7 @@ impl MountOptions {
     }
 
     /// The last value of a setting: `Some(None)` for a bare name.
-    pub fn setting(&self, name: &str) -> Option<Option<&str>> {
+    pub(crate) fn setting(&self, name: &str) -> Option<Option<&str>> {
         let last = self.settings.iter().rev().find(|(known, _)| known == name);
         last.map(|(_, value)| value.as_deref())
     }

@@ -11,7 +11,7 @@ const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a text of the command line is not what it should be, with what would be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum UnitError {
+pub(crate) enum UnitError {
     /// Not a rate.
     #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
     Rate(String),
@@ -31,9 +31,9 @@ pub enum UnitError {
 
 /// A rate, read as "8Gb/s" (bits) or "1GB/s" (bytes), shown in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bandwidth {
+pub(crate) struct Bandwidth {
     /// Bytes in a second.
-    pub bytes_per_second: u64,
+    pub(crate) bytes_per_second: u64,
 }
 
 impl FromStr for Bandwidth {
@@ -84,7 +84,7 @@ impl fmt::Display for Bandwidth {
 }
 
 /// Reads a job's lease: "60s", "5m", "2h", "1d", or bare seconds.
-pub fn parse_lease(text: &str) -> Result<Duration, UnitError> {
+pub(crate) fn parse_lease(text: &str) -> Result<Duration, UnitError> {
     let time = parse_time(text)?;
     if time < Duration::from_secs(1) || time > LEASE_MAX {
         return Err(UnitError::Lease(text.trim().to_owned()));
@@ -93,7 +93,7 @@ pub fn parse_lease(text: &str) -> Result<Duration, UnitError> {
 }
 
 /// Reads a capacity or a budget: a size of more than nothing.
-pub fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
+pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
     match text.parse()? {
         ByteCount(0) => Err(UnitError::Zero("a size")),
         size => Ok(size),
@@ -101,13 +101,13 @@ pub fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
 }
 
 /// Reads a block size: a power of two from 4KiB to 16MiB.
-pub fn parse_block_bytes(text: &str) -> Result<BlockBytes, UnitError> {
+pub(crate) fn parse_block_bytes(text: &str) -> Result<BlockBytes, UnitError> {
     let ByteCount(bytes) = text.parse()?;
     Ok(BlockBytes::new(bytes)?)
 }
 
 /// A span of time as people read it: "45s", "3m 20s", "2h 5m", "3d 4h".
-pub fn show_seconds(seconds: u64) -> String {
+pub(crate) fn show_seconds(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -118,7 +118,7 @@ pub fn show_seconds(seconds: u64) -> String {
 }
 
 /// A moment as "2026-11-20 06:45", UTC.
-pub fn show_time(seconds_since_epoch: i64) -> String {
+pub(crate) fn show_time(seconds_since_epoch: i64) -> String {
     let days = seconds_since_epoch.div_euclid(86_400);
     let minutes = seconds_since_epoch.rem_euclid(86_400) / 60;
     let (year, month, day) = civil_date(days);

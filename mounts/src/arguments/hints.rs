@@ -12,18 +12,18 @@ use crate::{
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
-pub struct HintArguments {
+pub(crate) struct HintArguments {
     /// Tasks that will use the job at once
     #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks)]
-    pub max_tasks: Option<u32>,
+    pub(crate) max_tasks: Option<u32>,
 
     /// Bytes that the job will hold at most, as 10GiB
     #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity)]
-    pub capacity: Option<ByteCount>,
+    pub(crate) capacity: Option<ByteCount>,
 
     /// Rate of all tasks together at its peak, as 8Gb/s (bits) or 1GB/s (bytes)
     #[arg(long, value_name = "RATE", env = "POCKET_BANDWIDTH")]
-    pub bandwidth: Option<Bandwidth>,
+    pub(crate) bandwidth: Option<Bandwidth>,
 
     /// Whether short waits matter to the job: the fastest media first
     #[arg(
@@ -35,33 +35,33 @@ pub struct HintArguments {
         default_missing_value = "true",
         action = ArgAction::Set
     )]
-    pub latency_sensitive: Option<bool>,
+    pub(crate) latency_sensitive: Option<bool>,
 }
 
 /// Hints, and how long the job lives.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "The job, where it is created")]
-pub struct JobArguments {
+pub(crate) struct JobArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub hints: HintArguments,
+    pub(crate) hints: HintArguments,
 
     /// How long the job outlives its last mount, as 60s, 5m or 2h [default: 60s]
     #[arg(long, value_name = "TIME", env = "POCKET_LEASE", value_parser = parse_lease)]
-    pub lease: Option<Duration>,
+    pub(crate) lease: Option<Duration>,
 
     /// Leave the job alive without a mount, until `pocket job deregister`
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
 
     /// Bytes of a block, a power of two from 4KiB to 16MiB [default: 1MiB]
     #[arg(long, value_name = "SIZE", env = "POCKET_BLOCK_SIZE", value_parser = parse_block_bytes)]
-    pub block_size: Option<BlockBytes>,
+    pub(crate) block_size: Option<BlockBytes>,
 }
 
 impl HintArguments {
     /// The hints for the wire.
-    pub fn to_message(&self) -> Hints {
+    pub(crate) fn to_message(&self) -> Hints {
         Hints {
             latency_sensitive: self.latency_sensitive,
             max_tasks: self.max_tasks,
@@ -73,7 +73,7 @@ impl HintArguments {
 
 impl JobArguments {
     /// The terms for a job of that name, to be joined or created.
-    pub fn to_terms(&self, name: &str) -> JobTerms {
+    pub(crate) fn to_terms(&self, name: &str) -> JobTerms {
         JobTerms {
             name: name.to_owned(),
             hints: self.hints.to_message(),
