@@ -1,5 +1,31 @@
-//! The metadata server.
+//! The metadata server: names and attributes of jobs, sessions of mounts, leases, layouts, space.
+//!
+//! [`MetaServer`] serves them over the wire; [`LocalJob`] is one job in this process, for tests.
+//! Blocks are not its business, but for dropping those of removed files ([`BlockRemover`]).
+//! The modules, from the plain values inwards to the sockets outwards: `namespace`, `leases`,
+//! `opens`, `space`, `layouts` and `session` know neither clock nor I/O; `job` puts them behind a
+//! lock, `operation` says what each request does to them; `reaper`, `service`, `control` and
+//! `server` are the ways in and out.
 
+mod blocks;
+mod control;
+mod environment;
+mod job;
+mod jobs;
+mod layouts;
+mod leases;
 mod limits;
+mod local;
 mod namespace;
 mod now;
+mod opens;
+mod operation;
+mod reaper;
+mod server;
+mod service;
+mod session;
+mod space;
+
+pub use blocks::{BlockRemover, NoBlocks};
+pub use local::{LocalJob, LocalJobConfig, LocalMetadata};
+pub use server::{MetaConfig, MetaServer, RunningMeta, StartError};

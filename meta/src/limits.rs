@@ -49,3 +49,5 @@ pub(crate) const DIRECTORY_ATTRIBUTES_LEASE: Duration = Duration::from_secs(1);
 pub(crate) const CONTENTION_WINDOW: Duration = Duration::from_secs(2);
 /// A server that could not take a block is not offered for others for so long.
 pub(crate) const FULL_SERVER_MEMORY: Duration = Duration::from_secs(1);
+/// Lapsed leases taken out at a time, by the housekeeping of a job: a millisecond or two.
+pub(crate) const LEASES_SWEPT_MAX: usize = 20_000;

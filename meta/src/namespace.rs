@@ -36,12 +36,10 @@ pub(crate) use attributes::AttributeChange;
 pub(crate) use commit::CommitChange;
 use directory::Directory;
 pub(crate) use inode::{Content, File, Inode};
-pub(crate) use link::LinkPlan;
-pub(crate) use make::{MakePlan, NewInode};
+pub(crate) use make::NewInode;
 pub(crate) use names::check_name;
 pub(crate) use read_directory::Listed;
-pub(crate) use remove::RemovePlan;
-pub(crate) use rename::{RenameMode, RenamePlan};
+pub(crate) use rename::RenameMode;
 pub(crate) use xattr::XattrMode;
 
 use crate::limits::INODES_MAX;
@@ -81,10 +79,6 @@ impl Namespace {
     /// An inode, or [`Status::Stale`] if it is gone.
     pub(crate) fn inode(&self, id: InodeId) -> Result<&Inode, Status> {
         self.inodes.get(&id).ok_or(Status::Stale)
-    }
-
-    fn inode_mut(&mut self, id: InodeId) -> Result<&mut Inode, Status> {
-        self.inodes.get_mut(&id).ok_or(Status::Stale)
     }
 
     /// Inodes there are, the root and those without names included.

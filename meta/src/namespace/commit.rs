@@ -63,6 +63,18 @@ impl Namespace {
         }
     }
 
+    /// All blocks behind the size are gone; where the size is 0, that is all blocks.
+    pub(crate) fn end_truncation(&mut self, id: InodeId) {
+        if let Ok((inode, total)) = self.file_mut(id) {
+            let file = file_of(inode);
+            if file.size_bytes == 0 {
+                *total -= file.allocated_bytes;
+                file.allocated_bytes = 0;
+                file.uncertain = false;
+            }
+        }
+    }
+
     /// Corrects the allocated bytes of a file by what storage servers said.
     pub(crate) fn add_allocated(&mut self, id: InodeId, bytes: i64) {
         if let Ok((inode, total)) = self.file_mut(id) {
@@ -107,7 +119,7 @@ impl Namespace {
     ) -> Result<&File, Status> {
         let (inode, _) = self.file_mut(id)?;
         let file = file_of(inode);
-        let exceptions = file.exceptions.get_or_insert_default();
+        let exceptions = &mut file.exceptions;
         if exceptions.len() >= BLOCK_EXCEPTIONS_MAX && !exceptions.contains_key(&block) {
             return Err(Status::LimitReached);
         }

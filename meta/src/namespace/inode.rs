@@ -58,7 +58,7 @@ pub(crate) struct File {
     /// The weight map that places its blocks.
     pub(crate) epoch: Epoch,
     /// Blocks that are elsewhere.
-    pub(crate) exceptions: Option<Box<BTreeMap<BlockIndex, ServerId>>>,
+    pub(crate) exceptions: BTreeMap<BlockIndex, ServerId>,
     /// A writer was lost before it committed: there may be blocks that the figures above do not
     /// know of.
     pub(crate) uncertain: bool,
@@ -139,10 +139,7 @@ impl Inode {
 impl File {
     /// The blocks that are elsewhere, for the wire.
     pub(crate) fn exceptions(&self) -> Vec<BlockException> {
-        let Some(exceptions) = &self.exceptions else {
-            return Vec::new();
-        };
-        exceptions
+        self.exceptions
             .iter()
             .map(|(block, server)| BlockException {
                 block: block.0,

@@ -232,7 +232,7 @@ fn only_files_have_a_size_to_set() {
         size_bytes: Some(size_bytes),
         ..Default::default()
     };
-    let mut plan = |inode, bytes| namespace.plan_set_attributes(inode, &size(bytes));
+    let plan = |inode, bytes| namespace.plan_set_attributes(inode, &size(bytes));
     assert_eq!(plan(ROOT, 1), Err(Status::IsDirectory));
     assert_eq!(plan(fifo, 1), Err(Status::Invalid));
     assert_eq!(plan(inode, u64::MAX), Err(Status::TooLarge));

@@ -1,0 +1,46 @@
+//! What the jobs of a server share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blocks::BlockRemover;
+use crate::layouts::Liveness;
+use crate::reaper::Reaper;
+
+/// The ways out of a job: to storage servers, and to tasks of its own.
+pub(crate) struct Environment {
+    pub(crate) blocks: Arc<dyn BlockRemover>,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Environment {
+    /// Tasks end when `stop` is cancelled.
+    pub(crate) fn new(blocks: Arc<dyn BlockRemover>, stop: CancellationToken) -> Arc<Self> {
+        let liveness = Arc::new(Liveness::default());
+        let tasks = TaskTracker::new();
+        let reaper = Reaper::new(
+            Arc::clone(&blocks),
+            Arc::clone(&liveness),
+            tasks.clone(),
+            stop.clone(),
+        );
+        Arc::new(Environment {
+            blocks,
+            liveness,
+            reaper: Arc::new(reaper),
+            tasks,
+            stop,
+        })
+    }
+
+    /// Waits until all tasks have ended, after the stop token was cancelled.
+    pub(crate) async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,249 @@
+//! A job: its namespace and its sessions, behind one lock.
+//!
+//! Everything that can be done at once is done under the lock, in the order in which requests
+//! come. What has to wait (for mounts that hold leases, for storage servers) waits without it, and
+//! then looks again at what it wanted to do ([`execute`]). Locks: the job's, and within it only
+//! the reaper's queue and the sessions' connections; none is held over an `.await`.
+
+mod execute;
+mod recall;
+mod sessions;
+mod truncation;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pocket_proto::control::{CreateJobRequest, JobReport};
+use pocket_proto::session::WeightMap;
+use pocket_proto::{BlockBytes, Epoch, Failure, InodeId, JobId, SessionId, Status};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+pub(crate) use execute::Executed;
+pub(crate) use recall::{Awaited, Touches};
+pub(crate) use sessions::Caller;
+pub(crate) use truncation::{Truncated, Truncation};
+
+use crate::environment::Environment;
+use crate::layouts::{BlockRange, Layouts};
+use crate::leases::Leases;
+use crate::limits::LEASES_SWEPT_MAX;
+use crate::namespace::Namespace;
+use crate::now::Now;
+use crate::opens::Opens;
+use crate::reaper::is_gone;
+use crate::session::Session;
+use crate::space::Space;
+
+/// A job.
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) lease: Duration,
+    pub(crate) environment: Arc<Environment>,
+    state: Mutex<JobState>,
+}
+
+/// What the job's lock protects.
+pub(crate) struct JobState {
+    pub(crate) namespace: Namespace,
+    pub(crate) leases: Leases,
+    pub(crate) opens: Opens,
+    pub(crate) layouts: Layouts,
+    pub(crate) space: Space,
+    pub(crate) sessions: HashMap<SessionId, Session>,
+    /// As the controller said; the weight map is the newest one's epoch in `layouts`.
+    order: CreateJobRequest,
+    created: Instant,
+    /// When the last session left.
+    idle_since: Option<Instant>,
+    gone: bool,
+    /// Counts the times when objects were recalled no more.
+    pub(crate) unmarked: watch::Sender<u64>,
+}
+
+/// The failure that everything about a job answers once it has ended.
+pub(crate) fn job_gone(job: JobId) -> Failure {
+    Failure::new(
+        Status::JobGone,
+        format!("this metadata server does not have job {job} (any more)"),
+    )
+}
+
+impl Job {
+    /// Opens a namespace as the controller ordered. Sessions are ended when nothing is heard of
+    /// them for `lease`.
+    pub(crate) fn new(
+        mut order: CreateJobRequest,
+        lease: Duration,
+        environment: Arc<Environment>,
+    ) -> Result<Self, Failure> {
+        let invalid = |what: String| Failure::new(Status::Invalid, what);
+        let block_bytes = match order.block_bytes {
+            0 => BlockBytes::DEFAULT,
+            bytes => {
+                BlockBytes::new(u64::from(bytes)).map_err(|error| invalid(error.to_string()))?
+            }
+        };
+        let map = order
+            .weight_map
+            .take()
+            .ok_or_else(|| invalid("job without a weight map".to_owned()))?;
+        order.block_bytes = block_bytes.get();
+        let now = Now::take();
+        let state = JobState {
+            namespace: Namespace::new(now.wall),
+            leases: Leases::new(lease),
+            opens: Opens::default(),
+            layouts: Layouts::new(block_bytes.get(), map)?,
+            space: Space::new(order.capacity_bytes),
+            sessions: HashMap::new(),
+            created: now.tick,
+            idle_since: Some(now.tick),
+            gone: false,
+            unmarked: watch::Sender::new(0),
+            order,
+        };
+        Ok(Job {
+            id: JobId(state.order.job),
+            lease,
+            environment,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The controller's word on a job that exists already: new limits, perhaps a new map.
+    pub(crate) fn change(&self, mut order: CreateJobRequest) -> Result<(), Failure> {
+        let mut state = self.state.lock();
+        if let Some(map) = order.weight_map.take() {
+            state.layouts.publish(map)?;
+        }
+        // Blocks lie as they lie.
+        order.block_bytes = state.layouts.block_bytes();
+        state.space.set_capacity(order.capacity_bytes);
+        state.order = order;
+        Ok(())
+    }
+
+    /// A new weight map, for new files.
+    pub(crate) fn set_weight_map(&self, map: WeightMap) -> Result<(), Failure> {
+        self.state.lock().layouts.publish(map)
+    }
+
+    /// What the controller is told with every heartbeat.
+    pub(crate) fn report(&self) -> JobReport {
+        let now = Instant::now();
+        let state = self.state.lock();
+        let idle = state.idle_since.filter(|_| state.sessions.is_empty());
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        JobReport {
+            job: Some(CreateJobRequest {
+                weight_map: Some(state.layouts.newest().clone()),
+                ..state.order.clone()
+            }),
+            used_bytes: state.namespace.allocated_bytes(),
+            inodes: state.namespace.inode_count(),
+            mounts: u32::try_from(state.sessions.len()).unwrap_or(u32::MAX),
+            idle_seconds: idle.map_or(0, seconds),
+            age_seconds: seconds(state.created),
+        }
+    }
+
+    /// Bytes that the job's files hold.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        self.state.lock().namespace.allocated_bytes()
+    }
+
+    /// Ends the job: sessions are closed at once, the namespace is freed in the background, and
+    /// this returns when every storage server that answers has dropped the job's blocks.
+    pub(crate) async fn end(self: Arc<Self>) {
+        let (servers, namespace) = {
+            let mut state = self.state.lock();
+            state.gone = true;
+            for (_, mut session) in std::mem::take(&mut state.sessions) {
+                session.hang_up();
+            }
+            let empty = Namespace::new(Now::take().wall);
+            let namespace = std::mem::replace(&mut state.namespace, empty);
+            state.leases = Leases::new(self.lease);
+            state.opens = Opens::default();
+            (state.layouts.all_servers(), namespace)
+        };
+        let environment = &self.environment;
+        environment.reaper.forget_job(self.id);
+        environment.tasks.spawn_blocking(move || drop(namespace));
+        let mut drops = tokio::task::JoinSet::new();
+        for server in servers {
+            let job = Arc::clone(&self);
+            drops.spawn(async move {
+                let environment = &job.environment;
+                match environment.blocks.drop_job(&server, job.id).await {
+                    Ok(()) => {}
+                    Err(failure) if is_gone(&failure) => {}
+                    Err(failure) if !environment.liveness.is_alive(&server) => {
+                        info!(job = %job.id, %failure, "dead storage server skipped");
+                    }
+                    Err(failure) => {
+                        warn!(job = %job.id, server = server.endpoint, %failure,
+                            "blocks of an ended job not dropped");
+                    }
+                }
+            });
+        }
+        while drops.join_next().await.is_some() {}
+    }
+
+    /// Ends sessions that are overdue, and forgets leases that lapsed.
+    pub(crate) fn keep_house(&self) {
+        let now = Now::take();
+        let mut state = self.state.lock();
+        state.end_overdue_sessions(self, now);
+        state.leases.sweep(now.tick, LEASES_SWEPT_MAX);
+    }
+}
+
+impl JobState {
+    /// The weight map for new files.
+    pub(crate) fn newest_epoch(&self) -> Epoch {
+        Epoch(self.layouts.newest().epoch)
+    }
+
+    /// Lets go of an inode that has no names and that nobody has open.
+    pub(crate) fn drop_if_unused(&mut self, job: &Job, id: InodeId) {
+        if self.opens.is_open(id) {
+            return;
+        }
+        let Some(inode) = self.namespace.forget(id) else {
+            return;
+        };
+        self.leases.forget(id);
+        let Some(file) = inode.file() else {
+            return;
+        };
+        if file.allocated_bytes == 0 && !file.uncertain {
+            return;
+        }
+        let range = BlockRange::behind(0, file.size_bytes.max(1), self.layouts.block_bytes());
+        let range = range.expect("a file of some bytes has a block");
+        let servers = self.layouts.servers_of(id, file, range);
+        job.environment.reaper.condemn(job.id, id, servers);
+    }
+
+    /// One open less; an orphan that nobody has open any more goes.
+    pub(crate) fn close(&mut self, job: &Job, session: SessionId, inode: InodeId, write: bool) {
+        let closed = self.opens.remove(inode, session, write);
+        if closed.by_session
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.opens.remove(&inode);
+        }
+        if closed.by_last_writer {
+            self.namespace.end_reservations(inode);
+        }
+        if closed.by_session {
+            self.drop_if_unused(job, inode);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Carries requests out: at once where possible, else in rounds of waiting and trying again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pocket_proto::session::{Reply, Request, reply, request};
+use pocket_proto::{Failure, Status};
+use prost::Message;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::sessions::session_ended;
+use super::{Caller, Job, JobState, job_gone};
+use crate::limits::RECALL_ROUNDS_MAX;
+use crate::now::Now;
+use crate::operation::{self, Context, Progress, Step};
+use crate::session::{Answer, Repeated};
+
+/// A relocation waits so long for deletions that make room: they take a second at most.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A request that was taken up.
+pub(crate) enum Executed {
+    /// It is done.
+    Now(Answer),
+    /// It is worked on. The sender is dropped only if the server stops.
+    Later(oneshot::Receiver<Answer>),
+}
+
+/// A request in work.
+struct Work {
+    caller: Caller,
+    operation: request::Operation,
+    sequence: u64,
+    one_way: bool,
+    progress: Progress,
+}
+
+impl Job {
+    /// Carries out a request of a session. `one_way`: nobody hears the answer.
+    pub(crate) fn execute(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: Request,
+        one_way: bool,
+        now: Now,
+    ) -> Executed {
+        let Some(operation) = request.operation else {
+            let what = "a request without an operation";
+            return Executed::Now(Err(Failure::new(Status::Malformed, what)));
+        };
+        let mut state = self.state.lock();
+        if let Err(failure) = state.hear(self, caller, now) {
+            return Executed::Now(Err(failure));
+        }
+        if request.sequence != 0
+            && let Some(session) = state.sessions.get_mut(&caller.session)
+        {
+            match session.replies.find(request.sequence) {
+                Repeated::No => {}
+                Repeated::Answered(answer) => return Executed::Now(answer.and_then(stale)),
+                Repeated::UnderWay(answer) => return Executed::Later(answer),
+            }
+        }
+        let mut work = Work {
+            caller,
+            operation,
+            sequence: request.sequence,
+            one_way,
+            progress: Progress::default(),
+        };
+        match work.attempt(self, &mut state, now) {
+            Ok(Step::Done(result)) => Executed::Now(work.finish(self, &mut state, Ok(result))),
+            Err(failure) => Executed::Now(work.finish(self, &mut state, Err(failure))),
+            Ok(step) => {
+                if let Some(session) = state.sessions.get_mut(&caller.session)
+                    && work.sequence != 0
+                {
+                    session.replies.begin(work.sequence);
+                }
+                drop(state);
+                Executed::Later(self.carry_on(work, step))
+            }
+        }
+    }
+
+    /// Goes on in a task of its own, which does not depend on the connection.
+    fn carry_on(self: &Arc<Self>, work: Work, step: Step) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        let job = Arc::clone(self);
+        let stop = self.environment.stop.clone();
+        self.environment.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                done = job.rounds(work, step) => {
+                    // Whoever asked may have gone; the answer is kept for when it asks again.
+                    let _ = answer.send(done);
+                }
+            }
+        });
+        receiver
+    }
+
+    async fn rounds(self: &Arc<Self>, mut work: Work, mut step: Step) -> Answer {
+        for _ in 0..RECALL_ROUNDS_MAX {
+            match step {
+                Step::Recall(awaited) => self.await_recalls(awaited).await,
+                Step::Truncate(truncation) => {
+                    work.progress.truncated = Some(self.truncate(truncation).await);
+                }
+                Step::AwaitUnmarked(mut unmarked) => {
+                    // Late or not, the names are looked at again.
+                    let _ = timeout(self.lease, unmarked.changed()).await;
+                }
+                Step::AwaitRoom => self.environment.reaper.settled(ROOM_PATIENCE).await,
+                Step::Done(_) => unreachable!("what is done has no further round"),
+            }
+            let mut state = self.state.lock();
+            let attempted = match state.still_there(self, work.caller) {
+                Ok(()) => work.attempt(self, &mut state, Now::take()),
+                Err(failure) => Err(failure),
+            };
+            step = match attempted {
+                Ok(Step::Done(result)) => return work.finish(self, &mut state, Ok(result)),
+                Err(failure) => return work.finish(self, &mut state, Err(failure)),
+                Ok(step) => step,
+            };
+        }
+        let mut state = self.state.lock();
+        work.finish(self, &mut state, Err(Job::gave_up()))
+    }
+}
+
+impl Work {
+    fn attempt(&mut self, job: &Job, state: &mut JobState, now: Now) -> Result<Step, Failure> {
+        let mut context = Context {
+            job,
+            state,
+            session: self.caller.session,
+            one_way: self.one_way,
+            progress: &mut self.progress,
+            now,
+        };
+        operation::attempt(&mut context, &self.operation)
+    }
+
+    /// Gives back what was held meanwhile, and keeps the answer for a mutation asked again.
+    fn finish(
+        mut self,
+        job: &Job,
+        state: &mut JobState,
+        result: Result<reply::Result, Failure>,
+    ) -> Answer {
+        state.release_marks(&mut self.progress.held);
+        let session = self.caller.session;
+        if result.is_err()
+            && let Some(opened) = self.progress.opened
+        {
+            state.close(job, session, opened.inode, opened.write);
+        }
+        let answer = result.map(|result| {
+            let reply = Reply {
+                result: Some(result),
+            };
+            reply.encode_to_vec().into()
+        });
+        if self.sequence != 0
+            && let Some(session) = state.sessions.get_mut(&session)
+        {
+            session.replies.keep(self.sequence, &answer);
+        }
+        answer
+    }
+}
+
+/// An answer given again: what it leased may have been recalled, or lapsed, since.
+fn stale(answer: Bytes) -> Answer {
+    let mut reply = Reply::decode(answer).map_err(|_| Failure::from(Status::Internal))?;
+    let entry = match &mut reply.result {
+        Some(reply::Result::Entry(entry)) => Some(entry),
+        Some(reply::Result::Opened(opened)) => opened.entry.as_mut(),
+        _ => None,
+    };
+    if let Some(entry) = entry {
+        entry.attributes_valid_ms = 0;
+        entry.name_valid_ms = 0;
+    }
+    Ok(reply.encode_to_vec().into())
+}
+
+impl JobState {
+    /// Whether a request that waited still has its session; the connection may be another.
+    fn still_there(&self, job: &Job, caller: Caller) -> Result<(), Failure> {
+        match self.sessions.contains_key(&caller.session) {
+            _ if self.gone => Err(job_gone(job.id)),
+            true => Ok(()),
+            false => Err(session_ended(caller.session)),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What mounts may cache, and until when: leases on names and on attributes.
+//!
+//! A lease lapses by itself; a conflicting change has to recall it earlier, and while it does, the
+//! object is marked and nobody gets a new lease on it. Attributes are leased per inode. Names are
+//! leased one by one, but remembered per directory: who holds some, and a filter that tells which
+//! they are not. Nothing here knows whether a session still exists: its leases lapse after it.
+//!
+//! Memory: an object is remembered while someone holds a lease on it, and taken out by the queue
+//! of due times, a few steps with every grant.
+
+mod attributes;
+mod marks;
+mod names;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use pocket_proto::{InodeId, SessionId};
+use tokio::time::Instant;
+
+use self::attributes::AttributeLeases;
+use self::marks::Marks;
+use self::names::NameLeases;
+use crate::limits::{DIRECTORY_ATTRIBUTES_LEASE, LEASED_OBJECTS_MAX};
+
+pub(crate) use marks::Object;
+
+/// Mounts are told a tenth less than what is remembered here, so that replies may travel so long.
+const TRAVEL_PART: u32 = 10;
+/// Due objects looked at with every grant: more than one, so that the queue shrinks.
+const SWEPT_PER_GRANT: usize = 2;
+
+/// Who is given a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grantee {
+    pub(crate) session: SessionId,
+    /// Recalls sent to it so far: the lease is newer than all of them.
+    pub(crate) recalls: u64,
+}
+
+/// A lease that stands in the way of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) session: SessionId,
+    pub(crate) expires: Instant,
+}
+
+/// All leases of a job.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    lease: Duration,
+    travel: Duration,
+    attributes: AttributeLeases,
+    names: NameLeases,
+    marks: Marks,
+    due: VecDeque<Due>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    what: Kept,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Attributes(InodeId),
+    Names(InodeId),
+}
+
+impl Leases {
+    /// None yet; none longer than `lease`.
+    pub(crate) fn new(lease: Duration) -> Self {
+        Leases {
+            lease,
+            travel: lease / TRAVEL_PART,
+            attributes: AttributeLeases::default(),
+            names: NameLeases::default(),
+            marks: Marks::default(),
+            due: VecDeque::new(),
+        }
+    }
+
+    /// Leases the attributes of an inode. Returns for how long, 0 if they may not be cached.
+    pub(crate) fn grant_attributes(
+        &mut self,
+        inode: InodeId,
+        is_directory: bool,
+        to: Grantee,
+        now: Instant,
+    ) -> Duration {
+        self.sweep(now, SWEPT_PER_GRANT);
+        if self.marks.has_attributes(inode) || self.is_full() {
+            return Duration::ZERO;
+        }
+        let mut length = self.lease - self.travel;
+        if is_directory {
+            length = length.min(DIRECTORY_ATTRIBUTES_LEASE);
+        }
+        let expires = now + length + self.travel;
+        if self.attributes.grant(inode, to, expires) {
+            self.due.push_back(Due {
+                at: expires,
+                what: Kept::Attributes(inode),
+            });
+        }
+        length
+    }
+
+    /// Leases a name, present or absent. Returns for how long, 0 if it may not be cached.
+    pub(crate) fn grant_name(
+        &mut self,
+        directory: InodeId,
+        name: &[u8],
+        to: Grantee,
+        now: Instant,
+    ) -> Duration {
+        self.sweep(now, SWEPT_PER_GRANT);
+        let refused = self.marks.has_name(directory, name)
+            || self.names.is_contended(directory, now)
+            || self.is_full();
+        if refused {
+            return Duration::ZERO;
+        }
+        let expires = now + self.lease;
+        if self.names.grant(directory, name, to.session, now, expires) {
+            self.remember_names(directory, expires);
+        }
+        self.lease - self.travel
+    }
+
+    /// What a mount's kernel does by itself when it moves a name: the lease on it moves along.
+    pub(crate) fn inherit_name(
+        &mut self,
+        from: InodeId,
+        to: (InodeId, &[u8]),
+        session: SessionId,
+        now: Instant,
+    ) {
+        if let Some(expires) = self.names.held_until(from, session, now)
+            && self.names.grant(to.0, to.1, session, now, expires)
+        {
+            self.remember_names(to.0, expires);
+        }
+    }
+
+    /// Whether moving a name from `from` to `to` would move a lease of `session` onto a name that
+    /// is being recalled.
+    pub(crate) fn inherits_onto_mark(
+        &self,
+        from: InodeId,
+        to: (InodeId, &[u8]),
+        session: SessionId,
+        now: Instant,
+    ) -> bool {
+        self.marks.has_name(to.0, to.1) && self.names.held_until(from, session, now).is_some()
+    }
+
+    /// Sessions other than `except` that may have the inode's attributes cached.
+    pub(crate) fn attribute_holders(
+        &self,
+        inode: InodeId,
+        except: SessionId,
+        now: Instant,
+    ) -> impl Iterator<Item = Holder> {
+        self.attributes.holders(inode, except, now)
+    }
+
+    /// Sessions other than `except` that may have the name cached.
+    pub(crate) fn name_holders(
+        &self,
+        directory: InodeId,
+        name: &[u8],
+        except: SessionId,
+        now: Instant,
+    ) -> impl Iterator<Item = Holder> {
+        self.names.holders(directory, name, except, now)
+    }
+
+    /// Notes that `session` changed a name in the directory.
+    pub(crate) fn name_changed(&mut self, directory: InodeId, session: SessionId, now: Instant) {
+        if self.is_full() {
+            return;
+        }
+        if let Some(due) = self.names.changed(directory, session, now) {
+            self.remember_names(directory, due);
+        }
+    }
+
+    /// No new leases on the object until as many [`Leases::unmark`] as there were marks.
+    pub(crate) fn mark(&mut self, object: &Object) {
+        self.marks.add(object);
+    }
+
+    /// Takes a mark back.
+    pub(crate) fn unmark(&mut self, object: &Object) {
+        self.marks.remove(object);
+    }
+
+    /// The session has dropped the attributes, as its recall of number `recall` asked. A lease
+    /// that it was given since then stays.
+    pub(crate) fn attributes_dropped(&mut self, inode: InodeId, session: SessionId, recall: u64) {
+        self.attributes.drop_before(inode, session, recall);
+    }
+
+    /// The inode is gone.
+    pub(crate) fn forget(&mut self, inode: InodeId) {
+        self.attributes.forget(inode);
+        self.names.forget(inode);
+    }
+
+    /// Takes out what has lapsed, looking at no more than `steps` objects.
+    pub(crate) fn sweep(&mut self, now: Instant, steps: usize) {
+        for _ in 0..steps {
+            let Some(due) = self.due.front().copied().filter(|due| due.at <= now) else {
+                return;
+            };
+            self.due.pop_front();
+            let next = match due.what {
+                Kept::Attributes(inode) => self.attributes.sweep(inode, now),
+                Kept::Names(directory) => self.names.sweep(directory, now),
+            };
+            if let Some(at) = next {
+                self.due.push_back(Due { at, ..due });
+            }
+        }
+    }
+
+    fn remember_names(&mut self, directory: InodeId, at: Instant) {
+        self.due.push_back(Due {
+            at,
+            what: Kept::Names(directory),
+        });
+    }
+
+    fn is_full(&self) -> bool {
+        self.due.len() >= LEASED_OBJECTS_MAX
+    }
+}

@@ -1,0 +1,201 @@
+//! Who has which file open, and how.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use pocket_proto::session::OpenMode;
+use pocket_proto::{InodeId, SessionId};
+
+use crate::namespace::IdHasher;
+
+/// Open files of a job.
+#[derive(Debug, Default)]
+pub(crate) struct Opens(HashMap<InodeId, Vec<SessionOpen>, BuildHasherDefault<IdHasher>>);
+
+/// The opens of one file by one session.
+#[derive(Clone, Copy, Debug)]
+struct SessionOpen {
+    session: SessionId,
+    readers: u32,
+    writers: u32,
+    mode: OpenMode,
+}
+
+/// What closing left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// The session has the file open no more.
+    pub(crate) by_session: bool,
+    /// Nobody writes it any more, but somebody did.
+    pub(crate) by_last_writer: bool,
+    /// The session held it open for writing when it closed all at once.
+    pub(crate) was_writing: bool,
+}
+
+impl Opens {
+    /// Counts an open. True if it is the session's first of this inode.
+    pub(crate) fn add(&mut self, inode: InodeId, session: SessionId, write: bool) -> bool {
+        let opens = self.0.entry(inode).or_default();
+        let position = opens.iter().position(|open| open.session == session);
+        let position = position.unwrap_or_else(|| {
+            opens.push(SessionOpen {
+                session,
+                readers: 0,
+                writers: 0,
+                mode: OpenMode::Cached,
+            });
+            opens.len() - 1
+        });
+        let open = &mut opens[position];
+        let is_first = open.readers + open.writers == 0;
+        match write {
+            true => open.writers += 1,
+            false => open.readers += 1,
+        }
+        is_first
+    }
+
+    /// Takes an open back; nothing if there is none of the kind.
+    pub(crate) fn remove(&mut self, inode: InodeId, session: SessionId, write: bool) -> Closed {
+        let Some(opens) = self.0.get_mut(&inode) else {
+            return Closed::default();
+        };
+        let Some(at) = opens.iter().position(|open| open.session == session) else {
+            return Closed::default();
+        };
+        let open = &mut opens[at];
+        let count = match write {
+            true => &mut open.writers,
+            false => &mut open.readers,
+        };
+        if *count == 0 {
+            return Closed::default();
+        }
+        *count -= 1;
+        let by_session = open.readers + open.writers == 0;
+        if by_session {
+            opens.swap_remove(at);
+        }
+        let closed = Closed {
+            by_session,
+            by_last_writer: write && opens.iter().all(|open| open.writers == 0),
+            was_writing: write,
+        };
+        if opens.is_empty() {
+            self.0.remove(&inode);
+        }
+        closed
+    }
+
+    /// Takes back all opens of a session.
+    pub(crate) fn remove_all(&mut self, inode: InodeId, session: SessionId) -> Closed {
+        let Some(opens) = self.0.get_mut(&inode) else {
+            return Closed::default();
+        };
+        let Some(at) = opens.iter().position(|open| open.session == session) else {
+            return Closed::default();
+        };
+        let was_writing = opens.swap_remove(at).writers > 0;
+        let closed = Closed {
+            by_session: true,
+            by_last_writer: was_writing && opens.iter().all(|open| open.writers == 0),
+            was_writing,
+        };
+        if opens.is_empty() {
+            self.0.remove(&inode);
+        }
+        closed
+    }
+
+    /// Whether anyone has it open.
+    pub(crate) fn is_open(&self, inode: InodeId) -> bool {
+        self.0.contains_key(&inode)
+    }
+
+    /// Whether two or more sessions have it open, one of them for writing.
+    pub(crate) fn is_shared(&self, inode: InodeId) -> bool {
+        let opens = self.of(inode);
+        opens.len() > 1 && opens.iter().any(|open| open.writers > 0)
+    }
+
+    /// Whether a session other than `session` has it open for writing.
+    pub(crate) fn is_written_elsewhere(&self, inode: InodeId, session: SessionId) -> bool {
+        let mut opens = self.of(inode).iter();
+        opens.any(|open| open.session != session && open.writers > 0)
+    }
+
+    /// Sessions other than `session` that may hold data of it back.
+    pub(crate) fn cached_elsewhere(
+        &self,
+        inode: InodeId,
+        session: SessionId,
+    ) -> impl Iterator<Item = SessionId> {
+        let opens = self.of(inode).iter();
+        opens
+            .filter(move |open| open.session != session && open.mode == OpenMode::Cached)
+            .map(|open| open.session)
+    }
+
+    /// The session goes through to the servers from now on, or need no more.
+    pub(crate) fn set_mode(&mut self, inode: InodeId, session: SessionId, mode: OpenMode) {
+        let opens = self.0.get_mut(&inode).into_iter().flatten();
+        for open in opens.filter(|open| open.session == session) {
+            open.mode = mode;
+        }
+    }
+
+    fn of(&self, inode: InodeId) -> &[SessionOpen] {
+        self.0.get(&inode).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: InodeId = InodeId(5);
+    const ONE: SessionId = SessionId(1);
+    const TWO: SessionId = SessionId(2);
+
+    #[test]
+    fn shared_means_two_sessions_and_a_writer() {
+        let mut opens = Opens::default();
+        opens.add(FILE, ONE, true);
+        opens.add(FILE, ONE, false);
+        assert!(!opens.is_shared(FILE));
+        opens.add(FILE, TWO, false);
+        assert!(opens.is_shared(FILE));
+        assert!(opens.is_written_elsewhere(FILE, TWO));
+        assert!(!opens.is_written_elsewhere(FILE, ONE));
+        opens.remove(FILE, ONE, true);
+        assert!(!opens.is_shared(FILE));
+    }
+
+    #[test]
+    fn closing_tells_what_it_ended() {
+        let mut opens = Opens::default();
+        assert!(opens.add(FILE, ONE, true));
+        assert!(!opens.add(FILE, ONE, false));
+        assert_eq!(opens.remove(FILE, TWO, true), Closed::default());
+        let closed = opens.remove(FILE, ONE, true);
+        assert!(closed.by_last_writer && !closed.by_session);
+        assert_eq!(opens.remove(FILE, ONE, true), Closed::default());
+        assert!(opens.is_open(FILE));
+        let closed = opens.remove(FILE, ONE, false);
+        assert!(!closed.by_last_writer && closed.by_session);
+        assert!(!opens.is_open(FILE));
+    }
+
+    #[test]
+    fn lost_session_takes_all_its_opens_with_it() {
+        let mut opens = Opens::default();
+        opens.add(FILE, ONE, true);
+        opens.add(FILE, ONE, true);
+        opens.add(FILE, TWO, false);
+        let closed = opens.remove_all(FILE, ONE);
+        assert!(closed.by_last_writer && closed.was_writing);
+        assert!(opens.is_open(FILE));
+        assert!(!opens.remove_all(FILE, TWO).was_writing);
+        assert!(!opens.is_open(FILE));
+    }
+}

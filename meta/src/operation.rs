@@ -1,0 +1,128 @@
+//! What a session may ask for: one file per operation, named as on the client's side.
+//!
+//! An operation is attempted under the job's lock. It looks at how things are, settles with other
+//! sessions ([`Context::recall`]), and then changes everything in one go. Where it has to wait it
+//! says for what ([`Step`]) and is attempted again from the start; what it has already done is in
+//! its [`Progress`].
+
+mod close;
+mod commit;
+mod create;
+mod entry;
+mod file_system_status;
+mod get_attributes;
+mod grant_space;
+mod link;
+mod lookup;
+mod make_node;
+mod open;
+mod read_directory;
+mod read_link;
+mod relocate;
+mod remove;
+mod rename;
+mod reserve_append;
+mod session;
+mod set_attributes;
+mod truncate;
+mod weight_map;
+mod xattr;
+
+use pocket_proto::session::{Done, reply, request};
+use pocket_proto::{Failure, InodeId, SessionId, Status};
+use tokio::sync::watch;
+
+use crate::job::{Awaited, Job, JobState, Truncated, Truncation};
+use crate::leases::Object;
+use crate::now::Now;
+
+/// How far an attempt came.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It is done; this is the answer.
+    Done(reply::Result),
+    /// Others have to let go of leases first.
+    Recall(Vec<Awaited>),
+    /// Storage servers have to drop blocks.
+    Truncate(Truncation),
+    /// Others who recall the same names have to be done first.
+    AwaitUnmarked(watch::Receiver<u64>),
+    /// Deletions under way may make room.
+    AwaitRoom,
+}
+
+/// What earlier attempts have done.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Objects marked as being recalled.
+    pub(crate) held: Vec<Object>,
+    /// The open that is counted already.
+    pub(crate) opened: Option<CountedOpen>,
+    /// Blocks that were dropped.
+    pub(crate) truncated: Option<Truncated>,
+    /// Room has been waited for.
+    pub(crate) awaited_room: bool,
+}
+
+/// An open that is counted but not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CountedOpen {
+    pub(crate) inode: InodeId,
+    pub(crate) write: bool,
+}
+
+/// An attempt's surroundings.
+pub(crate) struct Context<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) state: &'a mut JobState,
+    /// Who asks.
+    pub(crate) session: SessionId,
+    /// Nobody hears the answer.
+    pub(crate) one_way: bool,
+    pub(crate) progress: &'a mut Progress,
+    pub(crate) now: Now,
+}
+
+/// Attempts an operation.
+pub(crate) fn attempt(
+    context: &mut Context<'_>,
+    operation: &request::Operation,
+) -> Result<Step, Failure> {
+    use request::Operation as O;
+    match operation {
+        O::Lookup(request) => lookup::lookup(context, request),
+        O::GetAttributes(request) => get_attributes::get_attributes(context, request),
+        O::SetAttributes(request) => set_attributes::set_attributes(context, request),
+        O::Create(request) => create::create(context, request),
+        O::MakeNode(request) => make_node::make_node(context, request),
+        O::Link(request) => link::link(context, request),
+        O::Rename(request) => rename::rename(context, request),
+        O::Remove(request) => remove::remove(context, request),
+        O::ReadLink(request) => read_link::read_link(context, request),
+        O::Open(request) => open::open(context, request),
+        O::Close(request) => close::close(context, request),
+        O::ReadDirectory(request) => read_directory::read_directory(context, request),
+        O::SetXattr(request) => xattr::set_xattr(context, request),
+        O::GetXattr(request) => xattr::get_xattr(context, request),
+        O::ListXattr(request) => xattr::list_xattr(context, request),
+        O::RemoveXattr(request) => xattr::remove_xattr(context, request),
+        O::FileSystemStatus(_) => file_system_status::file_system_status(context),
+        O::GrantSpace(request) => grant_space::grant_space(context, request),
+        O::Commit(request) => commit::commit(context, request),
+        O::ReserveAppend(request) => reserve_append::reserve_append(context, request),
+        O::Relocate(request) => relocate::relocate(context, request),
+        O::GetWeightMap(request) => weight_map::get_weight_map(context, request),
+        O::RecallDone(request) => session::recall_done(context, request),
+        O::KeepAlive(_) => Ok(done()),
+        O::Goodbye(_) => session::goodbye(context),
+    }
+}
+
+/// The answer of operations that have nothing to say.
+fn done() -> Step {
+    Step::Done(reply::Result::Done(Done {}))
+}
+
+fn malformed(what: impl Into<String>) -> Failure {
+    Failure::new(Status::Malformed, what)
+}

@@ -1,0 +1,64 @@
+//! open with O_CREAT: a new file, or the one that is there.
+
+use pocket_proto::session::{Create, OpenMode, Opened, reply};
+use pocket_proto::{Failure, InodeId, Status};
+
+use super::open::Opening;
+use super::{Context, Step};
+use crate::job::Touches;
+use crate::namespace::{Content, File, NewInode};
+
+pub(super) fn create(context: &mut Context<'_>, request: &Create) -> Result<Step, Failure> {
+    let (parent, name) = (InodeId(request.parent), &*request.name);
+    let opening = |inode| Opening {
+        inode,
+        write: request.write,
+        truncate: request.truncate,
+        name: Some((parent, name)),
+    };
+    // An open that is counted goes on, whatever the name leads to by now.
+    if let Some(opened) = context.progress.opened {
+        return context.open(opening(opened.inode));
+    }
+    match context.state.namespace.lookup(parent, name)? {
+        Some(_) if request.exclusive => Err(Status::Exists.into()),
+        Some(inode) => match context.state.namespace.inode(inode)?.content {
+            Content::File(_) => context.open(opening(inode)),
+            Content::Directory(_) => Err(Status::IsDirectory.into()),
+            // The caller knows what to do about it once it looks the name up again.
+            _ => Err(Status::Stale.into()),
+        },
+        None => create_new(context, request),
+    }
+}
+
+fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failure> {
+    let (parent, name) = (InodeId(request.parent), &*request.name);
+    let owner = request.owner.unwrap_or_default();
+    let new = NewInode {
+        mode: request.mode,
+        uid: owner.uid,
+        gid: owner.gid,
+        content: Content::File(File {
+            epoch: context.state.newest_epoch(),
+            ..File::default()
+        }),
+    };
+    let plan = context.state.namespace.plan_make(parent, name, &new)?;
+    context.check_open_limit()?;
+    let touches = Touches {
+        names: &[(parent, name)],
+        ..Touches::default()
+    };
+    if let Some(awaited) = context.recall(touches) {
+        return Ok(Step::Recall(awaited));
+    }
+    let inode = context.state.namespace.make(&plan, new, context.now.wall);
+    context.name_changed(parent);
+    context.count_open(inode, request.write);
+    let entry = context.named_entry(parent, name, inode)?;
+    Ok(Step::Done(reply::Result::Opened(Opened {
+        entry: Some(entry),
+        mode: OpenMode::Cached.into(),
+    })))
+}

@@ -1,0 +1,71 @@
+//! Inodes as they are handed to a mount, with the leases that go with them.
+
+use std::time::Duration;
+
+use pocket_proto::session::Entry;
+use pocket_proto::{InodeId, Status};
+
+use super::Context;
+use crate::leases::Grantee;
+
+impl Context<'_> {
+    /// An inode's entry, its attributes leased if they may be.
+    pub(super) fn entry(&mut self, id: InodeId) -> Result<Entry, Status> {
+        let is_directory = self.state.namespace.inode(id)?.is_directory();
+        let valid = self.lease_attributes(id, is_directory);
+        let inode = self.state.namespace.inode(id)?;
+        Ok(Entry {
+            attributes: Some(inode.attributes(id)),
+            layout: inode.file().map(|file| self.state.layouts.layout(file)),
+            attributes_valid_ms: milliseconds(valid),
+            name_valid_ms: 0,
+        })
+    }
+
+    /// An entry and the name that led to it, both leased if they may be.
+    pub(super) fn named_entry(
+        &mut self,
+        parent: InodeId,
+        name: &[u8],
+        id: InodeId,
+    ) -> Result<Entry, Status> {
+        let name_valid_ms = self.lease_name(parent, name);
+        Ok(Entry {
+            name_valid_ms,
+            ..self.entry(id)?
+        })
+    }
+
+    /// Leases a name, present or absent. Returns for how many milliseconds.
+    pub(super) fn lease_name(&mut self, parent: InodeId, name: &[u8]) -> u32 {
+        let Some(grantee) = self.grantee() else {
+            return 0;
+        };
+        let leases = &mut self.state.leases;
+        milliseconds(leases.grant_name(parent, name, grantee, self.now.tick))
+    }
+
+    /// A file that someone else writes changes at any moment: its attributes are not leased.
+    fn lease_attributes(&mut self, id: InodeId, is_directory: bool) -> Duration {
+        let Some(grantee) = self.grantee() else {
+            return Duration::ZERO;
+        };
+        if self.state.opens.is_written_elsewhere(id, self.session) {
+            return Duration::ZERO;
+        }
+        let leases = &mut self.state.leases;
+        leases.grant_attributes(id, is_directory, grantee, self.now.tick)
+    }
+
+    /// Nobody is given a lease whose answer goes nowhere.
+    fn grantee(&self) -> Option<Grantee> {
+        if self.one_way {
+            return None;
+        }
+        Some(self.state.sessions.get(&self.session)?.grantee())
+    }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

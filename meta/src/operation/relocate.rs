@@ -1,0 +1,67 @@
+//! Another place for a block whose server cannot take it.
+
+use pocket_proto::session::{Relocate, RelocateReply, StorageServer, reply};
+use pocket_proto::{BlockIndex, Failure, InodeId, ServerId, Status};
+
+use super::{Context, Step};
+
+/// A block on a dead server that may hold committed data is lost, not moved: its other bytes would
+/// read as zeros.
+pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<Step, Failure> {
+    let (id, block) = (InodeId(request.inode), BlockIndex(request.block));
+    let state = &mut *context.state;
+    let file = state.namespace.inode(id)?.file().ok_or(Status::Invalid)?;
+    let now_on = state.layouts.server_of(id, file, block).cloned();
+    if let Some(server) = now_on
+        && server.server != request.failed_server
+    {
+        // Someone else was faster.
+        return answer(context, id, server);
+    }
+    let liveness = &context.job.environment.liveness;
+    let failed = ServerId(request.failed_server);
+    let start = block
+        .0
+        .saturating_mul(u64::from(state.layouts.block_bytes()));
+    if start < file.size_bytes && state.layouts.is_dead(failed, liveness) {
+        let what = format!("block {block} was on storage server {failed}, which is gone");
+        return Err(Failure::new(Status::Lost, what));
+    }
+    let alive = |server: &StorageServer| liveness.is_alive(server);
+    let now = context.now.tick;
+    let chosen = state.layouts.choose_other(id, block, failed, alive, now);
+    if let Some(server) = chosen {
+        let namespace = &mut state.namespace;
+        namespace.relocate(id, block, ServerId(server.server))?;
+        return answer(context, id, server);
+    }
+    if !context.progress.awaited_room && context.job.environment.reaper.is_busy() {
+        context.progress.awaited_room = true;
+        return Ok(Step::AwaitRoom);
+    }
+    if context.progress.awaited_room {
+        // Deletions made room, perhaps on the very server that failed.
+        context.progress.awaited_room = false;
+        state.layouts.forgive();
+        let file = state.namespace.inode(id)?.file().ok_or(Status::Invalid)?;
+        if let Some(server) = state.layouts.server_of(id, file, block).cloned()
+            && liveness.is_alive(&server)
+        {
+            return answer(context, id, server);
+        }
+    }
+    Err(Failure::new(
+        Status::NoSpace,
+        format!("no storage server of the job has room for block {block}"),
+    ))
+}
+
+fn answer(context: &mut Context<'_>, id: InodeId, server: StorageServer) -> Result<Step, Failure> {
+    let file = context.state.namespace.inode(id)?.file();
+    let layout = file.map(|file| context.state.layouts.layout(file));
+    let reply = RelocateReply {
+        layout,
+        server: Some(server),
+    };
+    Ok(Step::Done(reply::Result::Relocate(reply)))
+}

@@ -1,0 +1,26 @@
+//! unlink and rmdir.
+
+use pocket_proto::session::Remove;
+use pocket_proto::{Failure, InodeId};
+
+use super::{Context, Step, done};
+use crate::job::Touches;
+
+/// The inode lives on while someone has it open; see [`crate::job::JobState::drop_if_unused`].
+pub(super) fn remove(context: &mut Context<'_>, request: &Remove) -> Result<Step, Failure> {
+    let (parent, name) = (InodeId(request.parent), &*request.name);
+    let namespace = &context.state.namespace;
+    let plan = namespace.plan_remove(parent, name, request.directory)?;
+    let touches = Touches {
+        names: &[(parent, name)],
+        attributes: &[plan.inode],
+        through: None,
+    };
+    if let Some(awaited) = context.recall(touches) {
+        return Ok(Step::Recall(awaited));
+    }
+    context.state.namespace.remove(&plan, context.now.wall);
+    context.name_changed(parent);
+    context.state.drop_if_unused(context.job, plan.inode);
+    Ok(done())
+}

@@ -1,0 +1,67 @@
+//! Moving a name.
+
+use pocket_proto::session::Rename;
+use pocket_proto::{Failure, InodeId, Status};
+
+use super::{Context, Step, done};
+use crate::job::Touches;
+use crate::namespace::RenameMode;
+
+pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step, Failure> {
+    let old = (InodeId(request.parent), &*request.name);
+    let new = (InodeId(request.new_parent), &*request.new_name);
+    let mode = match (request.no_replace, request.exchange) {
+        (false, false) => RenameMode::Replace,
+        (true, false) => RenameMode::NoReplace,
+        (false, true) => RenameMode::Exchange,
+        (true, true) => return Err(Status::Invalid.into()),
+    };
+    let plan = context.state.namespace.plan_rename(old, new, mode)?;
+    if plan.same {
+        return Ok(done());
+    }
+    let inodes = [plan.moved, plan.target.unwrap_or(plan.moved)];
+    let touches = Touches {
+        names: &[old, new],
+        attributes: &inodes,
+        through: None,
+    };
+    if let Some(awaited) = context.recall(touches) {
+        return Ok(Step::Recall(awaited));
+    }
+    // The marks that are left are of others.
+    if context.is_marked(old, new, mode) {
+        return Ok(Step::AwaitUnmarked(context.state.unmarked.subscribe()));
+    }
+    context.state.namespace.rename(&plan, context.now.wall);
+    context.move_leases(old, new, mode);
+    if let Some(replaced) = plan.replaced() {
+        context.state.drop_if_unused(context.job, replaced);
+    }
+    Ok(done())
+}
+
+impl Context<'_> {
+    /// Whether this session would come to hold a lease on a name that others recall: they have
+    /// asked it already, or had no reason to, and would not ask again.
+    fn is_marked(&self, old: (InodeId, &[u8]), new: (InodeId, &[u8]), mode: RenameMode) -> bool {
+        let (leases, now) = (&self.state.leases, self.now.tick);
+        leases.inherits_onto_mark(old.0, new, self.session, now)
+            || (mode == RenameMode::Exchange
+                && leases.inherits_onto_mark(new.0, old, self.session, now))
+    }
+
+    /// This session's kernel moves what it has cached under the old name, with its validity.
+    fn move_leases(&mut self, old: (InodeId, &[u8]), new: (InodeId, &[u8]), mode: RenameMode) {
+        self.name_changed(old.0);
+        if new.0 != old.0 {
+            self.name_changed(new.0);
+        }
+        let now = self.now.tick;
+        let leases = &mut self.state.leases;
+        leases.inherit_name(old.0, new, self.session, now);
+        if mode == RenameMode::Exchange {
+            leases.inherit_name(new.0, old, self.session, now);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What a session says of itself: that it did as asked, that it leaves.
+
+use pocket_proto::Failure;
+use pocket_proto::session::RecallDone;
+
+use super::{Context, Step, done};
+
+pub(super) fn recall_done(
+    context: &mut Context<'_>,
+    request: &RecallDone,
+) -> Result<Step, Failure> {
+    context.state.acknowledge(context.session, request.recall);
+    Ok(done())
+}
+
+pub(super) fn goodbye(context: &mut Context<'_>) -> Result<Step, Failure> {
+    let state = &mut *context.state;
+    if let Some(session) = state.sessions.get_mut(&context.session) {
+        session.leave();
+    }
+    state.end_session(context.job, context.session, context.now);
+    Ok(done())
+}

@@ -1,0 +1,73 @@
+//! The part of truncations that storage servers do.
+//!
+//! The new size is set first, so that nobody reads blocks that are being dropped, and nobody is
+//! given a lease on the attributes until they are gone. If a server does not do its part the old
+//! size comes back: what was not dropped must never be seen as part of a file that grows later.
+
+use pocket_proto::{BlockIndex, Failure, InodeId, Status};
+
+use super::{Context, Step};
+use crate::job::Truncation;
+use crate::layouts::BlockRange;
+use crate::leases::Object;
+
+impl Context<'_> {
+    /// What storage servers have to do when the file gets this size; `None`: nothing.
+    pub(super) fn plan_truncation(
+        &self,
+        id: InodeId,
+        size_bytes: u64,
+    ) -> Result<Option<Truncation>, Status> {
+        let file = self.state.namespace.inode(id)?.file();
+        let file = file.ok_or(Status::Invalid)?;
+        let layouts = &self.state.layouts;
+        let block_bytes = layouts.block_bytes();
+        // Blocks that nobody committed may be anywhere.
+        let old_end = match file.uncertain {
+            true => u64::MAX,
+            false => file.size_bytes,
+        };
+        let Some(range) = BlockRange::behind(size_bytes, old_end, block_bytes) else {
+            return Ok(None);
+        };
+        if file.allocated_bytes == 0 && !file.uncertain {
+            return Ok(None);
+        }
+        let keep_bytes = size_bytes % u64::from(block_bytes);
+        Ok(Some(Truncation {
+            inode: id,
+            old_size_bytes: file.size_bytes,
+            first_block: BlockIndex(range.first),
+            keep_bytes: u32::try_from(keep_bytes).expect("less than a block"),
+            servers: layouts.servers_of(id, file, range),
+        }))
+    }
+
+    /// The size is set: has the blocks dropped.
+    pub(super) fn begin_truncation(&mut self, truncation: Truncation) -> Step {
+        self.hold(Object::Attributes(truncation.inode));
+        Step::Truncate(truncation)
+    }
+
+    /// If blocks were dropped since the last attempt: settles what that means. False if there was
+    /// nothing to settle.
+    pub(super) fn end_truncation(&mut self) -> Result<bool, Failure> {
+        let Some(truncated) = self.progress.truncated.take() else {
+            return Ok(false);
+        };
+        self.release_marks();
+        let truncation = truncated.truncation;
+        let namespace = &mut self.state.namespace;
+        match truncated.result {
+            Ok(change) => {
+                namespace.add_allocated(truncation.inode, change);
+                namespace.end_truncation(truncation.inode);
+                Ok(true)
+            }
+            Err(failure) => {
+                namespace.restore_size(truncation.inode, truncation.old_size_bytes);
+                Err(failure)
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Extended attributes: getxattr, listxattr, setxattr, removexattr.
+
+use bytes::Bytes;
+use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrReply, reply};
+use pocket_proto::{Failure, InodeId, Status};
+
+use super::{Context, Step, done};
+use crate::job::Touches;
+use crate::namespace::XattrMode;
+
+pub(super) fn get_xattr(context: &mut Context<'_>, request: &GetXattr) -> Result<Step, Failure> {
+    let namespace = &context.state.namespace;
+    Ok(answer(
+        namespace.xattr(InodeId(request.inode), &request.name)?,
+    ))
+}
+
+pub(super) fn list_xattr(context: &mut Context<'_>, request: &ListXattr) -> Result<Step, Failure> {
+    let namespace = &context.state.namespace;
+    Ok(answer(namespace.list_xattrs(InodeId(request.inode))?))
+}
+
+pub(super) fn set_xattr(context: &mut Context<'_>, request: &SetXattr) -> Result<Step, Failure> {
+    let inode = InodeId(request.inode);
+    let mode = match (request.create, request.replace) {
+        (false, false) => XattrMode::Set,
+        (true, false) => XattrMode::Create,
+        (false, true) => XattrMode::Replace,
+        (true, true) => return Err(Status::Invalid.into()),
+    };
+    let namespace = &context.state.namespace;
+    namespace.plan_set_xattr(inode, &request.name, &request.value, mode)?;
+    if let Some(step) = recall_change_time(context, inode) {
+        return Ok(step);
+    }
+    let namespace = &mut context.state.namespace;
+    namespace.set_xattr(inode, &request.name, &request.value, context.now.wall);
+    Ok(done())
+}
+
+pub(super) fn remove_xattr(
+    context: &mut Context<'_>,
+    request: &RemoveXattr,
+) -> Result<Step, Failure> {
+    let inode = InodeId(request.inode);
+    context.state.namespace.xattr(inode, &request.name)?;
+    if let Some(step) = recall_change_time(context, inode) {
+        return Ok(step);
+    }
+    let namespace = &mut context.state.namespace;
+    namespace.remove_xattr(inode, &request.name, context.now.wall);
+    Ok(done())
+}
+
+fn recall_change_time(context: &mut Context<'_>, inode: InodeId) -> Option<Step> {
+    let touches = Touches {
+        attributes: &[inode],
+        ..Touches::default()
+    };
+    context.recall(touches).map(Step::Recall)
+}
+
+fn answer(value: Bytes) -> Step {
+    Step::Done(reply::Result::Xattr(XattrReply { value }))
+}

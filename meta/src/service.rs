@@ -1,0 +1,142 @@
+//! Sessions over the wire: frames in, answers and recalls out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use pocket_proto::session::{Hello, Recall, Request, Welcome};
+use pocket_proto::{
+    ClusterKey, Failure, Header, Incarnation, JobId, Operation, PROTOCOL_VERSION, Scope, ServerId,
+    SessionId, Status,
+};
+use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
+use prost::Message;
+
+use crate::job::{Caller, Executed, Job};
+use crate::jobs::Jobs;
+use crate::now::Now;
+use crate::session::{self, RecallSink};
+
+/// A host's name is for people; a longer one is cut.
+const HOST_CHARS_MAX: usize = 255;
+
+/// The service on the port for mounts.
+pub(crate) struct MetaService {
+    jobs: Arc<Jobs>,
+    cluster_key: ClusterKey,
+    server: ServerId,
+    incarnation: Incarnation,
+    operations: AtomicU64,
+}
+
+/// A mount's connection.
+pub(crate) struct Peer {
+    job: Arc<Job>,
+    caller: Caller,
+}
+
+impl MetaService {
+    pub(crate) fn new(
+        jobs: Arc<Jobs>,
+        cluster_key: ClusterKey,
+        server: ServerId,
+        incarnation: Incarnation,
+    ) -> Self {
+        MetaService {
+            jobs,
+            cluster_key,
+            server,
+            incarnation,
+            operations: AtomicU64::new(0),
+        }
+    }
+
+    /// Requests handled since the start.
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations.load(Ordering::Relaxed)
+    }
+
+    fn greet(&self, hello: Hello, pusher: Pusher) -> Result<(Peer, Welcome), Failure> {
+        let id = match authenticate(&self.cluster_key, &hello)? {
+            Scope::Job(job) => job,
+            Scope::Cluster => {
+                let what = "a session needs a job's credential, not the cluster's";
+                return Err(Failure::new(Status::Denied, what));
+            }
+        };
+        let job = self.jobs.get(id)?;
+        let sink = Box::new(WireSink { job: id, pusher });
+        let now = Now::take();
+        let (caller, session) = match hello.session {
+            0 => {
+                let host = hello.host.chars().take(HOST_CHARS_MAX).collect();
+                job.open_session(host, sink, now)?
+            }
+            session => job.resume_session(SessionId(session), sink, now)?,
+        };
+        let welcome = Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            server: self.server.0,
+            incarnation: self.incarnation.0,
+            session: Some(session),
+        };
+        Ok((Peer { job, caller }, welcome))
+    }
+
+    fn request(&self, peer: &Peer, header: &Header, body: Bytes) -> Result<Executed, Failure> {
+        authorize(Scope::Job(peer.job.id), header.job)?;
+        if header.operation != Operation::Metadata {
+            let what = format!("a metadata server does not do {:?}", header.operation);
+            return Err(Failure::new(Status::Unsupported, what));
+        }
+        let request = Request::decode(body).map_err(|error| {
+            let what = format!("the request cannot be read: {error}");
+            Failure::new(Status::Malformed, what)
+        })?;
+        self.operations.fetch_add(1, Ordering::Relaxed);
+        let one_way = header.id == 0;
+        Ok(peer.job.execute(peer.caller, request, one_way, Now::take()))
+    }
+}
+
+impl Service for MetaService {
+    type Peer = Peer;
+
+    async fn hello(&self, hello: Hello, pusher: Pusher) -> Result<(Peer, Welcome), Failure> {
+        self.greet(hello, pusher)
+    }
+
+    fn handle(&self, peer: &Arc<Peer>, header: Header, body: Bytes) -> Handled {
+        match self.request(peer, &header, body) {
+            Err(failure) => Handled::Now(Answer::failed(failure)),
+            Ok(Executed::Now(answer)) => Handled::Now(answer.into()),
+            Ok(Executed::Later(answer)) => Handled::later(async move {
+                let stopping = || Err(Failure::new(Status::Unavailable, "the server stops"));
+                let answer: session::Answer = answer.await.unwrap_or_else(|_| stopping());
+                answer.into()
+            }),
+        }
+    }
+
+    fn disconnected(&self, peer: &Arc<Peer>) {
+        peer.job.disconnected(peer.caller);
+    }
+}
+
+/// Pushes recalls over a connection.
+struct WireSink {
+    job: JobId,
+    pusher: Pusher,
+}
+
+impl RecallSink for WireSink {
+    fn push(&self, recall: &Recall) {
+        // If the connection has ended, the recall is pushed again on the next.
+        self.pusher
+            .push(Operation::Recall, self.job, recall.encode_to_vec().into());
+    }
+
+    fn close(&self) {
+        self.pusher.close();
+    }
+}

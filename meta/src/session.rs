@@ -1,0 +1,238 @@
+//! A mount's session as its job sees it: what it holds, and what it was told and asked.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use pocket_proto::session::Recall;
+use pocket_proto::{Failure, InodeId, SessionId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::leases::Grantee;
+use crate::limits::REPLIES_KEPT;
+
+/// What a request comes to: a reply's body, or why not.
+pub(crate) type Answer = Result<Bytes, Failure>;
+
+/// The way to a mount, for what it did not ask for.
+pub(crate) trait RecallSink: Send + Sync {
+    /// Sends a recall, in order with others; must not block. A recall that gets lost is sent
+    /// again when the session is resumed.
+    fn push(&self, recall: &Recall);
+
+    /// Ends the connection.
+    fn close(&self);
+}
+
+/// A session.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    /// Where the mount is, for people.
+    pub(crate) host: String,
+    /// The connection in use, and its number: those before it are heard no more.
+    sink: Option<Box<dyn RecallSink>>,
+    pub(crate) line: u64,
+    /// When it last gave a sign of life.
+    pub(crate) heard: Instant,
+    /// Bytes that it may still write.
+    pub(crate) granted_bytes: u64,
+    /// What it has open.
+    pub(crate) opens: HashSet<InodeId>,
+    pub(crate) replies: Replies,
+    recalls: u64,
+    pending: BTreeMap<u64, PendingRecall>,
+}
+
+struct PendingRecall {
+    recall: Recall,
+    sent: Instant,
+    waiter: oneshot::Sender<()>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        id: SessionId,
+        host: String,
+        sink: Box<dyn RecallSink>,
+        now: Instant,
+    ) -> Self {
+        Session {
+            id,
+            host,
+            sink: Some(sink),
+            line: 1,
+            heard: now,
+            granted_bytes: 0,
+            opens: HashSet::new(),
+            replies: Replies::default(),
+            recalls: 0,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// As whom leases are given to it.
+    pub(crate) fn grantee(&self) -> Grantee {
+        Grantee {
+            session: self.id,
+            recalls: self.recalls,
+        }
+    }
+
+    /// Goes on over another connection. What it has not acknowledged is asked again there.
+    pub(crate) fn resume(&mut self, sink: Box<dyn RecallSink>, now: Instant) {
+        if let Some(old) = self.sink.take() {
+            old.close();
+        }
+        self.line += 1;
+        self.heard = now;
+        for pending in self.pending.values() {
+            sink.push(&pending.recall);
+        }
+        self.sink = Some(sink);
+    }
+
+    /// The connection of number `line` has ended.
+    pub(crate) fn disconnect(&mut self, line: u64) {
+        if self.line == line {
+            self.sink = None;
+        }
+    }
+
+    /// Closes the connection, if there is one.
+    pub(crate) fn hang_up(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.close();
+        }
+    }
+
+    /// Leaves the connection to be closed by the mount.
+    pub(crate) fn leave(&mut self) {
+        self.sink = None;
+    }
+
+    /// Sends a recall. What is returned completes when it was acknowledged, or the session ended.
+    pub(crate) fn recall(&mut self, mut recall: Recall, now: Instant) -> oneshot::Receiver<()> {
+        self.recalls += 1;
+        recall.recall = self.recalls;
+        if let Some(sink) = &self.sink {
+            sink.push(&recall);
+        }
+        let (waiter, acknowledged) = oneshot::channel();
+        let pending = PendingRecall {
+            recall,
+            sent: now,
+            waiter,
+        };
+        self.pending.insert(self.recalls, pending);
+        acknowledged
+    }
+
+    /// Takes an acknowledgement: returns what was recalled and whom to tell, unless that was
+    /// acknowledged before.
+    pub(crate) fn acknowledge(&mut self, recall: u64) -> Option<(Recall, oneshot::Sender<()>)> {
+        let pending = self.pending.remove(&recall)?;
+        Some((pending.recall, pending.waiter))
+    }
+
+    /// Recalls not acknowledged yet, and when the oldest of them was sent.
+    pub(crate) fn pending_recalls(&self) -> (usize, Option<Instant>) {
+        let oldest = self.pending.values().next();
+        (self.pending.len(), oldest.map(|pending| pending.sent))
+    }
+
+    /// Whether it is being told to go through to the servers for this file.
+    pub(crate) fn is_recalled_through(&self, inode: InodeId) -> bool {
+        let mut pending = self.pending.values();
+        pending.any(|pending| pending.recall.through.contains(&inode.0))
+    }
+}
+
+/// Answers to a session's last mutations, for those that are asked again.
+#[derive(Default)]
+pub(crate) struct Replies {
+    by_sequence: HashMap<u64, Kept>,
+    answered: VecDeque<u64>,
+}
+
+enum Kept {
+    /// Being worked on; others wait for the same answer.
+    UnderWay(Vec<oneshot::Sender<Answer>>),
+    Answered(Answer),
+}
+
+/// What is known of a mutation that comes in.
+pub(crate) enum Repeated {
+    /// Nothing: it is new.
+    No,
+    /// Its answer.
+    Answered(Answer),
+    /// It is worked on; the answer comes here.
+    UnderWay(oneshot::Receiver<Answer>),
+}
+
+impl Replies {
+    /// Looks up a mutation by its number.
+    pub(crate) fn find(&mut self, sequence: u64) -> Repeated {
+        match self.by_sequence.get_mut(&sequence) {
+            None => Repeated::No,
+            Some(Kept::Answered(answer)) => Repeated::Answered(answer.clone()),
+            Some(Kept::UnderWay(waiters)) => {
+                let (waiter, answer) = oneshot::channel();
+                waiters.push(waiter);
+                Repeated::UnderWay(answer)
+            }
+        }
+    }
+
+    /// Notes that a mutation takes longer.
+    pub(crate) fn begin(&mut self, sequence: u64) {
+        self.by_sequence
+            .insert(sequence, Kept::UnderWay(Vec::new()));
+    }
+
+    /// Keeps an answer, and forgets the oldest one if there are too many.
+    pub(crate) fn keep(&mut self, sequence: u64, answer: &Answer) {
+        let before = self
+            .by_sequence
+            .insert(sequence, Kept::Answered(answer.clone()));
+        if let Some(Kept::UnderWay(waiters)) = before {
+            for waiter in waiters {
+                // One that asked again and then went away needs no answer.
+                let _ = waiter.send(answer.clone());
+            }
+        }
+        self.answered.push_back(sequence);
+        if self.answered.len() > REPLIES_KEPT
+            && let Some(oldest) = self.answered.pop_front()
+        {
+            self.by_sequence.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_for_the_last_mutations_only() {
+        let mut replies = Replies::default();
+        for sequence in 1..=REPLIES_KEPT as u64 + 1 {
+            replies.keep(sequence, &Ok(Bytes::new()));
+        }
+        assert!(matches!(replies.find(1), Repeated::No));
+        assert!(matches!(replies.find(2), Repeated::Answered(Ok(_))));
+        assert_eq!(replies.by_sequence.len(), REPLIES_KEPT);
+    }
+
+    #[test]
+    fn mutation_asked_again_while_under_way_gets_the_one_answer() {
+        let mut replies = Replies::default();
+        replies.begin(1);
+        let Repeated::UnderWay(mut waiting) = replies.find(1) else {
+            panic!("not known to be under way");
+        };
+        replies.keep(1, &Ok(Bytes::from_static(b"x")));
+        assert_eq!(waiting.try_recv(), Ok(Ok(Bytes::from_static(b"x"))));
+    }
+}
