@@ -9,9 +9,9 @@ use super::Namespace;
 use crate::limits::{NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
 use crate::now::Timestamp;
 
-/// An inode's extended attributes. Most have none and pay a pointer for it.
+/// An inode's extended attributes.
 #[derive(Debug, Default)]
-pub(crate) struct Xattrs(Option<Box<BTreeMap<Bytes, Bytes>>>);
+pub(crate) struct Xattrs(BTreeMap<Bytes, Bytes>);
 
 /// What setting an extended attribute expects to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,9 @@ pub(crate) enum XattrMode {
 }
 
 impl Xattrs {
-    fn get(&self, name: &[u8]) -> Option<&Bytes> {
-        self.0.as_ref()?.get(name)
-    }
-
-    fn names(&self) -> impl Iterator<Item = &Bytes> {
-        self.0.iter().flat_map(|map| map.keys())
-    }
-
     /// Bytes of names and values, and of the NULs in a list of names.
     fn bytes(&self) -> usize {
-        let all = self.0.iter().flat_map(|map| map.iter());
+        let all = self.0.iter();
         all.map(|(name, value)| name.len() + 1 + value.len()).sum()
     }
 }
@@ -43,14 +35,14 @@ impl Xattrs {
 impl Namespace {
     /// The value of an extended attribute.
     pub(crate) fn xattr(&self, id: InodeId, name: &[u8]) -> Result<Bytes, Status> {
-        let value = self.inode(id)?.xattrs.get(name);
+        let value = self.inode(id)?.xattrs.0.get(name);
         value.cloned().ok_or(Status::NoAttribute)
     }
 
     /// The names of an inode's extended attributes, each ended by NUL.
     pub(crate) fn list_xattrs(&self, id: InodeId) -> Result<Bytes, Status> {
         let mut list = Vec::new();
-        for name in self.inode(id)?.xattrs.names() {
+        for name in self.inode(id)?.xattrs.0.keys() {
             list.extend_from_slice(name);
             list.push(0);
         }
@@ -69,7 +61,7 @@ impl Namespace {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
             return Err(Status::OutOfRange);
         }
-        let before = xattrs.get(name);
+        let before = xattrs.0.get(name);
         match (mode, before) {
             (XattrMode::Create, Some(_)) => return Err(Status::Exists),
             (XattrMode::Replace, None) => return Err(Status::NoAttribute),
@@ -85,24 +77,16 @@ impl Namespace {
 
     /// Sets an extended attribute.
     pub(crate) fn set_xattr(&mut self, id: InodeId, name: &[u8], value: &[u8], now: Timestamp) {
+        let (name, value) = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
         let inode = self.planned(id);
-        inode
-            .xattrs
-            .0
-            .get_or_insert_default()
-            .insert(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
+        inode.xattrs.0.insert(name, value);
         inode.changed = now;
     }
 
     /// Removes an extended attribute that is there.
     pub(crate) fn remove_xattr(&mut self, id: InodeId, name: &[u8], now: Timestamp) {
         let inode = self.planned(id);
-        if let Some(map) = &mut inode.xattrs.0 {
-            map.remove(name);
-            if map.is_empty() {
-                inode.xattrs.0 = None;
-            }
-        }
+        inode.xattrs.0.remove(name);
         inode.changed = now;
     }
 }
