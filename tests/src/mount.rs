@@ -14,7 +14,7 @@ use crate::{
     cluster::CLUSTER_KEY,
     process::END_DEADLINE,
     rights,
-    scratch::{detach_below, mounts_below},
+    scratch::{detach_below, device_minor, mounts_below},
     wait,
 };
 
@@ -86,6 +86,10 @@ impl Mount {
     /// As [`Mount::finish`], of a mount that is looked at afterwards.
     #[track_caller]
     pub fn unmount(&mut self) {
+        if let Some(waiting) = self.requests_waiting() {
+            let idle = || waiting() == 0;
+            wait::until(END_DEADLINE, "the kernel's requests to be answered", idle);
+        }
         // Whoever looked at the mount a moment ago may still hold it for an instant.
         let unmounted = || umount2(&self.path, MntFlags::empty()).ok();
         if wait::try_until(END_DEADLINE, unmounted).is_none() {
@@ -107,6 +111,20 @@ impl Mount {
             "a mount is left"
         );
         self.process.check_log();
+    }
+}
+
+impl Mount {
+    /// Counts the kernel's requests to this mount that have no answer yet; none where the kernel
+    /// does not tell.
+    fn requests_waiting(&self) -> Option<impl Fn() -> u64 + use<>> {
+        let connection = device_minor(&self.path)?;
+        let file = format!("/sys/fs/fuse/connections/{connection}/waiting");
+        let count = move || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        Some(count)
     }
 }
 

@@ -79,6 +79,17 @@ pub fn mounts_below(folder: &Path) -> Vec<PathBuf> {
     below
 }
 
+/// The number of the device mounted at `path`, which for FUSE is that of its connection.
+pub(crate) fn device_minor(path: &Path) -> Option<u32> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let fields = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut last = fields.filter(|fields| fields.get(4).map(Path::new) == Some(path));
+    let (_, minor) = last.next_back()?.get(2)?.split_once(':')?;
+    minor.parse().ok()
+}
+
 /// Detaches every mount at or below `folder`, dead ones included; returns those there were.
 pub(crate) fn detach_below(folder: &Path) -> Vec<PathBuf> {
     let mounts = mounts_below(folder);
