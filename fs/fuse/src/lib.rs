@@ -7,6 +7,7 @@
 
 mod adapter;
 mod convert;
+mod direct;
 mod dispatch;
 mod kernel_cache;
 mod mount;

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::adapter::Adapter;
+use crate::direct;
 use crate::dispatch::Dispatcher;
 use crate::kernel_cache::FuseKernelCache;
 
@@ -74,8 +75,14 @@ pub enum MountError {
 
 /// A mount that serves. Dropping it does not unmount.
 pub struct Mounted {
-    unmounter: Mutex<SessionUnmounter>,
+    unmounter: Unmounter,
     ended: watch::Receiver<bool>,
+}
+
+/// Who takes the mount down: whoever made it.
+enum Unmounter {
+    Direct(PathBuf),
+    Library(Mutex<SessionUnmounter>),
 }
 
 impl Mounted {
@@ -88,7 +95,14 @@ impl Mounted {
 
     /// Unmounts. The mount point is free when this returns, unless files are open.
     pub fn unmount(&self) -> io::Result<()> {
-        self.unmounter.lock().unmount()
+        // What lies on the mount point after the end is another's.
+        if *self.ended.borrow() {
+            return Ok(());
+        }
+        match &self.unmounter {
+            Unmounter::Direct(mount_point) => direct::unmount(mount_point),
+            Unmounter::Library(unmounter) => unmounter.lock().unmount(),
+        }
     }
 }
 
@@ -105,13 +119,30 @@ pub fn mount(
     };
     let config = config(settings)?;
     let adapter = Adapter::new(Arc::clone(fs), Dispatcher::new(Handle::current()));
-    let mut session = Session::new(adapter, mount_point, &config).map_err(system)?;
+    let (session, unmounter) = match direct::mount(mount_point, settings).map_err(system)? {
+        Some(device) => {
+            let session = Session::from_fd(adapter, device, config.acl, config);
+            let session = session.inspect_err(|_| {
+                if let Err(error) = direct::detach(mount_point) {
+                    tracing::warn!(%error, "a mount that never served was left behind");
+                }
+            });
+            (
+                session.map_err(system)?,
+                Unmounter::Direct(mount_point.to_owned()),
+            )
+        }
+        None => {
+            let mut session = Session::new(adapter, mount_point, &config).map_err(system)?;
+            let unmounter = Mutex::new(session.unmount_callable());
+            (session, Unmounter::Library(unmounter))
+        }
+    };
     let device = session.as_fd().try_clone_to_owned().map_err(system)?;
     fs.attach_kernel(Arc::new(FuseKernelCache::new(
         session.notifier(),
         File::from(device),
     )));
-    let unmounter = Mutex::new(session.unmount_callable());
     let (end, ended) = watch::channel(false);
     let serve = move || {
         if let Err(error) = session.run() {
