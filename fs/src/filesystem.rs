@@ -158,15 +158,30 @@ impl FileSystem {
         })
     }
 
-    /// As [`FileSystem::call`], for operations that answer an entry. Shows in it what is buffered.
+    /// As [`FileSystem::call`], for operations that answer an entry: as the server has it.
     pub(crate) async fn call_entry(
         &self,
         operation: request::Operation,
     ) -> Result<Leased<Entry>, Failure> {
         self.call(operation).await?.map(|result| match result {
-            reply::Result::Entry(entry) => Ok(self.overlaid(entry)),
+            reply::Result::Entry(entry) => Ok(entry),
             _ => Err(unexpected()),
         })
+    }
+
+    /// As [`FileSystem::call_entry`], with what this mount has buffered shown in it.
+    pub(crate) async fn call_shown(
+        &self,
+        operation: request::Operation,
+    ) -> Result<Leased<Entry>, Failure> {
+        Ok(self.shown(self.call_entry(operation).await?))
+    }
+
+    pub(crate) fn shown(&self, leased: Leased<Entry>) -> Leased<Entry> {
+        Leased {
+            value: self.overlaid(leased.value),
+            ..leased
+        }
     }
 
     /// As [`FileSystem::call`], for operations that answer only that they are done.
@@ -179,11 +194,9 @@ impl FileSystem {
 
     /// Attributes and layout as the server has them now.
     pub(crate) async fn fetch_attributes(&self, inode: InodeId) -> Result<Leased<Entry>, Failure> {
-        let request = request::Operation::GetAttributes(GetAttributes { inode: inode.0 });
-        self.call(request).await?.map(|result| match result {
-            reply::Result::Entry(entry) => Ok(entry),
-            _ => Err(unexpected()),
-        })
+        let request = GetAttributes { inode: inode.0 };
+        self.call_entry(request::Operation::GetAttributes(request))
+            .await
     }
 
     /// An entry with what this mount has buffered shown in its attributes.

@@ -187,7 +187,10 @@ impl FileSystem {
     pub(super) fn fetch_ahead(self: &Arc<Self>, file: &Arc<File>, block: u64) {
         let slot = file.with(|state| {
             let start = block * u64::from(file.block_bytes);
-            if start >= state.size || state.dirty.contains_key(&block) {
+            if state.sharing == Sharing::Through
+                || start >= state.size
+                || state.dirty.contains_key(&block)
+            {
                 return None;
             }
             let bytes = block_length(state.size, file.block_bytes, block);

@@ -10,7 +10,7 @@ impl FileSystem {
     pub async fn get_attributes(&self, inode: InodeId) -> Result<Leased<Entry>, Errno> {
         let request = GetAttributes { inode: inode.0 };
         Ok(self
-            .call_entry(request::Operation::GetAttributes(request))
+            .call_shown(request::Operation::GetAttributes(request))
             .await?)
     }
 }

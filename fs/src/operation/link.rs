@@ -19,6 +19,6 @@ impl FileSystem {
             parent: parent.0,
             name: name.to_vec().into(),
         };
-        Ok(self.call_entry(request::Operation::Link(request)).await?)
+        Ok(self.call_shown(request::Operation::Link(request)).await?)
     }
 }

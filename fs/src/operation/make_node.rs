@@ -51,7 +51,7 @@ impl FileSystem {
             target: target.to_vec().into(),
         };
         Ok(self
-            .call_entry(request::Operation::MakeNode(request))
+            .call_shown(request::Operation::MakeNode(request))
             .await?)
     }
 }

@@ -77,10 +77,10 @@ impl FileSystem {
             }
             file.refresh(&answer.value);
         }
-        Ok(Leased {
+        Ok(self.shown(Leased {
             since: self.inodes.tick(),
             ..answer
-        })
+        }))
     }
 
     fn request(&self, inode: InodeId, change: &SetAttributesRequest) -> SetAttributes {

@@ -1,0 +1,152 @@
+//! A job in this process: the real metadata server without sockets, the real block engine without
+//! a server around it.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
+use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
+use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
+use pocket_proto::{BlockAddress, BlockIndex, ByteCount, Failure, InodeId, JobId};
+use pocket_storage::{BlockEngine, DramEngine};
+use pocket_storage_client::{BlockData, BlockStore};
+
+const JOB: JobId = JobId(7);
+const CAPACITY_BYTES: u64 = 64 << 20;
+
+/// A current-thread runtime: what is spawned runs in a fixed order.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// The blocks of the job, reached by calls.
+#[derive(Clone)]
+pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>);
+
+#[async_trait]
+impl BlockStore for EngineStore {
+    async fn read(&self, _: &StorageServer, address: BlockAddress) -> Result<BlockData, Failure> {
+        let read = self.0.read(JOB, address)?;
+        Ok(BlockData {
+            bytes: read.bytes,
+            hole: read.hole,
+        })
+    }
+
+    async fn write(
+        &self,
+        _: &StorageServer,
+        inode: InodeId,
+        block: BlockIndex,
+        offset_bytes: u32,
+        data: Bytes,
+    ) -> Result<i64, Failure> {
+        self.0.write(JOB, inode, block, offset_bytes, data)
+    }
+
+    async fn truncate(
+        &self,
+        _: &StorageServer,
+        inode: InodeId,
+        first_block: BlockIndex,
+        keep_bytes: u32,
+    ) -> Result<i64, Failure> {
+        Ok(self.0.truncate(JOB, inode, first_block, keep_bytes))
+    }
+}
+
+#[async_trait]
+impl BlockRemover for EngineStore {
+    async fn remove_inodes(
+        &self,
+        _: &StorageServer,
+        job: JobId,
+        inodes: &[InodeId],
+    ) -> Result<(), Failure> {
+        self.0.remove_inodes(job, inodes);
+        Ok(())
+    }
+
+    async fn truncate(
+        &self,
+        _: &StorageServer,
+        job: JobId,
+        inode: InodeId,
+        first_block: BlockIndex,
+        keep_bytes: u32,
+    ) -> Result<i64, Failure> {
+        Ok(self.0.truncate(job, inode, first_block, keep_bytes))
+    }
+
+    async fn drop_job(&self, _: &StorageServer, job: JobId) -> Result<(), Failure> {
+        self.0.drop_job(job);
+        Ok(())
+    }
+}
+
+/// A job, its metadata and its blocks.
+pub(crate) struct Job {
+    metadata: LocalJob,
+    pub(crate) store: EngineStore,
+}
+
+impl Job {
+    pub(crate) async fn start(block_bytes: u32) -> Self {
+        let store = EngineStore(Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))));
+        let server = StorageServer {
+            server: 1,
+            ..StorageServer::default()
+        };
+        let weighted = WeightedServer {
+            server: Some(server),
+            weight: 1,
+        };
+        let config = LocalJobConfig {
+            job: JOB,
+            capacity_bytes: CAPACITY_BYTES,
+            block_bytes,
+            weight_map: WeightMap {
+                epoch: 1,
+                servers: vec![weighted],
+            },
+            lease: Duration::from_secs(5),
+        };
+        let metadata = LocalJob::new(config, Arc::new(store.clone())).unwrap();
+        Job { metadata, store }
+    }
+
+    /// One more mount of the job.
+    pub(crate) async fn mount(&self) -> Arc<FileSystem> {
+        let inbox = RecallInbox::new();
+        let metadata: Arc<LocalMetadata> = Arc::new(self.metadata.connect(inbox.clone()).unwrap());
+        let storage = Arc::new(self.store.clone());
+        let fs = FileSystem::new(metadata, storage, FileSystemConfig::default()).unwrap();
+        inbox.attach(&fs);
+        fs
+    }
+
+    /// Waits until the blocks of removed files are gone, which happens behind their backs.
+    pub(crate) async fn assert_all_space_returned(&self) {
+        let gone = async {
+            while self.store.0.usage().used_bytes > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone)
+            .await
+            .unwrap();
+    }
+}
+
+/// The inode that a name in the root leads to.
+pub(crate) async fn inode_of(fs: &FileSystem, name: &[u8]) -> InodeId {
+    let entry = fs.lookup(InodeId::ROOT, name).await.unwrap().value;
+    InodeId(entry.attributes.unwrap().inode)
+}
