@@ -32,7 +32,6 @@ const ROUNDS_MAX: usize = 16;
 
 /// Frames on their way to one socket.
 pub(crate) struct Outbox {
-    socket: OwnedWriteHalf,
     state: Mutex<State>,
     /// Frames are admitted while no more than this is queued.
     queued_bytes_max: usize,
@@ -43,6 +42,9 @@ pub(crate) struct Outbox {
 }
 
 struct State {
+    /// Let go when the connection ends, whoever still holds the outbox: a socket that stays open
+    /// tells its peer nothing.
+    socket: Option<Arc<OwnedWriteHalf>>,
     queue: VecDeque<Outgoing>,
     /// The writer's own queue while nobody writes; kept for its allocation.
     spare: VecDeque<Outgoing>,
@@ -101,8 +103,8 @@ impl Outbox {
         writer: Writer,
     ) -> Arc<Self> {
         Arc::new(Outbox {
-            socket,
             state: Mutex::new(State {
+                socket: Some(Arc::new(socket)),
                 queue: VecDeque::new(),
                 spare: VecDeque::new(),
                 queued_bytes: 0,
@@ -203,14 +205,15 @@ impl Outbox {
 
     /// Ends the connection, in both directions, at once. The first reason given stays.
     pub(crate) fn close(&self, reason: Failure) {
-        let forgotten = {
+        let (socket, _forgotten) = {
             let mut state = self.state.lock();
             state.end.get_or_insert(reason);
             state.queued_bytes = 0;
-            std::mem::take(&mut state.queue)
+            (state.socket.take(), std::mem::take(&mut state.queue))
         };
-        drop(forgotten);
-        socket::shut_down(self.socket.as_ref());
+        if let Some(socket) = socket {
+            socket::shut_down((*socket).as_ref());
+        }
         self.closed.cancel();
         self.room.notify_waiters();
     }
@@ -234,7 +237,10 @@ impl Outbox {
         let write = async {
             loop {
                 self.writer_wanted.notified().await;
-                while let Ok(()) = self.socket.writable().await {
+                let Some(socket) = self.state.lock().socket.clone() else {
+                    return;
+                };
+                while let Ok(()) = socket.writable().await {
                     if let Progress::Done = self.write_queue(self.state.lock(), usize::MAX) {
                         break;
                     }
@@ -264,6 +270,9 @@ impl Outbox {
     /// Writes until the queue is empty, the socket full or `rounds_max` reached. The caller is the
     /// writer, and stays it unless all is done.
     fn write_queue<'a>(&'a self, mut state: MutexGuard<'a, State>, rounds_max: usize) -> Progress {
+        let Some(socket) = state.socket.clone() else {
+            return Progress::Done;
+        };
         let mut hand = std::mem::take(&mut state.spare);
         for _ in 0..rounds_max {
             if hand.is_empty() {
@@ -275,7 +284,7 @@ impl Outbox {
                 return Progress::Done;
             }
             drop(state);
-            let written = self.write_some(&mut hand);
+            let written = write_some(&socket, &mut hand);
             state = self.state.lock();
             match written {
                 Ok(bytes) => self.note_written(&mut state, bytes),
@@ -292,37 +301,6 @@ impl Outbox {
         }
         state.put_back(hand);
         Progress::SocketFull
-    }
-
-    /// One system call's worth of the frames in `hand`.
-    fn write_some(&self, hand: &mut VecDeque<Outgoing>) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); 2 * BATCH_FRAMES_MAX];
-        let mut used = 0;
-        for slice in hand
-            .iter()
-            .take(BATCH_FRAMES_MAX)
-            .flat_map(Outgoing::slices)
-        {
-            if !slice.is_empty() {
-                slices[used] = slice;
-                used += 1;
-            }
-        }
-        let written = match self.socket.try_write_vectored(&slices[..used]) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-            written => written?,
-        };
-        let mut rest = written;
-        while let Some(first) = hand.front_mut() {
-            let now = rest.min(first.remaining());
-            first.advance(now);
-            rest -= now;
-            if first.remaining() > 0 {
-                break;
-            }
-            hand.pop_front();
-        }
-        Ok(written)
     }
 
     fn note_written(&self, state: &mut State, bytes: usize) {
@@ -350,4 +328,35 @@ impl State {
         std::mem::swap(&mut self.queue, &mut hand);
         self.spare = hand;
     }
+}
+
+/// One system call's worth of the frames in `hand`.
+fn write_some(socket: &OwnedWriteHalf, hand: &mut VecDeque<Outgoing>) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); 2 * BATCH_FRAMES_MAX];
+    let mut used = 0;
+    for slice in hand
+        .iter()
+        .take(BATCH_FRAMES_MAX)
+        .flat_map(Outgoing::slices)
+    {
+        if !slice.is_empty() {
+            slices[used] = slice;
+            used += 1;
+        }
+    }
+    let written = match socket.try_write_vectored(&slices[..used]) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+        written => written?,
+    };
+    let mut rest = written;
+    while let Some(first) = hand.front_mut() {
+        let now = rest.min(first.remaining());
+        first.advance(now);
+        rest -= now;
+        if first.remaining() > 0 {
+            break;
+        }
+        hand.pop_front();
+    }
+    Ok(written)
 }

@@ -145,13 +145,6 @@ impl Pending {
             }
         }
     }
-
-    /// Calls in the table.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        let slots = self.slots.lock();
-        slots.slots.len() - slots.free.len()
-    }
 }
 
 impl Slots {
