@@ -1,16 +1,22 @@
 //! What is to be done as time passes: servers die, leases lapse, maps are weighed anew, and
 //! commands that failed are repeated.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
-use pocket_proto::{Failure, JobId, ServerId, Status, session::WeightMap};
+use pocket_proto::{
+    Failure, JobId, ServerId, Status,
+    session::{StorageServer, WeightMap},
+};
 use tracing::{info, warn};
 
 use super::{
     Action, Cluster, Command, REPORT_AGE_MAX,
     jobs::{Job, Phase},
 };
-use crate::policy;
+use crate::policy::{self, StorageSpace};
 
 /// Pause after a command that failed; doubles with every failure in a row, five times at most.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -198,20 +204,15 @@ impl Cluster {
         else {
             return false;
         };
-        let named: Vec<_> = map
-            .servers
-            .iter()
-            .filter_map(|s| s.server.as_ref())
-            .collect();
-        let lives = |id: u64| self.servers.get(ServerId(id)).filter(|server| server.alive);
-        let all_live = named
-            .iter()
-            .all(|s| lives(s.server).is_some_and(|server| server.to_storage_server() == **s));
-        let missed = |space: &&policy::StorageSpace| {
-            space.reserved_bytes < space.capacity_bytes
-                && !named.iter().any(|s| s.server == space.server.0)
+        let named: HashSet<_> = named_by(map).map(|server| server.server).collect();
+        let lives = |named: &StorageServer| {
+            let server = self.servers.get(ServerId(named.server));
+            server.is_some_and(|server| server.alive && server.to_storage_server() == *named)
         };
-        all_live && !named.is_empty() && self.spaces().iter().find(missed).is_none()
+        let missed = |space: &StorageSpace| {
+            space.reserved_bytes < space.capacity_bytes && !named.contains(&space.server.0)
+        };
+        !named.is_empty() && named_by(map).all(lives) && !self.spaces().iter().any(missed)
     }
 
     /// Takes the outcome of a command.
@@ -272,6 +273,10 @@ impl Cluster {
             job.last_failure = Some(failure.clone());
         }
     }
+}
+
+fn named_by(map: &WeightMap) -> impl Iterator<Item = &StorageServer> {
+    map.servers.iter().filter_map(|s| s.server.as_ref())
 }
 
 fn is_gone(status: Status) -> bool {

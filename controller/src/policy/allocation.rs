@@ -1,5 +1,7 @@
 //! Demand into an allocation: which servers give how much to a job, or why none can.
 
+use std::collections::HashSet;
+
 use pocket_proto::{ByteCount, Failure, ServerId, Status};
 
 use super::{
@@ -138,8 +140,9 @@ fn throughput(
     shares: &[Share],
     servers: &[StorageSpace],
 ) -> (u64, String) {
-    let chosen = |space: &&StorageSpace| shares.iter().any(|share| share.server == space.server);
-    let mut rates = servers.iter().filter(chosen).map(|s| s.bytes_per_second);
+    let chosen: HashSet<_> = shares.iter().map(|share| share.server).collect();
+    let chosen = servers.iter().filter(|s| chosen.contains(&s.server));
+    let mut rates = chosen.map(|s| s.bytes_per_second);
     let possible = rates.try_fold(0u64, |sum, rate| match rate {
         0 => None,
         rate => Some(sum.saturating_add(rate)),

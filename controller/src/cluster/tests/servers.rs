@@ -51,6 +51,23 @@ fn a_dead_storage_server_leaves_running_maps_and_a_living_one_enters() {
 }
 
 #[test]
+fn a_job_that_is_weighed_anew_does_not_stand_in_its_own_way() {
+    let mut world = World::new(2);
+    let id = world.mount(&job_of("x", 12 * GIB)).job;
+    world.set_mounts(id, 1);
+    world.add_storage(3, 8 * GIB);
+    world.pass(1);
+    let servers = world.cluster.list_servers(world.now).servers;
+    let reserved = |id: u64| {
+        servers
+            .iter()
+            .find(|s| s.server == id)
+            .map(|s| s.reserved_bytes)
+    };
+    assert_eq!([1, 2, 3].map(reserved), [Some(4 * GIB); 3]);
+}
+
+#[test]
 fn another_incarnation_of_a_storage_server_is_a_new_epoch() {
     let mut world = World::new(2);
     let id = world.mount(&job_of("x", 4 * GIB)).job;
