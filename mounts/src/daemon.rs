@@ -3,13 +3,13 @@
 //! The command starts itself a second time, in a session of its own, with one end of a socket as
 //! its standard input, and waits at the other end. Nothing is forked behind a running thread. The
 //! second process (the daemon) reports notices and then either that it is ready or why it failed;
-//! should it die without a word, the closed socket says so. Should the command die first, the
-//! daemon finds its report undeliverable and takes everything down again.
+//! should it die without a word, the closed socket says so. The command acknowledges that the
+//! daemon is ready; should the command die before that, the daemon takes everything down again.
 
 use std::{
     env,
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
@@ -29,6 +29,10 @@ const DAEMON_VARIABLE: &str = "POCKET_MOUNT_DAEMON";
 const REPORT_BYTES_MAX: u64 = 64 << 10;
 /// How long a daemon that reported its failure may take to clean up before it is killed.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(15);
+/// The command's answer to a daemon that is ready.
+const ACKNOWLEDGEMENT: u8 = b'!';
+/// How long the answer may take: the command only has to be scheduled.
+const ACKNOWLEDGEMENT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a daemon tells the command that started it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +127,7 @@ fn listen(
     mut notice: impl FnMut(&str),
 ) -> Result<(), Heard> {
     let end = Instant::now() + deadline;
-    let mut reader = BufReader::new(io::Read::take(socket, REPORT_BYTES_MAX));
+    let mut reader = BufReader::new(socket.take(REPORT_BYTES_MAX));
     let mut line = Vec::new();
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -140,7 +144,11 @@ fn listen(
         }
         match serde_json::from_slice(&line).map_err(|_| Heard::Nothing)? {
             Report::Notice(text) => notice(&text),
-            Report::Ready => return Ok(()),
+            Report::Ready => {
+                let mut socket = reader.get_ref().get_ref();
+                let answered = socket.write_all(&[ACKNOWLEDGEMENT]);
+                return answered.map_err(|_| Heard::Nothing);
+            }
             Report::Failed { exit_code, message } => {
                 return Err(Heard::Failed { exit_code, message });
             }
@@ -229,15 +237,18 @@ impl Reporter {
         self.socket.write_all(&line)
     }
 
-    /// Reports that the mount serves, and lets go of the terminal: standard output and error go
-    /// to `log`, or nowhere.
+    /// Reports that the mount serves, and when the command has heard it lets go of the terminal:
+    /// standard output and error go to `log`, or nowhere. An error: the command is gone.
     pub(crate) fn ready(mut self, log: Option<&Path>) -> io::Result<()> {
         let sink = match log {
             Some(path) => open_log(path)?,
             None => OpenOptions::new().write(true).open("/dev/null")?,
         };
-        env::set_current_dir("/")?;
         self.send(&Report::Ready)?;
+        self.socket
+            .set_read_timeout(Some(ACKNOWLEDGEMENT_TIME_MAX))?;
+        self.socket.read_exact(&mut [0])?;
+        env::set_current_dir("/")?;
         nix::unistd::dup2_stdout(&sink)?;
         nix::unistd::dup2_stderr(&sink)?;
         Ok(())
@@ -329,10 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn a_report_to_a_dead_command_fails() {
+    fn a_command_that_is_gone_is_noticed() {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        // Its death between the report and the acknowledgement counts too.
+        let survivor = ours.try_clone().unwrap();
         drop(ours);
-        let mut reporter = Reporter { socket: theirs };
-        assert!(reporter.send(&Report::Ready).is_err());
+        let reporter = Reporter { socket: theirs };
+        survivor.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(reporter.ready(None).is_err());
     }
 }

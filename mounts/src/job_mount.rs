@@ -15,7 +15,7 @@ use crate::{
 
 /// The root answers within this time or the mount has failed.
 const ROOT_DEADLINE: Duration = Duration::from_secs(10);
-/// After an unmount the kernel lets go of the connection at once unless files are open.
+/// After an unmount the kernel lets go of the connection at once.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to mount, where and how.
@@ -56,6 +56,8 @@ pub struct JobMount {
     connection: JobConnection,
     mounted: Mounted,
     path: PathBuf,
+    /// What the kernel calls the mount's file system.
+    device: Option<String>,
 }
 
 impl JobMount {
@@ -71,9 +73,11 @@ impl JobMount {
                 return Err(error.into());
             }
         };
+        let found = mountpoint::mounted_on(&path).unwrap_or_default();
         let mount = JobMount {
             connection,
             mounted,
+            device: found.map(|mount| mount.device),
             path,
         };
         match root_answers(mount.path.clone()).await {
@@ -108,30 +112,35 @@ impl JobMount {
     /// Unmounts where that has not happened yet, writes back what is buffered and leaves the job.
     /// A mount that is in use is detached: programs that have files open there lose them.
     pub async fn unmount(self) -> Result<(), Failure> {
-        if let Err(error) = self.mounted.unmount() {
-            debug!(%error, "not unmounted at once");
-            if error.raw_os_error() == Some(libc::EBUSY) {
-                warn!(mountpoint = %self.path.display(), "unmounted while in use");
+        match self.mounted.unmount() {
+            Ok(()) => {
+                let ended = tokio::time::timeout(END_PATIENCE, self.mounted.wait());
+                if ended.await.is_err() {
+                    debug!("the kernel keeps the connection");
+                }
             }
-            // Nothing is lost that could be kept: the data are flushed below.
-            if let Err(error) = mountpoint::detach(&self.path) {
-                warn!("{error}");
+            Err(error) => {
+                let mountpoint = self.path.display();
+                warn!(%mountpoint, "detached while in use: {error}");
+                self.detach();
             }
-        }
-        if tokio::time::timeout(END_PATIENCE, self.mounted.wait())
-            .await
-            .is_err()
-        {
-            debug!("the kernel keeps the connection: files are open");
         }
         self.connection.close().await
     }
 
     async fn abandon(self) {
-        if let Err(error) = mountpoint::detach(&self.path) {
+        self.detach();
+        leave(self.connection).await;
+    }
+
+    /// Takes the mount out of the tree, if it is the one that lies there.
+    fn detach(&self) {
+        let found = mountpoint::mounted_on(&self.path);
+        if found.is_ok_and(|found| found.map(|mount| mount.device) == self.device)
+            && let Err(error) = mountpoint::detach(&self.path)
+        {
             warn!("{error}");
         }
-        leave(self.connection).await;
     }
 }
 

@@ -145,24 +145,23 @@ fn a_mount_whose_command_was_killed_takes_itself_down() {
     if !can_mount() {
         return;
     }
-    // As soon as the second process exists, and as late as can be told.
-    type Reached = fn(&Folder) -> bool;
-    let started: Reached =
-        |folder| processes_naming(folder.text()).len() == 2 || is_mounted(folder.path());
-    let mounted: Reached = |folder| is_mounted(folder.path());
-    for reached in [started, mounted] {
+    // As soon as the second process exists, and as late as can be.
+    for is_late in [false, true] {
         let folder = Folder::new();
         let arguments = [&["orphan", folder.text()], &SMALL[..]].concat();
         let mut child = command(POCKET_MOUNT, &arguments)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        until("it came so far", || reached(&folder));
-        child.kill().unwrap();
-        let returned = child.wait().unwrap().code() == Some(0);
-        if returned {
-            run("umount", &[folder.text()]).assert_code(0);
+        until("a second process works on it", || {
+            processes_naming(folder.text()).len() == 2 || child.try_wait().unwrap().is_some()
+        });
+        signal(child.id() as i32, Signal::SIGSTOP);
+        if is_late {
+            until("it is mounted", || is_mounted(folder.path()));
         }
+        child.kill().unwrap();
+        child.wait().unwrap();
         until_gone(&folder);
     }
 }
