@@ -222,7 +222,10 @@ impl Acting {
         let endpoint = command.endpoint.as_str();
         let (deadline, call) = match command.action.clone() {
             Action::Create(job) => (COMMAND_DEADLINE, self.metadata.create_job(endpoint, *job)),
-            Action::Drop => (DROP_DEADLINE, self.metadata.drop_job(endpoint, command.job)),
+            Action::Drop(servers) => {
+                let call = self.metadata.drop_job(endpoint, command.job, servers);
+                (DROP_DEADLINE, call)
+            }
             Action::SetWeightMap(map) => {
                 let call = self.metadata.set_weight_map(endpoint, command.job, map);
                 (COMMAND_DEADLINE, call)

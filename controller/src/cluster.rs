@@ -17,8 +17,10 @@ use std::{
 };
 
 use pocket_proto::{
-    Failure, JobId, ServerId, control::CreateJobRequest, control::RegisterServerRequest,
-    session::WeightMap, session::WeightedServer,
+    Failure, JobId, ServerId,
+    control::CreateJobRequest,
+    control::RegisterServerRequest,
+    session::{StorageServer, WeightMap, WeightedServer},
 };
 
 use crate::{
@@ -50,7 +52,8 @@ pub(crate) struct Command {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Create(Box<CreateJobRequest>),
-    Drop,
+    /// With the storage servers alive, for a metadata server that lost the job.
+    Drop(Vec<StorageServer>),
     SetWeightMap(WeightMap),
 }
 

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pocket_meta_client::MetaControlClient;
-use pocket_proto::{ClusterKey, Failure, JobId, control::CreateJobRequest, session::WeightMap};
+use pocket_proto::{
+    ClusterKey, Failure, JobId,
+    control::CreateJobRequest,
+    session::{StorageServer, WeightMap},
+};
 
 /// Connections kept; past that all are dropped and opened again as needed.
 const CLIENTS_MAX: usize = 1_000;
@@ -16,8 +20,13 @@ const CLIENTS_MAX: usize = 1_000;
 pub(crate) trait MetadataServers: Send + Sync + 'static {
     /// Opens a namespace.
     async fn create_job(&self, endpoint: &str, job: CreateJobRequest) -> Result<(), Failure>;
-    /// Drops a job with its blocks on every storage server, known or not.
-    async fn drop_job(&self, endpoint: &str, job: JobId) -> Result<(), Failure>;
+    /// Drops a job with its blocks; from the storage servers given if it is not known there.
+    async fn drop_job(
+        &self,
+        endpoint: &str,
+        job: JobId,
+        storage_servers: Vec<StorageServer>,
+    ) -> Result<(), Failure>;
     /// Publishes an epoch.
     async fn set_weight_map(
         &self,
@@ -62,8 +71,14 @@ impl MetadataServers for RemoteMetadataServers {
         self.client(endpoint)?.create_job(job).await
     }
 
-    async fn drop_job(&self, endpoint: &str, job: JobId) -> Result<(), Failure> {
-        self.client(endpoint)?.drop_job(job).await.map(|_| ())
+    async fn drop_job(
+        &self,
+        endpoint: &str,
+        job: JobId,
+        storage_servers: Vec<StorageServer>,
+    ) -> Result<(), Failure> {
+        let client = self.client(endpoint)?;
+        client.drop_job(job, storage_servers).await.map(|_| ())
     }
 
     async fn set_weight_map(

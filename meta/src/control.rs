@@ -53,9 +53,10 @@ impl MetadataControl for ControlService {
     ) -> Result<Response<DropJobReply>, tonic::Status> {
         self.authorize(&request)?;
         let jobs = Arc::clone(&self.jobs);
-        let job = JobId(request.into_inner().job);
+        let request = request.into_inner();
+        let job = JobId(request.job);
         // In a task of its own: a caller who hangs up must not leave it half done.
-        let existed = tokio::spawn(async move { jobs.end(job).await })
+        let existed = tokio::spawn(async move { jobs.end(job, request.storage_servers).await })
             .await
             .map_err(|_| Failure::from(Status::Internal))?;
         Ok(Response::new(DropJobReply { existed }))

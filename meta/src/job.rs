@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pocket_proto::control::{CreateJobRequest, JobReport};
-use pocket_proto::session::WeightMap;
+use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{BlockBytes, Epoch, Failure, InodeId, JobId, SessionId, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -70,6 +70,32 @@ pub(crate) fn job_gone(job: JobId) -> Failure {
         Status::JobGone,
         format!("this metadata server does not have job {job} (any more)"),
     )
+}
+
+/// Has storage servers drop all blocks of a job; returns when each has done so or failed.
+pub(crate) async fn drop_blocks(
+    environment: &Arc<Environment>,
+    job: JobId,
+    servers: Vec<StorageServer>,
+) {
+    let mut drops = tokio::task::JoinSet::new();
+    for server in servers {
+        let environment = Arc::clone(environment);
+        drops.spawn(async move {
+            match environment.blocks.drop_job(&server, job).await {
+                Ok(()) => {}
+                Err(failure) if is_gone(&failure) => {}
+                Err(failure) if !environment.liveness.is_alive(&server) => {
+                    info!(%job, %failure, "dead storage server skipped");
+                }
+                Err(failure) => {
+                    warn!(%job, server = server.endpoint, %failure,
+                        "blocks of an ended job not dropped");
+                }
+            }
+        });
+    }
+    while drops.join_next().await.is_some() {}
 }
 
 impl Job {
@@ -174,25 +200,7 @@ impl Job {
         let environment = &self.environment;
         environment.reaper.forget_job(self.id);
         environment.tasks.spawn_blocking(move || drop(namespace));
-        let mut drops = tokio::task::JoinSet::new();
-        for server in servers {
-            let job = Arc::clone(&self);
-            drops.spawn(async move {
-                let environment = &job.environment;
-                match environment.blocks.drop_job(&server, job.id).await {
-                    Ok(()) => {}
-                    Err(failure) if is_gone(&failure) => {}
-                    Err(failure) if !environment.liveness.is_alive(&server) => {
-                        info!(job = %job.id, %failure, "dead storage server skipped");
-                    }
-                    Err(failure) => {
-                        warn!(job = %job.id, server = server.endpoint, %failure,
-                            "blocks of an ended job not dropped");
-                    }
-                }
-            });
-        }
-        while drops.join_next().await.is_some() {}
+        drop_blocks(environment, self.id, servers).await;
     }
 
     /// Ends sessions that are overdue, and forgets leases that lapsed.

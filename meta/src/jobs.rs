@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use pocket_proto::control::{CreateJobRequest, JobReport};
-use pocket_proto::session::WeightMap;
+use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{Failure, JobId, Status};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::environment::Environment;
-use crate::job::{Job, job_gone};
+use crate::job::{Job, drop_blocks, job_gone};
 use crate::limits::JOBS_MAX;
 
 /// How often overdue sessions are looked for, within the lease time.
@@ -71,9 +71,11 @@ impl Jobs {
         self.get(id)?.set_weight_map(map)
     }
 
-    /// Ends a job; see [`Job::end`]. False if it is not there.
-    pub(crate) async fn end(&self, id: JobId) -> bool {
+    /// Ends a job; see [`Job::end`]. False if it is not there: it may have been lost with another
+    /// life of this server, so its blocks are dropped from the servers given.
+    pub(crate) async fn end(&self, id: JobId, storage_servers: Vec<StorageServer>) -> bool {
         let Some(job) = self.jobs.write().remove(&id) else {
+            drop_blocks(&self.environment, id, storage_servers).await;
             return false;
         };
         info!(job = %id, "job ended");
@@ -106,5 +108,63 @@ impl Jobs {
 
     fn all(&self) -> Vec<Arc<Job>> {
         self.jobs.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+    use pocket_proto::{BlockIndex, InodeId};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::blocks::BlockRemover;
+
+    /// Notes whose blocks are dropped where.
+    #[derive(Default)]
+    struct Drops(Mutex<Vec<(u64, JobId)>>);
+
+    #[async_trait]
+    impl BlockRemover for Drops {
+        async fn remove_inodes(
+            &self,
+            _: &StorageServer,
+            _: JobId,
+            _: &[InodeId],
+        ) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn truncate(
+            &self,
+            _: &StorageServer,
+            _: JobId,
+            _: InodeId,
+            _: BlockIndex,
+            _: u32,
+        ) -> Result<i64, Failure> {
+            Ok(0)
+        }
+
+        async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<(), Failure> {
+            self.0.lock().push((server.server, job));
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_lost_with_an_earlier_life_is_dropped_where_the_controller_says() {
+        let drops = Arc::new(Drops::default());
+        let environment = Environment::new(Arc::clone(&drops) as _, CancellationToken::new());
+        let jobs = Jobs::new(Duration::from_secs(5), environment);
+        let servers = [1, 2].map(|server| StorageServer {
+            server,
+            ..StorageServer::default()
+        });
+        assert!(!jobs.end(JobId(7), servers.into()).await);
+        let mut dropped = drops.0.lock().clone();
+        dropped.sort_unstable();
+        assert_eq!(dropped, [(1, JobId(7)), (2, JobId(7))]);
     }
 }

@@ -108,7 +108,7 @@ impl LocalJob {
 
     /// Ends the job: every session is over.
     pub async fn end(&self) {
-        self.jobs.end(self.job.id).await;
+        self.jobs.end(self.job.id, Vec::new()).await;
     }
 }
 

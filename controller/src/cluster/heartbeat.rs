@@ -115,7 +115,7 @@ impl Cluster {
 
     /// Every storage server alive. While this controller is new also those that jobs have blocks
     /// on and that may just not have reported yet, lest they be taken for dead.
-    fn storage_servers(&self, now: Instant) -> Vec<StorageServer> {
+    pub(super) fn storage_servers(&self, now: Instant) -> Vec<StorageServer> {
         let mut servers: BTreeMap<u64, StorageServer> = BTreeMap::new();
         if self.is_settling(now) {
             let maps = self

@@ -148,7 +148,7 @@ impl World {
                 job: Some((**job).clone()),
                 ..JobReport::default()
             }),
-            Action::Drop => held.retain(|report| !same(report)),
+            Action::Drop(_) => held.retain(|report| !same(report)),
             Action::SetWeightMap(map) => {
                 let report = held.iter_mut().find(|report| same(report)).expect("a job");
                 report.job.as_mut().expect("a job").weight_map = Some(map.clone());
@@ -249,6 +249,14 @@ fn job_of(name: &str, capacity_bytes: u64) -> RegisterJobRequest {
         }),
         ..job(name)
     }
+}
+
+/// The jobs that are dropped.
+fn drops(commands: &[Command]) -> Vec<u64> {
+    let drops = commands
+        .iter()
+        .filter(|c| matches!(c.action, Action::Drop(_)));
+    drops.map(|command| command.job.0).collect()
 }
 
 /// Servers of a map, in order.

@@ -152,7 +152,7 @@ impl Cluster {
         let job = self.jobs.get(id)?;
         let action = match job.phase {
             Phase::Creating => return None,
-            Phase::Ending => Action::Drop,
+            Phase::Ending => Action::Drop(self.storage_servers(now)),
             // An epoch is confirmed before there is a next one.
             Phase::Running if job.confirmed_epoch < job.epoch() => {
                 Action::SetWeightMap(job.spec.weight_map.clone()?)
@@ -226,7 +226,7 @@ impl Cluster {
         self.changed = true;
         let outcome = match (&command.action, outcome) {
             // Not there is what was wanted.
-            (Action::Drop, Err(failure)) if is_gone(failure.status) => Ok(()),
+            (Action::Drop(_), Err(failure)) if is_gone(failure.status) => Ok(()),
             (_, outcome) => outcome,
         };
         match (&command.action, outcome) {
@@ -244,7 +244,7 @@ impl Cluster {
                 self.ended.insert(id, now);
                 self.note_failure(command, &failure, now);
             }
-            (Action::Drop, Ok(())) => {
+            (Action::Drop(_), Ok(())) => {
                 self.jobs.remove(id);
                 self.ended.insert(id, now);
             }
@@ -255,7 +255,7 @@ impl Cluster {
                     job.confirmed_epoch = job.confirmed_epoch.max(map.epoch);
                 }
             }
-            (Action::Drop | Action::SetWeightMap(_), Err(failure)) => {
+            (Action::Drop(_) | Action::SetWeightMap(_), Err(failure)) => {
                 self.note_failure(command, &failure, now);
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pocket_proto::control::metadata_control_client::MetadataControlClient;
 use pocket_proto::control::{CreateJobRequest, DropJobRequest, SetWeightMapRequest};
-use pocket_proto::session::WeightMap;
+use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, Status};
 use tonic::Request;
 use tonic::metadata::{BinaryMetadataValue, MetadataValue};
@@ -59,9 +59,16 @@ impl MetaControlClient {
     }
 
     /// Ends a job; true if the server had it. Its blocks are gone from every storage server that
-    /// answers.
-    pub async fn drop_job(&self, job: JobId) -> Result<bool, Failure> {
-        let request = self.request(DropJobRequest { job: job.0 });
+    /// answers: those of the job's maps, or those given if the server does not know the job.
+    pub async fn drop_job(
+        &self,
+        job: JobId,
+        storage_servers: Vec<StorageServer>,
+    ) -> Result<bool, Failure> {
+        let request = self.request(DropJobRequest {
+            job: job.0,
+            storage_servers,
+        });
         match self.client.clone().drop_job(request).await {
             Ok(reply) => Ok(reply.into_inner().existed),
             Err(status) => Err(self.failure(&status)),

@@ -86,11 +86,7 @@ fn a_creation_that_fails_frees_everything_and_is_dropped_if_it_happened_all_the_
         RegisterStep::Wait(_, Some(_))
     ));
     let commands = world.pass(10);
-    assert_eq!(commands.len(), 1);
-    assert_eq!(
-        (commands[0].job, &commands[0].action),
-        (lost.job, &Action::Drop)
-    );
+    assert_eq!(drops(&commands), [lost.job.0]);
     assert!(world.held[&META].is_empty() && world.jobs().is_empty());
 }
 
@@ -207,8 +203,7 @@ fn a_lease_lapses_a_minute_after_the_last_mount_left() {
     world.pass(LEASE.as_secs() - 1);
     assert_eq!(world.jobs()[0].lapses_in_seconds, 1);
     let commands = world.pass(1);
-    assert_eq!(commands.len(), 1);
-    assert_eq!(commands[0].action, Action::Drop);
+    assert_eq!(drops(&commands), [id]);
     assert!(world.jobs().is_empty());
 }
 

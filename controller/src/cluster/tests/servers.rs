@@ -135,13 +135,12 @@ fn with_no_storage_server_left_a_job_keeps_its_map_until_one_comes() {
 #[test]
 fn a_metadata_server_that_lost_a_job_ends_it() {
     let mut world = World::new(1);
-    world.mount(&job("x"));
+    let id = world.mount(&job("x")).job;
     world.held.insert(META, Vec::new());
     // A report as young as the job may just be older than it.
     assert_eq!(world.pass(5), []);
     let commands = world.pass(1);
-    assert_eq!(commands.len(), 1);
-    assert_eq!(commands[0].action, Action::Drop);
+    assert_eq!(drops(&commands), [id]);
     assert_eq!(world.reserved_bytes(), 0);
 }
 
@@ -158,7 +157,11 @@ fn the_jobs_of_a_replaced_metadata_server_are_dropped_by_its_successor() {
     let commands = world.pass(3);
     assert_eq!(commands.len(), 1);
     assert_eq!((commands[0].job.0, commands[0].server.0), (id, 101));
-    assert_eq!(commands[0].action, Action::Drop);
+    // The successor never knew the job, so it is told where its blocks are.
+    let Action::Drop(servers) = &commands[0].action else {
+        panic!("not dropped: {commands:?}");
+    };
+    assert_eq!(servers.iter().map(|s| s.server).collect::<Vec<_>>(), [1]);
     assert!(world.mount(&job("x")).created);
 }
 
