@@ -1,0 +1,259 @@
+//! Clients of servers that die, return and stand still.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use pocket_proto::{ServerId, Status, session::StorageServer as ServerAddress};
+use pocket_storage::{StorageConfig, StorageServer};
+use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
+use support::{FILE, FIRST, JOB, address_of, client, config, credential, key, range, start};
+use tokio::net::TcpListener;
+
+const DATA: Bytes = Bytes::from_static(b"data");
+
+/// A fresh server on the address of another.
+async fn restart(address: &ServerAddress, server: ServerId) -> pocket_storage::RunningServer {
+    StorageServer::start(StorageConfig {
+        listen: address.endpoint.clone(),
+        server,
+        ..config(1 << 20)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn dead_server_is_unavailable_quickly() {
+    let (server, address) = start(1 << 20).await;
+    let store = client(JOB);
+    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    server.stop().await;
+    let start = Instant::now();
+    for _ in 0..100 {
+        let read = store.read(&address, range(0, 4)).await.unwrap_err();
+        assert_eq!(read.status, Status::Unavailable);
+        assert!(read.message.contains(&address.endpoint), "{read}");
+        let written = store
+            .write(&address, FILE, FIRST, 0, DATA)
+            .await
+            .unwrap_err();
+        assert_eq!(written.status, Status::Unavailable);
+    }
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn requests_in_flight_fail_when_their_server_dies() {
+    let (server, address) = start(1 << 30).await;
+    let store = Arc::new(client(JOB));
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (store, address) = (Arc::clone(&store), address.clone());
+            tokio::spawn(async move {
+                let data = Bytes::from(vec![1; 1 << 20]);
+                loop {
+                    let block = pocket_proto::BlockIndex(writer);
+                    let written = store.write(&address, FILE, block, 0, data.clone()).await;
+                    if let Err(failure) = written {
+                        return failure;
+                    }
+                }
+            })
+        })
+        .collect();
+    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    server.stop().await;
+    let start = Instant::now();
+    for writer in writers {
+        assert_eq!(writer.await.unwrap().status, Status::Unavailable);
+    }
+    assert!(start.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn server_of_another_incarnation_has_lost_the_blocks() {
+    let (server, address) = start(1 << 20).await;
+    let store = client(JOB);
+    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    let id = server.server_id();
+    server.stop().await;
+    let server = restart(&address, id).await;
+    for _ in 0..2 {
+        let read = store.read(&address, range(0, 4)).await.unwrap_err();
+        assert_eq!(read.status, Status::Lost);
+        let written = store
+            .write(&address, FILE, FIRST, 0, DATA)
+            .await
+            .unwrap_err();
+        assert_eq!(written.status, Status::ServerFull);
+        let truncated = store.truncate(&address, FILE, FIRST, 0).await.unwrap_err();
+        assert_eq!(truncated.status, Status::Lost);
+    }
+    let cluster = ClusterStorage::new(&key(), StorageClientOptions::default());
+    let dropped = cluster.drop_job(&address, JOB).await.unwrap_err();
+    assert_eq!(dropped.status, Status::Lost);
+    // Its new life is another server.
+    let reborn = address_of(&server);
+    store.write(&reborn, FILE, FIRST, 0, DATA).await.unwrap();
+    assert_eq!(store.read(&reborn, range(0, 4)).await.unwrap().bytes, DATA);
+    assert_eq!(
+        store.read(&address, range(0, 4)).await.unwrap_err().status,
+        Status::Lost
+    );
+}
+
+#[tokio::test]
+async fn other_server_on_the_same_address_is_not_mistaken() {
+    let (server, address) = start(1 << 20).await;
+    server.stop().await;
+    let _other = restart(&address, ServerId::random()).await;
+    let store = client(JOB);
+    assert_eq!(
+        store.read(&address, range(0, 4)).await.unwrap_err().status,
+        Status::Lost
+    );
+    let written = store
+        .write(&address, FILE, FIRST, 0, DATA)
+        .await
+        .unwrap_err();
+    assert_eq!(written.status, Status::ServerFull);
+}
+
+#[tokio::test]
+async fn server_that_stands_still_costs_its_deadline_once_and_then_fails_fast() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = ServerAddress {
+        server: 1,
+        incarnation: 1,
+        endpoint: listener.local_addr().unwrap().to_string(),
+        tier: "dram".to_owned(),
+    };
+    let options = StorageClientOptions {
+        connect_deadline: Duration::from_millis(200),
+        retry_after: Duration::from_secs(60),
+        ..StorageClientOptions::default()
+    };
+    let store = Arc::new(StorageClient::new(JOB, credential(JOB), options));
+    let start = Instant::now();
+    let reads: Vec<_> = (0..20)
+        .map(|_| {
+            let (store, address) = (Arc::clone(&store), address.clone());
+            tokio::spawn(async move { store.read(&address, range(0, 4)).await })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap_err().status, Status::Unavailable);
+    }
+    // One attempt for all, not one each.
+    assert!(start.elapsed() < Duration::from_secs(2));
+    let start = Instant::now();
+    assert_eq!(
+        store.read(&address, range(0, 4)).await.unwrap_err().status,
+        Status::Unavailable
+    );
+    assert!(start.elapsed() < Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn lost_connection_is_opened_again_unnoticed() {
+    let (server, address) = start(1 << 20).await;
+    let relay = Relay::start(address.endpoint.clone()).await;
+    let through = ServerAddress {
+        endpoint: relay.endpoint.clone(),
+        ..address_of(&server)
+    };
+    let store = client(JOB);
+    for round in 0..10 {
+        store.write(&through, FILE, FIRST, 0, DATA).await.unwrap();
+        assert_eq!(
+            store.read(&through, range(0, 4)).await.unwrap().bytes,
+            DATA,
+            "{round}"
+        );
+        relay.cut();
+    }
+    assert!(relay.connections.load(Ordering::SeqCst) > 2);
+}
+
+#[tokio::test]
+async fn wrong_credential_is_denied_not_unavailable() {
+    let (_server, address) = start(1 << 20).await;
+    let store = StorageClient::new(JOB, b"guess".to_vec(), StorageClientOptions::default());
+    let failure = store.read(&address, range(0, 4)).await.unwrap_err();
+    assert_eq!(failure.status, Status::Denied);
+}
+
+#[tokio::test]
+async fn connections_to_a_server_are_few_and_shared() {
+    let (server, address) = start(64 << 20).await;
+    let relay = Relay::start(address.endpoint.clone()).await;
+    let through = ServerAddress {
+        endpoint: relay.endpoint.clone(),
+        ..address_of(&server)
+    };
+    let store = Arc::new(client(JOB));
+    let writers: Vec<_> = (0..100)
+        .map(|writer| {
+            let (store, through) = (Arc::clone(&store), through.clone());
+            tokio::spawn(async move {
+                let block = pocket_proto::BlockIndex(writer);
+                store.write(&through, FILE, block, 0, DATA).await
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    assert_eq!(relay.connections.load(Ordering::SeqCst), 2);
+}
+
+/// Passes connections on to a server until they are cut.
+struct Relay {
+    endpoint: String,
+    connections: Arc<AtomicUsize>,
+    cut: tokio::sync::broadcast::Sender<()>,
+}
+
+impl Relay {
+    async fn start(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (cut, _) = tokio::sync::broadcast::channel(1);
+        let (count, cutting) = (Arc::clone(&connections), cut.clone());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut cut = cutting.subscribe();
+                let target = target.clone();
+                tokio::spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = cut.recv() => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Relay {
+            endpoint,
+            connections,
+            cut,
+        }
+    }
+
+    fn cut(&self) {
+        // Nobody listens where no connection is open.
+        let _ = self.cut.send(());
+    }
+}
