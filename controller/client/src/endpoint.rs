@@ -8,7 +8,7 @@ use crate::ControllerError;
 pub const DEFAULT_PORT: u16 = 7300;
 
 /// Reads "host", "host:port" or "http://host:port" as "host:port".
-pub(crate) fn parse(endpoint: &str) -> Result<String, ControllerError> {
+pub fn parse(endpoint: &str) -> Result<String, ControllerError> {
     let wrong = |reason: &str| ControllerError::Endpoint {
         endpoint: endpoint.to_owned(),
         reason: reason.to_owned(),

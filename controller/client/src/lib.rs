@@ -11,6 +11,6 @@ mod usage;
 
 pub use agent::{ServerAgent, ServerIdentity};
 pub use client::ControllerClient;
-pub use endpoint::DEFAULT_PORT;
+pub use endpoint::{DEFAULT_PORT, parse as parse_endpoint};
 pub use error::ControllerError;
 pub use usage::{Totals, UsageMeter};
