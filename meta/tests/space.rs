@@ -1,0 +1,246 @@
+//! A job's space: grants, commits, truncation and relocation.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use pocket_proto::Status;
+use pocket_proto::session::*;
+use support::*;
+
+#[tokio::test(start_paused = true)]
+async fn job_can_be_filled_to_the_last_byte_and_not_beyond() {
+    let job = job();
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, CAPACITY - 1).await;
+    assert_eq!(one.grant(2, 2).await, Err(Status::QuotaExceeded));
+    assert_eq!(one.grant(2, 1).await, Ok(1));
+    one.entry(commit(file, CAPACITY, 1)).await.unwrap();
+    let status = one.status().await;
+    assert_eq!(status.used_bytes, CAPACITY);
+    assert_eq!(one.grant(1, 1).await, Err(Status::QuotaExceeded));
+    one.done(remove(ROOT, "f")).await.unwrap();
+    assert_eq!(one.status().await.used_bytes, 0);
+    assert_eq!(one.grant(CAPACITY, CAPACITY).await, Ok(CAPACITY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_move_between_grant_and_file() {
+    let job = job();
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    let file = one.touch(ROOT, "f").await;
+    assert_eq!(one.grant(1000, 1000).await, Ok(1000));
+    one.entry(commit(file, 600, 600)).await.unwrap();
+    assert_eq!(two.status().await.used_bytes, 1000);
+    one.entry(commit(file, 600, -100)).await.unwrap();
+    assert_eq!(two.status().await.used_bytes, 1000);
+    one.metadata.leave();
+    assert_eq!(two.status().await.used_bytes, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn returned_space_can_be_granted_to_another() {
+    let job = job();
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    assert_eq!(one.grant(CAPACITY, CAPACITY).await, Ok(CAPACITY));
+    assert_eq!(two.grant(1, 1).await, Err(Status::QuotaExceeded));
+    let returned = Operation::GrantSpace(GrantSpace {
+        returned_bytes: 10,
+        ..GrantSpace::default()
+    });
+    one.call(returned).await.unwrap();
+    assert_eq!(two.grant(10, 10).await, Ok(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn truncation_drops_blocks_before_it_is_answered() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, 3 * BLOCK).await;
+    ledger.gate.send_replace(false);
+    let operation = truncate(file, BLOCK + 5);
+    let truncating = one.entry(operation);
+    tokio::pin!(truncating);
+    let meanwhile = async {
+        loop {
+            let entry = two.attributes(file).await.unwrap();
+            if entry.size() == BLOCK + 5 {
+                // Visible, but not to be cached before it is certain.
+                assert_eq!(entry.attributes_valid_ms, 0);
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = &mut truncating => panic!("answered before blocks were dropped"),
+        () = meanwhile => {}
+    }
+    ledger.gate.send_replace(true);
+    assert_eq!(truncating.await.unwrap().size(), BLOCK + 5);
+    let told = ledger.told();
+    assert!(!told.is_empty());
+    for told in told {
+        let Told::Truncate {
+            inode, first, keep, ..
+        } = told
+        else {
+            panic!("no truncation: {told:?}");
+        };
+        assert_eq!((inode, first, keep), (file, 1, 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn truncation_of_what_holds_no_blocks_asks_nobody() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.entry(truncate(file, 50 << 30)).await.unwrap();
+    one.entry(truncate(file, 0)).await.unwrap();
+    let reopened = Operation::Open(Open {
+        inode: file,
+        write: true,
+        truncate: true,
+    });
+    one.opened(reopened).await.unwrap();
+    assert!(ledger.told().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_with_truncate_empties_the_file_and_its_account() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, 5000).await;
+    let reopened = Operation::Create(Create {
+        parent: ROOT,
+        name: "f".into(),
+        write: true,
+        truncate: true,
+        ..Create::default()
+    });
+    assert_eq!(one.entry(reopened).await.unwrap().size(), 0);
+    assert_eq!(one.status().await.used_bytes, 0);
+    assert_eq!(ledger.told().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn truncation_that_fails_leaves_the_size_and_no_open() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, 5000).await;
+    for id in 1..=3 {
+        ledger.fail(id, Status::Unavailable);
+    }
+    let reopened = Operation::Open(Open {
+        inode: file,
+        write: true,
+        truncate: true,
+    });
+    assert_eq!(status(one.opened(reopened).await), Status::Unavailable);
+    let entry = one.attributes(file).await.unwrap();
+    assert_eq!(entry.size(), 5000);
+    assert!(entry.attributes_valid_ms > 0);
+    one.done(remove(ROOT, "f")).await.unwrap();
+    assert_eq!(status(one.attributes(file).await), Status::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_lost_their_blocks_are_skipped() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, 50 * BLOCK).await;
+    ledger.fail(2, Status::Lost);
+    assert_eq!(one.entry(truncate(file, 1)).await.unwrap().size(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn relocated_block_is_remembered_in_the_layout() {
+    let job = job();
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    let map = match one
+        .call(Operation::GetWeightMap(GetWeightMap { epoch: 1 }))
+        .await
+        .unwrap()
+    {
+        reply::Result::WeightMap(map) => map,
+        other => panic!("no map: {other:?}"),
+    };
+    let placement = pocket_proto::Placement::new(&map).unwrap();
+    let inode = pocket_proto::InodeId(file);
+    let mut failed = placement
+        .server_of(inode, pocket_proto::BlockIndex(4))
+        .server;
+    let mut tried = vec![failed];
+    for _ in 0..2 {
+        let server = relocate(&one, file, failed).await.unwrap();
+        let entry = one.attributes(file).await.unwrap();
+        let exceptions = entry.layout.unwrap().exceptions;
+        assert_eq!(exceptions, [BlockException { block: 4, server }]);
+        // Who comes later with the old word is told the new one.
+        assert_eq!(relocate(&one, file, failed).await.unwrap(), server);
+        assert!(!tried.contains(&server));
+        tried.push(server);
+        failed = server;
+    }
+    assert_eq!(relocate(&one, file, failed).await, Err(Status::NoSpace));
+}
+
+async fn relocate(mount: &Mount, inode: u64, failed_server: u64) -> Result<u64, Status> {
+    let relocate = Operation::Relocate(Relocate {
+        inode,
+        block: 4,
+        failed_server,
+    });
+    match mount
+        .call(relocate)
+        .await
+        .map_err(|failure| failure.status)?
+    {
+        reply::Result::Relocate(reply) => Ok(reply.server.unwrap().server),
+        other => panic!("not relocated: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_files_take_the_newest_map_and_old_ones_keep_theirs() {
+    let job = job();
+    let one = Mount::new(&job);
+    let old = one.touch(ROOT, "old").await;
+    job.set_weight_map(weight_map(2, 5)).unwrap();
+    let new = one.touch(ROOT, "new").await;
+    for (inode, epoch) in [(old, 1), (new, 2)] {
+        let layout = one.attributes(inode).await.unwrap().layout.unwrap();
+        assert_eq!((layout.epoch, layout.block_bytes), (epoch, BLOCK as u32));
+        let map = Operation::GetWeightMap(GetWeightMap { epoch });
+        match one.call(map).await.unwrap() {
+            reply::Result::WeightMap(map) => assert_eq!(map.epoch, epoch),
+            other => panic!("no map: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn removals_are_retried_while_a_server_is_away() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let file = one.touch(ROOT, "f").await;
+    one.write(file, 100).await;
+    for id in 1..=3 {
+        ledger.fail(id, Status::Unavailable);
+    }
+    one.done(remove(ROOT, "f")).await.unwrap();
+    ledger.await_count(3).await;
+}
