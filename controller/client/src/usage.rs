@@ -16,7 +16,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes received and sent since the start. `None`: not counted, so take those of the
-    /// network namespace (right in a container, an upper bound elsewhere).
+    /// network namespace but for loopback (right in a container, an upper bound elsewhere).
     pub network_bytes: Option<u64>,
     /// Operations since the start.
     pub operations: u64,
@@ -101,16 +101,18 @@ fn process_cpu() -> Duration {
         .unwrap_or_default()
 }
 
-/// Bytes in and out of every interface of this network namespace; 0 where the kernel does not say.
+/// Bytes in and out of this network namespace; 0 where the kernel does not say.
 fn namespace_network_bytes() -> u64 {
     sum_of_interfaces(&fs::read_to_string("/proc/self/net/dev").unwrap_or_default())
 }
 
-/// Sums the received (1st) and sent (9th) byte columns of `/proc/net/dev`.
+/// Sums the received (1st) and sent (9th) byte columns of `/proc/net/dev` but for loopback, where
+/// every byte counts twice and most are other processes'.
 fn sum_of_interfaces(table: &str) -> u64 {
     table
         .lines()
         .filter_map(|line| line.split_once(':'))
+        .filter(|(interface, _)| interface.trim() != "lo")
         .flat_map(|(_, columns)| columns.split_ascii_whitespace().step_by(8).take(2))
         .filter_map(|column| column.parse::<u64>().ok())
         .fold(0, u64::wrapping_add)
@@ -121,12 +123,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn received_and_sent_bytes_of_all_interfaces_are_summed() {
+    fn received_and_sent_bytes_of_interfaces_are_summed() {
         let table = "Inter-|   Receive                          |  Transmit\n \
             face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets\n\
             \x20   lo: 100 1 0 0 0 0 0 0 100 1 0 0 0 0 0 0\n\
             \x20 eth0:2000 9 0 0 0 0 0 0 30 2 0 0 0 0 0 0\n";
-        assert_eq!(sum_of_interfaces(table), 2230);
+        assert_eq!(sum_of_interfaces(table), 2030);
         assert_eq!(sum_of_interfaces("garbage: x y\n:::"), 0);
     }
 

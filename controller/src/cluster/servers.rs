@@ -115,6 +115,13 @@ impl Server {
         }
     }
 
+    fn role_name(&self) -> &'static str {
+        match self.role {
+            Role::Metadata { .. } => "metadata",
+            Role::Storage { .. } => "storage",
+        }
+    }
+
     /// The endpoint for commands; storage servers take none.
     pub(crate) fn control_endpoint(&self) -> Option<&str> {
         match &self.role {
@@ -219,7 +226,7 @@ impl Servers {
                 other.replaced_by = Some(server.id);
             }
         }
-        info!(server = %server.id, endpoint = %server.endpoint, role = ?server.role, "registered");
+        info!(server = %server.id, endpoint = %server.endpoint, role = server.role_name(), "registered");
         self.by_id.insert(server.id, server);
         Ok(storage_changed)
     }
@@ -275,7 +282,7 @@ impl Servers {
             if server.alive && silent >= timeout {
                 server.alive = false;
                 expired.storage_died |= server.is_storage();
-                warn!(server = %server.id, endpoint = %server.endpoint, ?silent, role = ?server.role,
+                warn!(server = %server.id, endpoint = %server.endpoint, ?silent, role = server.role_name(),
                     "missed its heartbeats: taken for dead");
             }
         }

@@ -72,9 +72,11 @@ fn throughput(hints: &Hints) -> (Wanted, String) {
             format!("{tasks} tasks at 0.6Gb/s each"),
         ),
         (None, Some(bytes)) => (
-            proportion(bytes, NODE_BYTES_PER_SECOND, NODE_CAPACITY_BYTES),
+            proportion(bytes, NODE_BYTES_PER_SECOND, NODE_CAPACITY_BYTES)
+                // A job has a task, however little it stores.
+                .max(TASK_BYTES_PER_SECOND),
             format!(
-                "the hinted {} at 8Gb/s per 1960GB, as a node has them",
+                "the hinted {} at 8Gb/s per 1960GB, as a node has them, but 0.6Gb/s at least",
                 ByteCount(bytes)
             ),
         ),
@@ -155,6 +157,12 @@ mod tests {
                 hints(None, Some(1960 * GB), None),
                 UpTo(GB),
                 Exactly(1960 * GB),
+            ),
+            // In proportion it would be 0.04 Mb/s: less than any task.
+            (
+                hints(None, Some(10 << 20), None),
+                UpTo(75_000_000),
+                Exactly(10 << 20),
             ),
             (
                 hints(None, None, Some(2 * GB)),
