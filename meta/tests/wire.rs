@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -232,9 +233,12 @@ async fn session_outlives_its_connection() {
     call(&one, remove(ROOT, "f")).await.unwrap();
     // Still open, so still the same session.
     let left = entry(
-        call(&one, Operation::GetAttributes(GetAttributes { inode: file }))
-            .await
-            .unwrap(),
+        call(
+            &one,
+            Operation::GetAttributes(GetAttributes { inode: file }),
+        )
+        .await
+        .unwrap(),
     );
     assert_eq!(left.links(), 0);
     assert_eq!(one.session().session, session);
@@ -242,7 +246,11 @@ async fn session_outlives_its_connection() {
     // What was told while the line was cut is not forgotten.
     proxy.cut();
     one.tell(close(file, true)).unwrap();
-    let gone = call(&one, Operation::GetAttributes(GetAttributes { inode: file })).await;
+    let gone = call(
+        &one,
+        Operation::GetAttributes(GetAttributes { inode: file }),
+    )
+    .await;
     assert_eq!(status(gone), Status::Stale);
 }
 
@@ -251,28 +259,35 @@ async fn mutations_are_done_once_whenever_the_line_is_cut() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.running.endpoint()).await;
     let (one, events) = server.mount_at(&proxy.endpoint).await;
-    let mut calls = tokio::task::JoinSet::new();
-    for name in 0..300 {
-        let one = one.clone();
-        calls.spawn(async move {
-            let name = format!("d{name}");
-            call(&one, make(ROOT, &name, FileKind::Directory)).await
+    let made = Arc::new(AtomicU32::new(0));
+    let proxy = Arc::new(proxy);
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..10 {
+        let (one, made, proxy) = (one.clone(), made.clone(), proxy.clone());
+        workers.spawn(async move {
+            for name in 0..30 {
+                let name = format!("d{worker}-{name}");
+                // A second time would find the name taken.
+                call(&one, make(ROOT, &name, FileKind::Directory))
+                    .await
+                    .unwrap();
+                if made.fetch_add(1, Ordering::Relaxed) % 20 == 0 {
+                    proxy.cut();
+                }
+            }
         });
     }
-    let mut made = 0;
-    while let Some(outcome) = calls.join_next().await {
-        // A second time would find the name taken.
-        outcome.unwrap().unwrap();
-        made += 1;
-        if made % 50 == 0 {
-            proxy.cut();
-        }
+    while let Some(worker) = workers.join_next().await {
+        worker.unwrap();
     }
     assert!(events.lost.borrow().is_empty());
     let root = entry(
-        call(&one, Operation::GetAttributes(GetAttributes { inode: ROOT }))
-            .await
-            .unwrap(),
+        call(
+            &one,
+            Operation::GetAttributes(GetAttributes { inode: ROOT }),
+        )
+        .await
+        .unwrap(),
     );
     assert_eq!(root.links(), 302);
 }
@@ -347,8 +362,8 @@ async fn ended_session_is_renewed_and_says_so() {
 async fn dropped_job_is_gone_for_mounts_and_storage_servers() {
     let server = Server::start().await;
     let (one, events) = server.mount().await;
-    assert!(server.control.drop_job(JOB).await.unwrap());
-    assert!(!server.control.drop_job(JOB).await.unwrap());
+    assert!(server.control.drop_job(JOB, Vec::new()).await.unwrap());
+    assert!(!server.control.drop_job(JOB, Vec::new()).await.unwrap());
     let mut lost = events.lost.subscribe();
     lost.wait_for(|lost| lost.contains(&Status::JobGone))
         .await
@@ -412,7 +427,10 @@ async fn strangers_are_refused() {
     // A controller without the key.
     let intruder =
         MetaControlClient::connect(server.running.control_endpoint(), &other_key).unwrap();
-    assert_eq!(status(intruder.drop_job(JOB).await), Status::Denied);
+    assert_eq!(
+        status(intruder.drop_job(JOB, Vec::new()).await),
+        Status::Denied
+    );
     assert_eq!(
         status(intruder.create_job(order(JobId(6))).await),
         Status::Denied
@@ -482,7 +500,9 @@ async fn what_is_no_frame_ends_its_connection_only() {
         .unwrap();
     // Closed with or without a reset.
     let _ = stranger.read(&mut [0; 64]).await;
-    call(&one, lookup(ROOT, "f")).await.unwrap_or_else(|failure| panic!("{failure}"));
+    call(&one, lookup(ROOT, "f"))
+        .await
+        .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test]
@@ -550,6 +570,12 @@ async fn thousands_of_jobs_do_not_know_of_each_other() {
         call(&client, commit(file, 1, 1)).await.unwrap();
         assert_eq!(client.session().job, JobId(job));
     }
-    assert!(server.control.drop_job(JobId(1000)).await.unwrap());
+    assert!(
+        server
+            .control
+            .drop_job(JobId(1000), Vec::new())
+            .await
+            .unwrap()
+    );
     server.running.stop().await;
 }
