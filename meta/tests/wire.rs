@@ -187,8 +187,16 @@ impl Proxy {
                 cuts.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut mount, &mut server) => {}
+                        _ = tokio::io::copy_bidirectional(&mut mount, &mut server) => return,
                         _ = cuts.changed() => {}
+                    }
+                    // Requests still arrive, but the answer that comes next is lost.
+                    let ((mut requests, _), (mut answers, mut to_server)) =
+                        (mount.split(), server.split());
+                    let mut lost = [0; 1 << 16];
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut requests, &mut to_server) => {}
+                        _ = answers.read(&mut lost) => {}
                     }
                 });
             }
