@@ -15,12 +15,13 @@ use crate::inode_cache::Tick;
 
 /// The kernel's caches of one mount, as far as recalls reach into them.
 ///
-/// Called from tasks that may block, never from inside an operation.
+/// What may wait for other operations of the mount is called where blocking is allowed, and never
+/// from inside an operation.
 pub trait KernelCache: Send + Sync {
     /// Drops a name, present or absent. May block while an operation in that directory is under
     /// way.
     fn drop_name(&self, parent: InodeId, name: &[u8]);
-    /// Drops an inode's attributes. Does not block.
+    /// Drops an inode's attributes. Waits for nothing, so it may be called from anywhere.
     fn drop_attributes(&self, inode: InodeId);
     /// Drops an inode's attributes and pages.
     fn drop_data(&self, inode: InodeId);
@@ -52,9 +53,22 @@ pub struct Leased<T> {
     pub(crate) asked: Instant,
     /// The same moment in this mount's own order of events.
     pub(crate) since: Tick,
+    /// The session it was asked in: each loss of a session begins another.
+    pub(crate) session: u64,
 }
 
 impl<T> Leased<T> {
+    /// Another value from the same answer.
+    pub(crate) fn with<U>(&self, value: U) -> Leased<U> {
+        Leased {
+            value,
+            stamp: self.stamp,
+            asked: self.asked,
+            since: self.since,
+            session: self.session,
+        }
+    }
+
     /// Turns the value into another, or fails.
     pub(crate) fn map<U, E>(self, f: impl FnOnce(T) -> Result<U, E>) -> Result<Leased<U>, E> {
         let Leased {
@@ -62,12 +76,14 @@ impl<T> Leased<T> {
             stamp,
             asked,
             since,
+            session,
         } = self;
         Ok(Leased {
             value: f(value)?,
             stamp,
             asked,
             since,
+            session,
         })
     }
 }
@@ -77,6 +93,8 @@ impl<T> Leased<T> {
 pub struct Freshness {
     elapsed: Duration,
     recalled: bool,
+    /// Some file went through since; it may be the one spoken of.
+    pub(crate) shared: bool,
 }
 
 impl Freshness {
@@ -89,10 +107,20 @@ impl Freshness {
     }
 }
 
-/// Number of the newest recall, and the lock that orders replies and recalls.
+/// Numbers of the newest recalls, and the lock that orders replies and recalls.
 #[derive(Debug, Default)]
 pub(crate) struct Coherence {
-    newest_recall: RwLock<u64>,
+    newest: RwLock<Newest>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Newest {
+    /// Sessions lost so far.
+    session: u64,
+    /// The newest recall.
+    recall: u64,
+    /// The newest recall that made a file go through.
+    through: u64,
 }
 
 impl Coherence {
@@ -102,31 +130,39 @@ impl Coherence {
         leased: &Leased<T>,
         give: impl FnOnce(&T, Freshness) -> R,
     ) -> R {
-        let newest = self.newest_recall.read();
-        let recalled = *newest > leased.stamp;
-        give(
-            &leased.value,
-            Freshness {
-                elapsed: leased.asked.elapsed(),
-                recalled,
-            },
-        )
+        let newest = self.newest.read();
+        let lost = newest.session != leased.session;
+        let freshness = Freshness {
+            elapsed: leased.asked.elapsed(),
+            recalled: lost || newest.recall > leased.stamp,
+            shared: lost || newest.through > leased.stamp,
+        };
+        give(&leased.value, freshness)
     }
 
     /// Runs `f` while no recall can begin.
     pub(crate) fn steady<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _newest = self.newest_recall.read();
+        let _newest = self.newest.read();
         f()
     }
 
-    /// A recall arrived: nothing older than it is cached from here on.
-    pub(crate) fn begin_recall(&self, stamp: u64) {
-        let mut newest = self.newest_recall.write();
-        *newest = (*newest).max(stamp);
+    /// Sessions lost so far: to be noted in requests.
+    pub(crate) fn session(&self) -> u64 {
+        self.newest.read().session
     }
 
-    /// Another session counts its recalls from zero.
-    pub(crate) fn restart(&self) {
-        *self.newest_recall.write() = 0;
+    /// A recall arrived: nothing older than it is cached from here on; `through` says that it makes
+    /// files go through.
+    pub(crate) fn begin_recall(&self, stamp: u64, through: bool) {
+        let mut newest = self.newest.write();
+        newest.recall = newest.recall.max(stamp);
+        if through {
+            newest.through = newest.through.max(stamp);
+        }
+    }
+
+    /// The session is lost: nothing that was answered in it is cached from here on.
+    pub(crate) fn begin_session(&self) {
+        self.newest.write().session += 1;
     }
 }

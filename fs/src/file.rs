@@ -9,12 +9,15 @@
 //!
 //! Lock order: a file's state, then the block cache. Neither is held across an await.
 
+mod attributes;
 mod block_cache;
 mod commit;
 mod dirty;
 mod fetch;
 mod open_files;
 mod read_ahead;
+mod relocation;
+mod reservation;
 mod state;
 mod write_back;
 
@@ -22,7 +25,7 @@ pub(crate) use block_cache::BlockCache;
 pub use fetch::ReadData;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use read_ahead::{Pattern, ReadAhead};
-pub(crate) use state::{Buffered, File, Sharing, State, Touched, pieces};
+pub(crate) use state::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, pieces};
 
 use pocket_proto::session::Time;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! A mount's view of one job: what all operations share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -14,7 +15,7 @@ use crate::coherence::{Coherence, Freshness, KernelCache, Leased, NoKernelCache}
 use crate::config::FileSystemConfig;
 use crate::file::{BlockCache, OpenFiles};
 use crate::handle::Handles;
-use crate::inode_cache::InodeCache;
+use crate::inode_cache::{InodeCache, Tick};
 use crate::maps::Maps;
 use crate::space::Space;
 
@@ -35,10 +36,12 @@ pub struct FileSystem {
     pub(crate) handles: Handles,
     pub(crate) write_budget: Budget,
     pub(crate) read_budget: Budget,
+    /// A writer is sending what idle files hold, to make room.
+    pub(crate) making_room: AtomicBool,
     kernel: RwLock<Arc<dyn KernelCache>>,
 }
 
-/// What a mount holds at the moment; all zero when nothing is open.
+/// What a mount holds at the moment; all but the grant are zero when nothing is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauges {
     /// Open handles, files and directories.
@@ -84,6 +87,7 @@ impl FileSystem {
             handles: Handles::default(),
             write_budget: Budget::new(quarter * 2),
             read_budget: Budget::new(quarter),
+            making_room: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
             metadata,
             storage,
@@ -121,9 +125,7 @@ impl FileSystem {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.write_budget.used() == 0
-                && let Err(failure) = self.space.return_all().await
-            {
+            if let Err(failure) = self.space.return_unused().await {
                 tracing::debug!(%failure, "unused grant not returned");
             }
         }
@@ -153,12 +155,14 @@ impl FileSystem {
         operation: request::Operation,
     ) -> Result<Leased<reply::Result>, Failure> {
         let (asked, since) = (Instant::now(), self.inodes.tick());
+        let session = self.coherence.session();
         let answer = self.metadata.call(operation).await?;
         Ok(Leased {
             value: answer.result,
             stamp: answer.stamp,
             asked,
             since,
+            session,
         })
     }
 
@@ -203,12 +207,14 @@ impl FileSystem {
             .await
     }
 
-    /// An entry with what this mount has buffered shown in its attributes.
+    /// An entry with what this mount has buffered shown in its attributes. What a commit is about
+    /// to change must not be cached.
     pub(crate) fn overlaid(&self, mut entry: Entry) -> Entry {
         if let Some(attributes) = &mut entry.attributes
             && let Some(file) = self.files.get(InodeId(attributes.inode))
+            && file.overlay(attributes)
         {
-            file.overlay(attributes);
+            entry.attributes_valid_ms = 0;
         }
         entry
     }
@@ -221,15 +227,20 @@ impl FileSystem {
         give: impl FnOnce(&Entry, Freshness) -> R,
     ) -> R {
         self.coherence.hand_over(leased, |entry, freshness| {
-            if let Some(attributes) = &entry.attributes
-                && entry.layout.is_some()
-            {
-                let validity = freshness.validity(entry.attributes_valid_ms);
-                self.inodes
-                    .keep(InodeId(attributes.inode), entry, validity, leased.since);
-            }
+            self.keep(entry, freshness, leased.since);
             give(entry, freshness)
         })
+    }
+
+    /// Keeps the entry of a regular file for opens, as long as its lease runs.
+    pub(crate) fn keep(&self, entry: &Entry, freshness: Freshness, since: Tick) {
+        if let Some(attributes) = &entry.attributes
+            && entry.layout.is_some()
+        {
+            let validity = freshness.validity(entry.attributes_valid_ms);
+            self.inodes
+                .keep(InodeId(attributes.inode), entry, validity, since);
+        }
     }
 
     /// Hands anything else over; see [`FileSystem::hand_over_entry`].

@@ -20,9 +20,10 @@ pub struct HandleId(pub u64);
 pub(crate) struct FileHandle {
     pub(crate) file: Arc<File>,
     pub(crate) access: Access,
-    pub(crate) append: bool,
-    /// Each write is on the servers before it returns (O_SYNC, O_DSYNC).
-    pub(crate) synchronous: bool,
+    /// Failures of write-backs that were told through this handle, or came before it.
+    pub(crate) failures_seen: AtomicU64,
+    /// The file's era when it was opened: the session that counts it.
+    pub(crate) era: u64,
     pub(crate) read_ahead: ReadAhead,
 }
 

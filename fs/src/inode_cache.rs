@@ -32,6 +32,8 @@ struct Cached {
 pub(crate) struct InodeCache {
     shards: [Mutex<LruCache<InodeId, Cached>>; SHARDS],
     clock: AtomicU64,
+    /// When this mount last changed anything.
+    last_change: AtomicU64,
 }
 
 impl InodeCache {
@@ -39,6 +41,7 @@ impl InodeCache {
         InodeCache {
             shards: std::array::from_fn(|_| Mutex::new(LruCache::new(ENTRIES_PER_SHARD_MAX))),
             clock: AtomicU64::new(1),
+            last_change: AtomicU64::new(0),
         }
     }
 
@@ -74,9 +77,21 @@ impl InodeCache {
         );
     }
 
+    /// Whether this mount has changed anything since a request that went out at `since`.
+    pub(crate) fn changed_since(&self, since: Tick) -> bool {
+        self.last_change.load(Ordering::Acquire) > since.0
+    }
+
+    /// This mount changed names: pages of directories read before are out of date.
+    pub(crate) fn names_changed(&self) {
+        let now = self.tick();
+        self.last_change.fetch_max(now.0, Ordering::AcqRel);
+    }
+
     /// This mount changed the inode: replies to requests begun earlier are out of date.
     pub(crate) fn forget(&self, inode: InodeId) {
         let since = self.tick();
+        self.last_change.fetch_max(since.0, Ordering::AcqRel);
         let cached = Cached {
             entry: None,
             valid_until: Instant::now(),
@@ -85,11 +100,21 @@ impl InodeCache {
         self.shard(inode).lock().put(inode, cached);
     }
 
+    /// Whether this mount has changed the inode, or learned something newer of it, since a request
+    /// that went out at `since`.
+    pub(crate) fn is_newer(&self, inode: InodeId, since: Tick) -> bool {
+        let shard = self.shard(inode).lock();
+        shard
+            .peek(&inode)
+            .is_some_and(|cached| cached.since > since)
+    }
+
     /// The entry, if the lease on it still runs.
-    pub(crate) fn get(&self, inode: InodeId) -> Option<Entry> {
+    pub(crate) fn get(&self, inode: InodeId) -> Option<(Entry, Tick)> {
         let mut shard = self.shard(inode).lock();
         let cached = shard.get(&inode)?;
-        (cached.valid_until > Instant::now()).then(|| cached.entry.clone())?
+        let entry = cached.entry.as_ref()?;
+        (cached.valid_until > Instant::now()).then(|| (entry.clone(), cached.since))
     }
 
     /// Every lease is gone.

@@ -26,7 +26,7 @@ pub use file::ReadData;
 pub use filesystem::{FileSystem, Gauges};
 pub use handle::HandleId;
 pub use operation::{
-    Access, Caller, CreateRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode,
-    SetAttributesRequest, StatFs, TimeChange, XattrMode,
+    Access, Caller, CreateRequest, DirectoryPage, NewNode, NodeRequest, OpenRequest, Opened,
+    RenameMode, SetAttributesRequest, StatFs, TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;

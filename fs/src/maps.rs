@@ -22,7 +22,7 @@ pub(crate) struct Maps {
 #[derive(Default)]
 struct Known {
     placements: HashMap<u32, Arc<Placement>>,
-    servers: HashMap<u64, StorageServer>,
+    servers: HashMap<u64, Arc<StorageServer>>,
 }
 
 impl Maps {
@@ -39,18 +39,16 @@ impl Maps {
         layout: &Layout,
         inode: InodeId,
         block: BlockIndex,
-    ) -> Option<StorageServer> {
+    ) -> Option<Arc<StorageServer>> {
         let known = self.known.read();
-        match layout
-            .exceptions
-            .iter()
-            .find(|exception| exception.block == block.0)
-        {
-            Some(exception) => known.servers.get(&exception.server).cloned(),
-            None => known
-                .placements
-                .get(&layout.epoch)
-                .map(|map| map.server_of(inode, block).clone()),
+        // The server answers exceptions in the order of their blocks.
+        let exceptions = &layout.exceptions;
+        match exceptions.binary_search_by_key(&block.0, |exception| exception.block) {
+            Ok(at) => known.servers.get(&exceptions[at].server).cloned(),
+            Err(_) => {
+                let placement = known.placements.get(&layout.epoch)?;
+                Some(placement.shared_server_of(inode, block))
+            }
         }
     }
 
@@ -62,7 +60,7 @@ impl Maps {
         layout: &Layout,
         inode: InodeId,
         block: BlockIndex,
-    ) -> Result<StorageServer, Failure> {
+    ) -> Result<Arc<StorageServer>, Failure> {
         for epoch in [layout.epoch, NEWEST] {
             if let Some(server) = self.known_server(layout, inode, block) {
                 return Ok(server);
@@ -101,17 +99,17 @@ impl Maps {
             .iter()
             .filter_map(|weighted| weighted.server.as_ref())
         {
-            known.servers.insert(server.server, server.clone());
+            known
+                .servers
+                .insert(server.server, Arc::new(server.clone()));
         }
         known.placements.insert(map.epoch, Arc::new(placement));
         Ok(())
     }
 
     /// Adds a server met in a relocation.
-    pub(crate) fn learn_server(&self, server: &StorageServer) {
-        self.known
-            .write()
-            .servers
-            .insert(server.server, server.clone());
+    pub(crate) fn learn_server(&self, server: &Arc<StorageServer>) {
+        let mut known = self.known.write();
+        known.servers.insert(server.server, Arc::clone(server));
     }
 }

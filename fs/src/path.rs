@@ -1,10 +1,10 @@
 //! Paths within a job, for callers without a kernel that walks them.
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Entry, FileKind};
+use pocket_proto::session::{DirectoryEntry, Entry, FileKind};
 
 use crate::operation::{Caller, NewNode, NodeRequest};
-use crate::{Errno, FileSystem};
+use crate::{Errno, FileSystem, HandleId};
 
 impl FileSystem {
     /// The entry at `path`, relative to the job's root; empty components are skipped and symbolic
@@ -38,6 +38,45 @@ impl FileSystem {
             };
         }
         Ok((parent, last))
+    }
+
+    /// Gives the entries of a directory to `take`, in the order of the server, until that answers
+    /// false or there are no more. "." and ".." come first.
+    pub async fn scan_directory(
+        &self,
+        inode: InodeId,
+        with_attributes: bool,
+        mut take: impl FnMut(&DirectoryEntry) -> bool + Send,
+    ) -> Result<(), Errno> {
+        let handle = self.open_directory(inode);
+        let outcome = self.scan(handle, with_attributes, &mut take).await;
+        self.release_directory(handle);
+        outcome
+    }
+
+    async fn scan(
+        &self,
+        handle: HandleId,
+        with_attributes: bool,
+        take: &mut (impl FnMut(&DirectoryEntry) -> bool + Send),
+    ) -> Result<(), Errno> {
+        let mut cookie = 0;
+        loop {
+            let page = self.read_directory(handle, cookie, with_attributes).await?;
+            let behind = cookie;
+            let more = self.hand_over_page(&page, |entries, _| {
+                for entry in entries {
+                    cookie = entry.cookie;
+                    if !take(&entry) {
+                        return false;
+                    }
+                }
+                true
+            });
+            if !more || cookie == behind {
+                return Ok(());
+            }
+        }
     }
 
     async fn make_directory(

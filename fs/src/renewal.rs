@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use pocket_meta_client::{RecallHandler, SessionInfo};
-use pocket_proto::session::{Open, OpenMode, Recall, RecallDone, reply, request};
+use pocket_proto::session::{Open, Recall, RecallDone, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::runtime::Handle;
 
@@ -15,6 +15,8 @@ use crate::{FileSystem, KernelCache};
 /// One may be, and may itself wait for this recall: then all names are dropped at once instead,
 /// which waits for nothing.
 const DROP_NAME_PATIENCE: Duration = Duration::from_millis(20);
+/// Dropping pages writes dirty ones back through this very mount, and waits for nothing else.
+const DROP_DATA_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Receives recalls for a file system that is about to exist.
 #[derive(Default)]
@@ -45,19 +47,24 @@ impl RecallHandler for RecallInbox {
         let Some((fs, runtime)) = self.target() else {
             return;
         };
-        fs.coherence.begin_recall(stamp);
+        fs.coherence.begin_recall(stamp, !recall.through.is_empty());
         for inode in recall.attributes.iter().chain(&recall.through) {
             fs.inodes.forget(InodeId(*inode));
         }
-        runtime.spawn(async move { fs.obey(recall).await });
+        let session = fs.coherence.session();
+        runtime.spawn(async move { fs.obey(recall, session).await });
     }
 
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
-        fs.coherence.begin_recall(u64::MAX);
+        fs.coherence.begin_session();
         fs.inodes.clear();
         fs.space.reset();
+        for file in fs.files.all() {
+            let kept = file.abandon(&reason);
+            fs.drop_blocks(file.inode, kept);
+        }
         fs.kernel().drop_all_names();
     }
 
@@ -69,23 +76,29 @@ impl RecallHandler for RecallInbox {
         if let Err(failure) = fs.maps.learn(&info.weight_map) {
             tracing::warn!(%failure, "weight map of the renewed session");
         }
-        fs.coherence.restart();
         runtime.spawn(async move { fs.reopen_all().await });
     }
 }
 
 impl FileSystem {
-    /// Drops what a recall names, and acknowledges it.
-    async fn obey(self: Arc<Self>, recall: Recall) {
+    /// Drops what a recall of a session names, and acknowledges it.
+    async fn obey(self: Arc<Self>, recall: Recall, session: u64) {
         let kernel = self.kernel();
         for inode in &recall.attributes {
             kernel.drop_attributes(InodeId(*inode));
+            if let Some(file) = self.files.get(InodeId(*inode)) {
+                file.forget_mode();
+            }
         }
         for inode in &recall.through {
             self.go_through(InodeId(*inode)).await;
         }
         if !recall.names.is_empty() {
             drop_names(kernel, recall.names).await;
+        }
+        if self.coherence.session() != session {
+            // Another session's recalls have the same numbers.
+            return;
         }
         let done = RecallDone {
             recall: recall.recall,
@@ -101,23 +114,27 @@ impl FileSystem {
             return;
         };
         file.with(|state| state.sharing = Sharing::Through);
+        let kernel = self.kernel();
+        let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
+        if tokio::time::timeout(DROP_DATA_PATIENCE, dropped)
+            .await
+            .is_err()
+        {
+            tracing::debug!(%inode, "pages of a shared file are dropped late");
+        }
         if let Err(failure) = self.flush_file(&file).await {
-            tracing::warn!(%inode, %failure, "buffered data lost as the file became shared");
-            file.fail_later(failure);
+            tracing::warn!(%inode, %failure, "a file that became shared was not committed");
         }
         self.drop_kept(&file);
-        let kernel = self.kernel();
-        // Dropping pages may write dirty ones back through this very mount.
-        let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
-        let _ = tokio::time::timeout(DROP_NAME_PATIENCE, dropped).await;
     }
 
-    /// Opens at the new session what is open on this mount; what was buffered and not stored under
-    /// the old one is lost, and said so.
+    /// Opens at the new session what is open on this mount.
     async fn reopen_all(self: Arc<Self>) {
         for file in self.files.all() {
             if let Err(failure) = self.reopen(&file).await {
                 tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
+                let kept = file.abandon(&failure);
+                self.drop_blocks(file.inode, kept);
                 file.with(|state| state.dead = Some(dead_status(failure.status)));
             }
         }
@@ -125,7 +142,6 @@ impl FileSystem {
 
     async fn reopen(&self, file: &Arc<File>) -> Result<(), Failure> {
         let (readers, writers) = file.with(|state| state.opens());
-        self.drop_kept(file);
         let opens = std::iter::repeat_n(false, readers as usize)
             .chain(std::iter::repeat_n(true, writers as usize));
         for write in opens {
@@ -135,13 +151,12 @@ impl FileSystem {
                 truncate: false,
             };
             let answer = self.call(request::Operation::Open(open)).await?;
-            if let reply::Result::Opened(opened) = &answer.value {
-                if opened.mode() == OpenMode::Through {
-                    file.with(|state| state.sharing = Sharing::Through);
-                }
-                if let Some(entry) = &opened.entry {
-                    file.refresh(entry);
-                }
+            // The file stays as it was made when the session was lost: it goes through, whatever
+            // the server would allow, until it is opened anew.
+            if let reply::Result::Opened(opened) = &answer.value
+                && let Some(entry) = &opened.entry
+            {
+                file.refresh(entry, answer.since);
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! new space is taken from the grant first. What turned out not to be needed goes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use pocket_meta_client::Metadata;
 use pocket_proto::session::{GrantSpace, reply, request};
@@ -17,6 +17,8 @@ const GRANT_AHEAD_BYTES: u64 = 16 << 20;
 pub(crate) struct Space {
     metadata: Arc<dyn Metadata>,
     free_bytes: AtomicI64,
+    /// Something was taken since the last time unused bytes were returned.
+    used: AtomicBool,
     /// One request for more at a time; the others wait and look again.
     refill: tokio::sync::Mutex<()>,
 }
@@ -26,12 +28,17 @@ impl Space {
         Space {
             metadata,
             free_bytes: AtomicI64::new(0),
+            used: AtomicBool::new(false),
             refill: tokio::sync::Mutex::new(()),
         }
     }
 
     /// Takes `bytes` if that many are left.
     pub(crate) fn try_take(&self, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
+        self.used.store(true, Ordering::Relaxed);
         let Ok(bytes) = i64::try_from(bytes) else {
             return false;
         };
@@ -79,8 +86,13 @@ impl Space {
         self.free_bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    /// Returns what is left to the job, for others to write. Called when the mount falls idle.
-    pub(crate) async fn return_all(&self) -> Result<(), Failure> {
+    /// Returns what is left to the job, for others to write, if nothing was taken since the last
+    /// call. Where the server cannot be reached the bytes are gone until the session ends: it may
+    /// have heard.
+    pub(crate) async fn return_unused(&self) -> Result<(), Failure> {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
         let free = self.free_bytes.swap(0, Ordering::AcqRel);
         if free <= 0 {
             self.give_back(free);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pocket_fs::{
     Caller, CreateRequest, Errno, FileSystem, HandleId, OpenRequest, RenameMode,
-    SetAttributesRequest,
+    SetAttributesRequest, WriteRequest,
 };
 use pocket_proto::InodeId;
 use proptest::prelude::*;
@@ -145,13 +145,17 @@ impl World {
         else {
             return Ok(());
         };
+        let write = WriteRequest {
+            offset: offset.unwrap_or(0),
+            append: offset.is_none(),
+            ..WriteRequest::default()
+        };
         let offset = offset.unwrap_or(model.len() as u64);
-        let written = match self.fs.try_write(*handle, offset, data) {
+        let written = match self.fs.try_write(*handle, write, data) {
             Some(outcome) => outcome?,
             None => {
-                self.fs
-                    .write(*handle, offset, Bytes::copy_from_slice(data), false)
-                    .await?
+                let data = Bytes::copy_from_slice(data);
+                self.fs.write(*handle, write, data).await?
             }
         };
         prop_assert_eq!(written as usize, data.len());

@@ -5,6 +5,8 @@
 //! block), and the largest draw wins. Shares follow the weights, and a server that leaves or
 //! joins moves only its own share. Integer arithmetic throughout, so that every machine agrees.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::session::{StorageServer, WeightMap, WeightedServer};
@@ -27,7 +29,7 @@ pub struct Placement {
 
 #[derive(Clone, Debug)]
 struct Candidate {
-    server: StorageServer,
+    server: Arc<StorageServer>,
     weight: u32,
 }
 
@@ -38,7 +40,7 @@ impl Placement {
             .servers
             .iter()
             .filter_map(|WeightedServer { server, weight }| {
-                let server = server.clone()?;
+                let server = Arc::new(server.clone()?);
                 (*weight > 0).then_some(Candidate {
                     server,
                     weight: *weight,
@@ -61,6 +63,15 @@ impl Placement {
 
     /// The server that holds `block` of `inode`. Same answer on every machine, for ever.
     pub fn server_of(&self, inode: InodeId, block: BlockIndex) -> &StorageServer {
+        &self.candidate_of(inode, block).server
+    }
+
+    /// As [`Placement::server_of`], to be kept.
+    pub fn shared_server_of(&self, inode: InodeId, block: BlockIndex) -> Arc<StorageServer> {
+        Arc::clone(&self.candidate_of(inode, block).server)
+    }
+
+    fn candidate_of(&self, inode: InodeId, block: BlockIndex) -> &Candidate {
         let mut best = &self.candidates[0];
         if self.candidates.len() > 1 {
             let mut best_draw = draw(best, inode, block);
@@ -71,12 +82,14 @@ impl Placement {
                 }
             }
         }
-        &best.server
+        best
     }
 
     /// Every server of the map with a weight.
     pub fn servers(&self) -> impl Iterator<Item = &StorageServer> {
-        self.candidates.iter().map(|candidate| &candidate.server)
+        self.candidates
+            .iter()
+            .map(|candidate| candidate.server.as_ref())
     }
 }
 

@@ -10,21 +10,22 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 use pocket_fs::{
     CreateRequest, Errno, FileSystem, HandleId, NewNode, NodeRequest, OpenRequest, RenameMode,
-    SetAttributesRequest, XattrMode,
+    SetAttributesRequest, WriteRequest, XattrMode,
 };
 
 use crate::convert;
 use crate::dispatch::Dispatcher;
 use crate::reply::{
-    GENERATION, STATFS_UNIT_BYTES, block_bytes, reply_attributes, reply_empty, reply_entry,
-    reply_xattr,
+    GENERATION, STATFS_UNIT_BYTES, add_with_attributes, block_bytes, reply_attributes, reply_empty,
+    reply_entry, reply_written, reply_xattr,
 };
 
 /// Largest write and read, bytes: one block of the default size.
@@ -367,25 +368,24 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let handle = HandleId(fh.0);
-        let clear_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        if !clear_set_id && let Some(outcome) = self.try_write(handle, offset, data) {
-            return match outcome {
-                Ok(written) => reply.written(written),
-                Err(errno) => reply.error(convert::errno(errno)),
-            };
+        // Pages that the kernel writes back lie where they are, whatever the file was opened for.
+        let from_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let write = WriteRequest {
+            offset,
+            append: flags.0 & libc::O_APPEND != 0 && !from_cache,
+            synchronous: flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0,
+            clear_set_id: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        };
+        if let Some(outcome) = self.try_write(handle, write, data) {
+            return reply_written(outcome, reply);
         }
         let data = Bytes::copy_from_slice(data);
-        self.run(|fs| async move {
-            match fs.write(handle, offset, data, clear_set_id).await {
-                Ok(written) => reply.written(written),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
-        });
+        self.run(|fs| async move { reply_written(fs.write(handle, write, data).await, reply) });
     }
 
     fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -426,17 +426,20 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         self.run(|fs| async move {
-            let outcome = fs
-                .read_directory(HandleId(fh.0), offset, false, |entry, _| {
+            let page = match fs.read_directory(HandleId(fh.0), offset, false).await {
+                Ok(page) => page,
+                Err(errno) => return reply.error(convert::errno(errno)),
+            };
+            fs.hand_over_page(&page, |entries, _| {
+                for entry in entries {
                     let name = OsStr::from_bytes(&entry.name);
                     let kind = convert::file_type(entry.kind());
-                    !reply.add(INodeNo(entry.inode), entry.cookie, kind, name)
-                })
-                .await;
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
+                    if reply.add(INodeNo(entry.inode), entry.cookie, kind, name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            });
         });
     }
 
@@ -449,27 +452,18 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.run(|fs| async move {
-            let outcome = fs
-                .read_directory(HandleId(fh.0), offset, true, |entry, freshness| {
-                    let name = OsStr::from_bytes(&entry.name);
-                    let inner = entry.entry.clone().unwrap_or_default();
-                    let mut attributes = inner.attributes.unwrap_or_default();
-                    if inner.attributes.is_none() {
-                        attributes.inode = entry.inode;
-                        attributes.kind = entry.kind;
+            let page = match fs.read_directory(HandleId(fh.0), offset, true).await {
+                Ok(page) => page,
+                Err(errno) => return reply.error(convert::errno(errno)),
+            };
+            fs.hand_over_page(&page, |entries, freshness| {
+                for entry in entries {
+                    if add_with_attributes(&mut reply, &entry, freshness) {
+                        break;
                     }
-                    // The library has one validity for both.
-                    let ttl =
-                        freshness.validity(inner.attributes_valid_ms.min(inner.name_valid_ms));
-                    let attributes = convert::attributes(&attributes, block_bytes(&inner));
-                    let inode = INodeNo(entry.inode);
-                    !reply.add(inode, entry.cookie, name, &ttl, &attributes, GENERATION)
-                })
-                .await;
-            match outcome {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(convert::errno(errno)),
-            }
+                }
+                reply.ok();
+            });
         });
     }
 
@@ -544,6 +538,78 @@ impl Filesystem for Adapter {
         self.run(|fs| async move { reply_xattr(fs.list_xattr(inode).await, size, reply) });
     }
 
+    fn ioctl(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_bytes: u32,
+        reply: ReplyIoctl,
+    ) {
+        // isatty(3) asks every file.
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::EOPNOTSUPP);
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        // The kernel then takes the whole file for data, which is allowed.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel then copies by reading and writing.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _handle: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // The kernel then answers that files are always ready.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (inode, name) = (convert::inode(ino), owned(name));
         self.run(|fs| async move { reply_empty(fs.remove_xattr(inode, &name).await, reply) });
@@ -552,9 +618,14 @@ impl Filesystem for Adapter {
 
 impl Adapter {
     /// The way of most writes: straight into the buffer, with no task.
-    fn try_write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Option<Result<u32, Errno>> {
+    fn try_write(
+        &self,
+        handle: HandleId,
+        write: WriteRequest,
+        data: &[u8],
+    ) -> Option<Result<u32, Errno>> {
         // Sending a full block starts a task.
         let _runtime = self.dispatcher.enter();
-        self.fs.try_write(handle, offset, data)
+        self.fs.try_write(handle, write, data)
     }
 }

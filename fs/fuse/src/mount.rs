@@ -9,7 +9,7 @@ use std::thread;
 
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
 use parking_lot::Mutex;
-use pocket_fs::FileSystem;
+use pocket_fs::{FileSystem, NoKernelCache};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -85,6 +85,16 @@ enum Unmounter {
     Library(Mutex<SessionUnmounter>),
 }
 
+impl Unmounter {
+    /// Where this process has mounted by itself.
+    fn direct(&self) -> Option<PathBuf> {
+        match self {
+            Unmounter::Direct(mount_point) => Some(mount_point.clone()),
+            Unmounter::Library(_) => None,
+        }
+    }
+}
+
 impl Mounted {
     /// Waits until the mount has ended: unmounted by anyone, or its connection aborted.
     pub async fn wait(&self) {
@@ -144,9 +154,18 @@ pub fn mount(
         File::from(device),
     )));
     let (end, ended) = watch::channel(false);
+    let (served, direct) = (Arc::clone(fs), unmounter.direct());
     let serve = move || {
-        if let Err(error) = session.run() {
+        let outcome = session.run();
+        // The last descriptor of the connection goes with this: nobody waits for an answer now.
+        served.attach_kernel(Arc::new(NoKernelCache));
+        if let Err(error) = outcome {
             tracing::debug!(%error, "fuse session ended");
+            if let Some(mount_point) = direct
+                && let Err(error) = direct::detach(&mount_point)
+            {
+                tracing::debug!(%error, "nothing left to detach");
+            }
         }
         let _ = end.send(true);
     };

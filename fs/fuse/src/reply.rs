@@ -1,9 +1,15 @@
 //! Outcomes of operations as replies to the kernel.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use bytes::Bytes;
-use fuser::{Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
-use pocket_fs::{Errno, FileSystem, Leased};
-use pocket_proto::session::Entry;
+use fuser::{
+    Generation, INodeNo, ReplyAttr, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyWrite,
+    ReplyXattr,
+};
+use pocket_fs::{Errno, FileSystem, Freshness, Leased};
+use pocket_proto::session::{Attributes, DirectoryEntry, Entry};
 
 use crate::convert;
 
@@ -79,4 +85,36 @@ pub(crate) fn reply_xattr(outcome: Result<Bytes, Errno>, size: u32, reply: Reply
         Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
         Ok(value) => reply.data(&value),
     }
+}
+
+pub(crate) fn reply_written(outcome: Result<u32, Errno>, reply: ReplyWrite) {
+    match outcome {
+        Ok(written) => reply.written(written),
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+/// Adds an entry of a directory with its attributes; true if there is no room for it.
+pub(crate) fn add_with_attributes(
+    reply: &mut ReplyDirectoryPlus,
+    listed: &DirectoryEntry,
+    freshness: Freshness,
+) -> bool {
+    let entry = listed.entry.clone().unwrap_or_default();
+    // "." and ".." have none, and the kernel wants none.
+    let attributes = entry.attributes.unwrap_or(Attributes {
+        inode: listed.inode,
+        kind: listed.kind,
+        ..Attributes::default()
+    });
+    // The library has one validity for both.
+    let ttl = freshness.validity(entry.attributes_valid_ms.min(entry.name_valid_ms));
+    reply.add(
+        INodeNo(listed.inode),
+        listed.cookie,
+        OsStr::from_bytes(&listed.name),
+        &ttl,
+        &convert::attributes(&attributes, block_bytes(&entry)),
+        GENERATION,
+    )
 }

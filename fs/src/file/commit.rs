@@ -3,79 +3,93 @@
 use std::sync::Arc;
 
 use pocket_proto::Failure;
-use pocket_proto::session::{Commit, reply, request};
+use pocket_proto::session::{Commit, request};
 
-use super::File;
-use crate::filesystem::{FileSystem, unexpected};
+use super::{File, State};
+use crate::filesystem::FileSystem;
 
 impl FileSystem {
-    /// Sends what is buffered, waits, and commits. Tells a failure of any earlier write-back,
-    /// once.
+    /// Sends what is buffered, waits, and commits. A write-back that fails is noted for the
+    /// handles ([`File::failure_since`]); the failure answered here is the commit's own.
     pub(crate) async fn flush_file(self: &Arc<Self>, file: &Arc<File>) -> Result<(), Failure> {
         if file.is_clean() {
             return Ok(());
         }
         self.write_back_all(file).await;
-        let committed = self.commit_file(file).await;
-        let failed = file.with(|state| {
-            state.failed.take().inspect(|_| {
-                // What could not be stored is not there: the size is what was.
-                if state.dirty.is_empty() {
-                    state.size = state.committed_size.max(state.stored_size);
-                }
-            })
-        });
-        failed.map_or(committed, Err)
+        self.commit_file(file).await
     }
 
     /// Tells the metadata server the size and what was allocated.
     pub(crate) async fn commit_file(&self, file: &File) -> Result<(), Failure> {
         let _one = file.commit.lock().await;
-        let commit = file.with(|state| {
-            state.needs_commit().then(|| Commit {
+        let (commit, era) = file.with(|state| {
+            let size = state.stored_size.min(state.growth_limit(file.block_bytes));
+            let commit = state.needs_commit().then(|| Commit {
                 inode: file.inode.0,
-                size_bytes: state.stored_size,
+                // Another mount may have cut the file since: only growth is told.
+                size_bytes: if size > state.committed_size { size } else { 0 },
                 allocated_bytes: state.allocated_delta,
                 modified: state.modified.take(),
                 clear_set_id: false,
-            })
+            });
+            (commit, state.era)
         });
         if let Some(commit) = commit {
-            self.send_commit(file, commit).await?;
+            self.send_commit(file, commit, era).await?;
         }
         let unused = file.with(|state| state.settle());
         self.space.give_back(unused);
         Ok(())
     }
 
-    async fn send_commit(&self, file: &File, commit: Commit) -> Result<(), Failure> {
+    async fn send_commit(&self, file: &File, commit: Commit, era: u64) -> Result<(), Failure> {
         self.inodes.forget(file.inode);
-        let answer = self.call(request::Operation::Commit(commit)).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(failure) => {
-                // Still to be told, with the next commit.
-                file.with(|state| {
-                    if state.modified.is_none() {
-                        state.modified = commit.modified;
-                    }
-                });
-                return Err(failure);
-            }
-        };
+        let answer = self.call_entry(request::Operation::Commit(commit)).await;
+        let now = self.inodes.tick();
         file.with(|state| {
-            state.committed_size = state.committed_size.max(commit.size_bytes);
-            state.allocated_delta -= commit.allocated_bytes;
-            state.reserved_bytes -= commit.allocated_bytes;
+            state.changed = Some(now);
+            if state.era != era {
+                return;
+            }
+            match &answer {
+                Ok(_) => {
+                    state.committed_size = state.committed_size.max(commit.size_bytes);
+                    state.stored_size = state.stored_size.max(state.committed_size);
+                    state.allocated_delta -= commit.allocated_bytes;
+                    state.reservation.taken_bytes -= commit.allocated_bytes;
+                    state.give_up_lost_growth(file.block_bytes);
+                }
+                // Still to be told, with the next commit.
+                Err(_) => state.modified = state.modified.or(commit.modified),
+            }
         });
-        let entry = answer.map(|result| match result {
-            reply::Result::Entry(entry) => Ok(entry),
-            _ => Err(unexpected()),
-        })?;
-        if let Some(layout) = &entry.value.layout {
-            file.with(|state| state.adopt_layout(layout));
-        }
-        self.hand_over_entry(&entry, |_, _| ());
+        self.hand_over_entry(&answer?, |_, _| ());
         Ok(())
+    }
+}
+
+impl State {
+    /// How far the file may grow: data behind growth that could not be stored stay out of sight,
+    /// or there would be zeros before them.
+    fn growth_limit(&self, block_bytes: u32) -> u64 {
+        let block_bytes = u64::from(block_bytes);
+        let first = self.committed_size / block_bytes;
+        let lost = self.lost.range(first..).next();
+        lost.map_or(u64::MAX, |block| {
+            (block * block_bytes).max(self.committed_size)
+        })
+    }
+
+    /// After a commit: growth that was lost is no longer part of the file.
+    fn give_up_lost_growth(&mut self, block_bytes: u32) {
+        if self.growth_limit(block_bytes) == u64::MAX {
+            return;
+        }
+        let first = self.committed_size.div_ceil(u64::from(block_bytes));
+        self.lost.split_off(&first);
+        self.stored_size = self.committed_size;
+        if self.dirty.is_empty() {
+            self.size = self.committed_size;
+        }
     }
 }

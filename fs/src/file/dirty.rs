@@ -104,6 +104,9 @@ impl DirtyBlock {
             }
             extent.permit.merge(swallowed.permit);
         }
+        // What was replaced is not held any more.
+        let surplus = extent.permit.num_permits() - extent.data.len();
+        drop(extent.permit.split(surplus));
     }
 
     /// Whether one extent covers the whole block.
@@ -230,6 +233,12 @@ mod tests {
                     Held::Partly => prop_assert!(want.iter().any(Option::is_some)),
                 }
             }
+            let held = |block: &DirtyBlock| -> usize {
+                let pending = block.pending.iter().map(|extent| extent.data.len());
+                let sending = block.sending.iter().map(|sending| sending.data.len());
+                pending.chain(sending).sum()
+            };
+            prop_assert_eq!(budget.available_permits(), (1 << 20) - held(&block));
             drop(block);
             prop_assert_eq!(budget.available_permits(), 1 << 20);
         }

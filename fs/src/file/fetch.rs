@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId};
+use pocket_proto::session::StorageServer;
+use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 
 use super::dirty::Held;
 use super::state::pieces;
@@ -94,11 +95,11 @@ impl FileSystem {
         if through {
             // Others may have moved the end of the file.
             let entry = self.fetch_attributes(file.inode).await?;
-            file.refresh(&entry.value);
+            file.refresh(&entry.value, entry.since);
         }
         let size = file.with(|state| state.size);
         let length = u64::from(length).min(size.saturating_sub(offset)) as u32;
-        let keep = !through && (whole_blocks || size <= SMALL_FILE_BYTES);
+        let keep = whole_blocks || size <= SMALL_FILE_BYTES;
         let mut pieces =
             pieces(file.block_bytes, offset, length).map(|(block, start, length)| Piece {
                 block,
@@ -135,7 +136,7 @@ impl FileSystem {
             length,
         } = piece;
         loop {
-            match self.source(file, piece, keep) {
+            match self.source(file, piece, keep)? {
                 Source::Memory(bytes) => return Ok(bytes),
                 Source::Slot(slot) => {
                     let held = slot
@@ -153,7 +154,8 @@ impl FileSystem {
         }
     }
 
-    fn source(&self, file: &File, piece: Piece, keep: bool) -> Source {
+    /// Sharing is looked at here, under the lock: a file that has just gone through keeps nothing.
+    fn source(&self, file: &File, piece: Piece, keep: bool) -> Result<Source, Failure> {
         let Piece {
             block,
             start,
@@ -161,48 +163,52 @@ impl FileSystem {
         } = piece;
         file.with(|state| {
             if let Some(dirty) = state.dirty.get(&block) {
-                return match dirty.held(start, start + length) {
+                return Ok(match dirty.held(start, start + length) {
                     Held::Whole(bytes) => Source::Memory(bytes),
                     Held::Nothing => Source::Server,
                     Held::Partly => Source::AfterWriteBack,
-                };
+                });
+            }
+            if state.lost.contains(&block) {
+                let what = format!("what was written to block {block} could not be stored");
+                return Err(Failure::new(Status::Lost, what));
+            }
+            if state.sharing == Sharing::Through {
+                return Ok(Source::Server);
             }
             if keep {
                 state.kept.insert(block);
                 let bytes = block_length(state.size, file.block_bytes, block);
-                return Source::Slot(self.blocks.slot(file.inode, block, bytes).0);
+                return Ok(Source::Slot(self.blocks.slot(file.inode, block, bytes).0));
             }
-            match state
-                .kept
-                .contains(&block)
-                .then(|| self.blocks.peek(file.inode, block))
-            {
-                Some(Some(slot)) => Source::Slot(slot),
-                _ => Source::Server,
-            }
+            let kept = state.kept.contains(&block);
+            let slot = kept.then(|| self.blocks.peek(file.inode, block)).flatten();
+            Ok(slot.map_or(Source::Server, Source::Slot))
         })
     }
 
-    /// Fetches a block ahead of its reader.
+    /// Fetches a block ahead of its reader, if there is memory for it.
     pub(super) fn fetch_ahead(self: &Arc<Self>, file: &Arc<File>, block: u64) {
-        let slot = file.with(|state| {
+        let wanted = file.with(|state| {
             let start = block * u64::from(file.block_bytes);
-            if state.sharing == Sharing::Through
+            let idle = state.sharing == Sharing::Through
                 || start >= state.size
-                || state.dirty.contains_key(&block)
-            {
+                || state.dirty.contains_key(&block);
+            if idle {
                 return None;
             }
             let bytes = block_length(state.size, file.block_bytes, block);
+            let permit = self.read_budget.try_take(bytes)?;
             let (slot, new) = self.blocks.slot(file.inode, block, bytes);
             state.kept.insert(block);
-            new.then_some(slot)
+            new.then_some((slot, permit))
         });
-        if let Some(slot) = slot {
+        if let Some((slot, permit)) = wanted {
             let (fs, file) = (Arc::clone(self), Arc::clone(file));
             tokio::spawn(async move {
                 // A failure is met again, and told, by the reader itself.
                 let _ = slot.get_or_try_init(|| fs.fetch_whole(&file, block)).await;
+                drop(permit);
             });
         }
     }
@@ -237,7 +243,7 @@ impl FileSystem {
         &self,
         file: &File,
         block: BlockIndex,
-    ) -> Result<pocket_proto::session::StorageServer, Failure> {
+    ) -> Result<Arc<StorageServer>, Failure> {
         let (known, layout) =
             file.with(
                 |state| match self.maps.known_server(&state.layout, file.inode, block) {

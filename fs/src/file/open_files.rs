@@ -8,6 +8,7 @@ use pocket_proto::InodeId;
 use pocket_proto::session::Entry;
 
 use super::{File, Sharing};
+use crate::inode_cache::Tick;
 use crate::operation::Access;
 
 const SHARDS: usize = 16;
@@ -28,28 +29,36 @@ impl OpenFiles {
         self.shard(inode).lock().get(&inode).cloned()
     }
 
-    /// One more handle on `inode`, whose entry and sharing the server has just answered.
+    /// One more handle on `inode`, whose entry and sharing the server has answered to a request
+    /// that went out at `since`.
     pub(crate) fn open(
         &self,
         inode: InodeId,
         entry: &Entry,
+        since: Tick,
         sharing: Sharing,
         access: Access,
     ) -> Arc<File> {
         let mut shard = self.shard(inode).lock();
-        let file = shard
-            .entry(inode)
-            .and_modify(|file| {
-                file.refresh(entry);
+        let alive = |file: &&Arc<File>| file.with(|state| state.dead.is_none());
+        let file = match shard.get(&inode).filter(alive) {
+            Some(file) => {
+                file.refresh(entry, since);
                 file.with(|state| {
                     if sharing == Sharing::Through || state.dirty.is_empty() {
                         state.sharing = sharing;
                     }
                 });
-            })
-            .or_insert_with(|| Arc::new(File::new(inode, entry, sharing)));
+                Arc::clone(file)
+            }
+            None => {
+                let file = Arc::new(File::new(inode, entry, sharing));
+                shard.insert(inode, Arc::clone(&file));
+                file
+            }
+        };
         file.count(access);
-        Arc::clone(file)
+        file
     }
 
     /// One more handle on a file that is open already, without asking the server.
@@ -72,7 +81,8 @@ impl OpenFiles {
             *count = count.saturating_sub(1);
             state.opens() == (0, 0)
         });
-        if last {
+        let listed = shard.get(&file.inode);
+        if last && listed.is_some_and(|listed| Arc::ptr_eq(listed, file)) {
             shard.remove(&file.inode);
         }
         last

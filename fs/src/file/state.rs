@@ -3,16 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
-use pocket_proto::session::{Attributes, Entry, Layout, Time};
+use pocket_proto::session::{Entry, Layout, Time};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::dirty::DirtyBlock;
-
-/// Storage servers allocate in steps of this many bytes.
-const ALLOCATION_UNIT_BYTES: u32 = 512;
-/// Set-user-id and set-group-id.
-const SET_ID_BITS: u32 = 0o6000;
+use super::reservation::Reservation;
+use crate::inode_cache::Tick;
 
 /// Whether data may stay in this mount's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +29,14 @@ pub(crate) struct File {
     pub(super) progress: Notify,
     /// One commit at a time, so that sizes and counts arrive in order.
     pub(super) commit: tokio::sync::Mutex<()>,
+    /// Held for writing by what cuts the file, for reading by what writes to it.
+    pub(crate) length: tokio::sync::RwLock<()>,
 }
 
 /// See [`File`].
 pub(crate) struct State {
     pub(crate) sharing: Sharing,
-    pub(crate) layout: Layout,
+    pub(super) layout: Layout,
     /// The size as this mount sees it, buffered data included.
     pub(crate) size: u64,
     /// The mode bits, to know whether a write must clear set-id bits.
@@ -46,37 +45,52 @@ pub(crate) struct State {
     pub(super) stored_size: u64,
     /// What the metadata server knows.
     pub(super) committed_size: u64,
-    /// No holes when opened: everything below `committed_size` has its space already.
-    dense: bool,
     pub(super) dirty: BTreeMap<u64, DirtyBlock>,
     /// Number of the newest write.
     pub(super) writes: u64,
-    /// How far space was taken in each block written since all was last stored.
-    reserved_ends: BTreeMap<u64, u32>,
-    /// Space taken and not yet accounted for by a commit.
-    pub(crate) reserved_bytes: i64,
+    pub(super) reservation: Reservation,
     /// What storage servers said the writes took, not yet committed.
     pub(super) allocated_delta: i64,
     /// Time of the newest write not yet committed.
     pub(super) modified: Option<Time>,
-    /// The first failure of a write-back that nobody has been told of.
-    pub(super) failed: Option<Failure>,
+    /// The newest failure of a write-back, and how many there were: each handle is told once.
+    pub(super) failure: Option<Failure>,
+    pub(crate) failures: u64,
+    /// Blocks whose buffered data could not be stored: they read as EIO until written whole.
+    pub(super) lost: BTreeSet<u64>,
     /// Blocks that may be in the block cache.
     pub(super) kept: BTreeSet<u64>,
+    /// When this mount last changed size or layout: older answers of the server may know less.
+    pub(super) changed: Option<Tick>,
+    /// Grows when the session is lost: what was on its way then counts for nothing.
+    pub(super) era: u64,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
     pub(super) readers: u32,
     pub(super) writers: u32,
 }
 
+/// A write to be buffered, and what was taken for it.
+pub(crate) struct NewData<'a> {
+    /// None: at the end of the file, wherever that is by now.
+    pub(crate) offset: Option<u64>,
+    pub(crate) data: &'a [u8],
+    /// From the grant, bytes.
+    pub(crate) space: u64,
+    /// From the write budget, as many bytes as `data` has.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
 /// What became of a try to buffer a write.
 pub(crate) enum Buffered {
     /// It is in memory.
     Done(Touched),
-    /// More space than given is needed, by then.
+    /// By now more space is needed than was taken.
     NeedsSpace,
-    /// The file has gone through meanwhile.
+    /// The file goes through by now.
     GoesThrough,
+    /// It would end behind the largest size.
+    TooLarge,
 }
 
 /// Blocks that a write has changed in some way that matters to others.
@@ -87,6 +101,9 @@ pub(crate) struct Touched {
     /// Held for readers, and now out of date.
     pub(crate) stale: Vec<u64>,
 }
+
+/// Largest size of a file, bytes (2^63 - 1, as off_t has it).
+pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl File {
     pub(super) fn new(inode: InodeId, entry: &Entry, sharing: Sharing) -> Self {
@@ -103,21 +120,24 @@ impl File {
                 mode: attributes.mode,
                 stored_size: size,
                 committed_size: size,
-                dense: attributes.allocated_bytes >= size,
                 dirty: BTreeMap::new(),
                 writes: 0,
-                reserved_ends: BTreeMap::new(),
-                reserved_bytes: 0,
+                reservation: Reservation::new(attributes.allocated_bytes >= size),
                 allocated_delta: 0,
                 modified: None,
-                failed: None,
+                failure: None,
+                failures: 0,
+                lost: BTreeSet::new(),
                 kept: BTreeSet::new(),
+                changed: None,
+                era: 0,
                 dead: None,
                 readers: 0,
                 writers: 0,
             }),
             progress: Notify::new(),
             commit: tokio::sync::Mutex::new(()),
+            length: tokio::sync::RwLock::new(()),
         }
     }
 
@@ -126,114 +146,65 @@ impl File {
         f(&mut self.state.lock())
     }
 
-    /// Space that buffering `length` bytes at `offset` must be able to count on.
-    pub(crate) fn space_needed(&self, offset: u64, length: u32) -> u64 {
-        self.state
-            .lock()
-            .space_needed(self.block_bytes, offset, length)
-    }
-
-    /// Buffers `data`, for which `space` bytes were taken from the grant and `permit` from the
-    /// write budget.
-    pub(crate) fn buffer(
-        &self,
-        offset: u64,
-        data: &[u8],
-        space: u64,
-        permit: OwnedSemaphorePermit,
-    ) -> Buffered {
+    /// Buffers a write.
+    pub(crate) fn buffer(&self, new: NewData<'_>) -> Buffered {
         let mut state = self.state.lock();
         if state.sharing == Sharing::Through {
             return Buffered::GoesThrough;
         }
-        let length = data.len() as u32;
-        if state.space_needed(self.block_bytes, offset, length) > space {
+        let length = new.data.len() as u32;
+        let offset = new.offset.unwrap_or(state.size);
+        if offset > FILE_BYTES_MAX - u64::from(length) {
+            return Buffered::TooLarge;
+        }
+        if state.space_needed(self.block_bytes, offset, length) > new.space {
             return Buffered::NeedsSpace;
         }
-        state.reserved_bytes += space as i64;
-        Buffered::Done(state.write(self.block_bytes, offset, data, permit))
+        state.reservation.taken_bytes += new.space as i64;
+        Buffered::Done(state.write(self.block_bytes, offset, new.data, new.permit))
     }
 
-    /// Lets attributes from the server show what is only in this mount's memory.
-    pub(crate) fn overlay(&self, attributes: &mut Attributes) {
-        let state = self.state.lock();
-        if state.sharing == Sharing::Cached {
-            if state.writers > 0 || !state.dirty.is_empty() {
-                attributes.size_bytes = attributes.size_bytes.max(state.size);
-            }
-            if let Some(modified) = &state.modified {
-                attributes.modified = Some(*modified);
-                attributes.changed = attributes.changed.max_by_time(*modified);
-            }
-        }
-    }
-
-    /// The server has answered with newer attributes than those at open.
-    pub(crate) fn refresh(&self, entry: &Entry) {
-        let Some(attributes) = &entry.attributes else {
-            return;
-        };
-        let mut state = self.state.lock();
-        state.mode = attributes.mode;
-        if let Some(layout) = &entry.layout {
-            state.adopt_layout(layout);
-        }
-        if state.dirty.is_empty() && state.stored_size <= state.committed_size {
-            state.size = attributes.size_bytes;
-            state.stored_size = attributes.size_bytes;
-            state.committed_size = attributes.size_bytes;
-        } else {
-            state.committed_size = state.committed_size.max(attributes.size_bytes);
-            state.size = state.size.max(attributes.size_bytes);
-        }
-    }
-
-    /// The modification time is being set: what was buffered before does not change it any more.
-    pub(crate) fn forget_modified(&self) {
-        self.state.lock().modified = None;
-    }
-
-    /// To be told at the next flush.
-    pub(crate) fn fail_later(&self, failure: Failure) {
-        self.state.lock().failed.get_or_insert(failure);
-    }
-
-    /// Whether a write by someone without the right to keep them clears set-id bits.
-    pub(crate) fn has_set_id(&self) -> bool {
-        self.state.lock().mode & SET_ID_BITS != 0
-    }
-
-    /// Whether nothing is buffered or waits for a commit.
+    /// Whether nothing is buffered, waits for a commit, or is being committed.
     pub(crate) fn is_clean(&self) -> bool {
         let state = self.state.lock();
-        state.dirty.is_empty() && !state.needs_commit() && state.failed.is_none()
+        state.dirty.is_empty()
+            && !state.needs_commit()
+            && state.reservation.taken_bytes == 0
+            && self.commit.try_lock().is_ok()
+    }
+
+    /// The failures of write-backs since a handle was last told: the newest, if there is one.
+    pub(crate) fn failure_since(&self, seen: u64) -> (u64, Option<Failure>) {
+        let state = self.state.lock();
+        let failure = (state.failures > seen)
+            .then(|| state.failure.clone())
+            .flatten();
+        (state.failures, failure)
+    }
+
+    /// The session is lost: what was not committed under it is lost as well, and each handle is
+    /// told so. From here on the file goes through. Answers the blocks held for readers.
+    pub(crate) fn abandon(&self, failure: &Failure) -> BTreeSet<u64> {
+        let mut state = self.state.lock();
+        state.sharing = Sharing::Through;
+        state.era += 1;
+        if !state.dirty.is_empty() || state.needs_commit() {
+            state.fail(failure.clone());
+        }
+        state.dirty.clear();
+        state.allocated_delta = 0;
+        state.modified = None;
+        state.reservation = Reservation::new(false);
+        state.stored_size = state.committed_size;
+        state.size = state.committed_size;
+        let kept = std::mem::take(&mut state.kept);
+        drop(state);
+        self.progress.notify_waiters();
+        kept
     }
 }
 
 impl State {
-    /// For each block touched: the growth of its end beyond what it holds or has been taken.
-    fn space_needed(&self, block_bytes: u32, offset: u64, length: u32) -> u64 {
-        pieces(block_bytes, offset, length)
-            .map(|(block, start, length)| {
-                let end = round_up(start + length);
-                let held = self.reserved_ends.get(&block).copied().unwrap_or(0);
-                let held = held.max(self.allocated_end(block_bytes, block));
-                u64::from(end.saturating_sub(held))
-            })
-            .sum()
-    }
-
-    /// Bytes of `block` that surely have their space on the server.
-    fn allocated_end(&self, block_bytes: u32, block: u64) -> u32 {
-        if !self.dense {
-            return 0;
-        }
-        let behind = self
-            .committed_size
-            .saturating_sub(block * u64::from(block_bytes));
-        round_up(behind.min(u64::from(block_bytes)) as u32)
-    }
-
     /// Buffers `data`.
     fn write(
         &mut self,
@@ -255,63 +226,60 @@ impl State {
             dirty.write(start, piece, permit, self.writes);
             if dirty.is_full(block_bytes) {
                 touched.full.push(block);
+                self.lost.remove(&block);
             }
             if self.kept.remove(&block) {
                 touched.stale.push(block);
             }
-            let end = self.reserved_ends.entry(block).or_insert(0);
-            *end = (*end).max(round_up(start + length));
+            self.reservation.reach(block, start + length);
         }
         if offset > self.size {
-            self.dense = false;
+            self.reservation.dense = false;
         }
         self.size = self.size.max(offset + data.len() as u64);
         self.modified = Some(super::now());
         touched
     }
 
+    /// Whether the metadata server has something to be told.
     pub(super) fn needs_commit(&self) -> bool {
         self.stored_size > self.committed_size
             || self.allocated_delta != 0
             || self.modified.is_some()
     }
 
-    /// All is stored and committed: what was taken and not used goes back.
-    pub(super) fn settle(&mut self) -> i64 {
-        if !self.dirty.is_empty() || self.allocated_delta != 0 {
-            return 0;
-        }
-        self.reserved_ends.clear();
-        std::mem::take(&mut self.reserved_bytes)
-    }
-
-    /// Takes a layout over if it knows more exceptions than ours.
-    pub(crate) fn adopt_layout(&mut self, layout: &Layout) {
-        if layout.block_bytes == self.layout.block_bytes
-            && (layout.epoch != self.layout.epoch
-                || layout.exceptions.len() >= self.layout.exceptions.len())
-        {
-            self.layout = layout.clone();
-        }
+    /// Notes a failure that every handle is to be told of.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        self.failures += 1;
     }
 
     /// The file was cut or grown by a truncate that the server has answered.
-    pub(crate) fn resized(&mut self, size: u64) {
-        if size > self.size {
-            self.dense = false;
-        }
+    pub(crate) fn resized(&mut self, size: u64, now: Tick) {
+        self.reservation.resized(size, self.size);
+        // Nothing is buffered but what was written since the server answered.
         self.size = size;
         self.stored_size = size;
         self.committed_size = size;
-        self.reserved_ends.clear();
+        self.lost.clear();
+        self.changed = Some(now);
     }
 
-    /// A write that went through is stored up to `end`.
-    pub(crate) fn stored(&mut self, end: u64, allocated: i64) {
+    /// A piece of a write that went through is stored; its block is no longer held for readers.
+    pub(crate) fn stored_through(&mut self, block: u64, start: u64, end: u64, allocated: i64) {
+        if start > self.size {
+            self.reservation.dense = false;
+        }
         self.stored_size = self.stored_size.max(end);
         self.size = self.size.max(end);
         self.allocated_delta += allocated;
         self.modified = Some(super::now());
+        self.kept.remove(&block);
+    }
+
+    /// Which session the file's opens are counted in.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
     }
 
     /// Open handles, readers and writers.
@@ -338,26 +306,4 @@ pub(crate) fn pieces(
             piece
         })
     })
-}
-
-fn round_up(bytes: u32) -> u32 {
-    bytes.next_multiple_of(ALLOCATION_UNIT_BYTES)
-}
-
-/// The later of two times.
-trait Later {
-    fn max_by_time(self, other: Time) -> Option<Time>;
-}
-
-impl Later for Option<Time> {
-    fn max_by_time(self, other: Time) -> Option<Time> {
-        match self {
-            Some(time)
-                if (time.seconds, time.nanoseconds) >= (other.seconds, other.nanoseconds) =>
-            {
-                Some(time)
-            }
-            _ => Some(other),
-        }
-    }
 }

@@ -38,12 +38,21 @@ impl FileSystem {
             owner: Some(create.caller.owner()),
             exclusive: create.flags & libc::O_EXCL != 0,
             write: flags.access() == Access::Write,
-            truncate: create.flags & libc::O_TRUNC != 0,
+            truncate: flags.truncates(),
         };
-        let answer = self.call(request::Operation::Create(request)).await?;
-        answer.map(|result| match result {
-            reply::Result::Opened(opened) => self.opened(opened, flags),
-            _ => Err(unexpected().into()),
+        let answer = self.call(request::Operation::Create(request)).await;
+        self.inodes.names_changed();
+        let answer = answer?;
+        let answer = answer.map(|result| match result {
+            reply::Result::Opened(opened) => Ok(opened),
+            _ => Err(unexpected()),
+        })?;
+        let (opened, file) = self.note_open(&answer, flags)?;
+        // The file may have been there already, made by another mount a moment ago.
+        self.catch_up(&file, &answer).await?;
+        answer.map(|answered| {
+            let entry = answered.entry.ok_or_else(unexpected)?;
+            Ok((self.overlaid(entry), opened))
         })
     }
 }

@@ -1,21 +1,30 @@
 //! close(2), fsync(2), fdatasync(2).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Access;
 use crate::{Errno, FileSystem, HandleId};
 
 impl FileSystem {
     /// Brings what was written through any handle of the file to the servers and makes it visible
-    /// to whoever opens next. Tells a failure of an earlier write, once.
+    /// to whoever opens next. Tells each handle once of a write that failed since it was opened.
     pub async fn flush(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
-        if let Some(status) = handle.file.with(|state| state.dead)
-            && handle.access == Access::Write
-        {
-            return Err(status.into());
+        let file = &handle.file;
+        let committed = self.flush_file(file).await;
+        if handle.access == Access::Write {
+            if let Some(status) = file.with(|state| state.dead) {
+                return Err(status.into());
+            }
+            let (failures, failure) =
+                file.failure_since(handle.failures_seen.load(Ordering::Acquire));
+            handle.failures_seen.store(failures, Ordering::Release);
+            if let Some(failure) = failure {
+                return Err(failure.into());
+            }
         }
-        Ok(self.flush_file(&handle.file).await?)
+        Ok(committed?)
     }
 
     /// As [`FileSystem::flush`]: there is no cache on the servers that could be lost alone.

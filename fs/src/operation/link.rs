@@ -19,6 +19,8 @@ impl FileSystem {
             parent: parent.0,
             name: name.to_vec().into(),
         };
-        Ok(self.call_shown(request::Operation::Link(request)).await?)
+        let linked = self.call_shown(request::Operation::Link(request)).await;
+        self.inodes.names_changed();
+        Ok(linked?)
     }
 }

@@ -50,8 +50,8 @@ impl FileSystem {
             device,
             target: target.to_vec().into(),
         };
-        Ok(self
-            .call_shown(request::Operation::MakeNode(request))
-            .await?)
+        let made = self.call_shown(request::Operation::MakeNode(request)).await;
+        self.inodes.names_changed();
+        Ok(made?)
     }
 }

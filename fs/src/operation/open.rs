@@ -1,15 +1,16 @@
 //! open(2) of a file that exists, and opendir(3).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pocket_proto::session::{self, Entry, Open, OpenMode, reply, request};
-use pocket_proto::{InodeId, Status};
+use pocket_proto::{BlockBytes, Failure, InodeId, Status};
 
 use super::{Access, DirectoryStream};
-use crate::file::{File, ReadAhead, Sharing};
+use crate::file::{File, ReadAhead, Sharing, State};
 use crate::filesystem::unexpected;
 use crate::handle::{DirectoryHandle, FileHandle};
-use crate::{Errno, FileSystem, HandleId};
+use crate::{Errno, FileSystem, HandleId, Leased};
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +33,16 @@ pub struct Opened {
 pub(super) struct Flags(pub(super) i32);
 
 impl Flags {
+    /// O_RDONLY with O_TRUNC cuts the file, but writes nothing through the handle.
     pub(super) fn access(self) -> Access {
-        // O_RDONLY with O_TRUNC truncates on Linux, and then needs to be a writer.
-        if self.0 & libc::O_ACCMODE == libc::O_RDONLY {
-            Access::Read
-        } else {
-            Access::Write
+        match self.0 & libc::O_ACCMODE {
+            libc::O_RDONLY => Access::Read,
+            _ => Access::Write,
         }
+    }
+
+    pub(super) fn truncates(self) -> bool {
+        self.0 & libc::O_TRUNC != 0
     }
 }
 
@@ -50,33 +54,61 @@ impl FileSystem {
         open: OpenRequest,
     ) -> Result<Opened, Errno> {
         let flags = Flags(open.flags);
-        let access = flags.access();
-        let truncate = open.flags & libc::O_TRUNC != 0;
-        if access == Access::Write || truncate {
+        if flags.truncates() {
+            return self.open_and_cut(inode, flags).await;
+        }
+        if flags.access() == Access::Write {
             self.refuse_if_read_only()?;
         } else if let Some(opened) = self.open_leased(inode, flags) {
             return Ok(opened);
         }
-        if truncate && let Some(file) = self.files.get(inode) {
-            self.flush_file(&file).await?;
-            self.drop_kept(&file);
-        }
+        Ok(self.ask_to_open(inode, flags).await?.0)
+    }
+
+    /// O_TRUNC: what is buffered goes first, and nobody writes until the file is cut.
+    async fn open_and_cut(self: &Arc<Self>, inode: InodeId, flags: Flags) -> Result<Opened, Errno> {
+        self.refuse_if_read_only()?;
+        let before = self.files.get(inode);
+        let _alone = match &before {
+            Some(file) => {
+                let alone = file.length.write().await;
+                self.flush_file(file).await?;
+                Some(alone)
+            }
+            None => None,
+        };
+        self.inodes.forget(inode);
+        let (opened, file) = self.ask_to_open(inode, flags).await?;
+        self.cut(&file);
+        Ok(opened)
+    }
+
+    /// The server has cut the file to nothing.
+    pub(super) fn cut(&self, file: &File) {
+        self.inodes.forget(file.inode);
+        let now = self.inodes.tick();
+        file.with(|state| state.resized(0, now));
+        self.drop_kept(file);
+    }
+
+    async fn ask_to_open(
+        &self,
+        inode: InodeId,
+        flags: Flags,
+    ) -> Result<(Opened, Arc<File>), Errno> {
         let request = Open {
             inode: inode.0,
-            write: access == Access::Write,
-            truncate,
+            write: flags.access() == Access::Write,
+            truncate: flags.truncates(),
         };
-        if truncate {
-            self.inodes.forget(inode);
-        }
         let answer = self.call(request::Operation::Open(request)).await?;
-        let reply::Result::Opened(opened) = answer.value else {
-            return Err(unexpected().into());
-        };
-        if truncate && let Some(file) = self.files.get(inode) {
-            file.with(|state| state.resized(0));
-        }
-        Ok(self.opened(opened, flags)?.1)
+        let answer = answer.map(|result| match result {
+            reply::Result::Opened(opened) => Ok(opened),
+            _ => Err(unexpected()),
+        })?;
+        let (opened, file) = self.note_open(&answer, flags)?;
+        self.catch_up(&file, &answer).await?;
+        Ok((opened, file))
     }
 
     /// Opens for reading on the strength of a lease.
@@ -94,51 +126,80 @@ impl FileSystem {
         self.coherence.steady(|| {
             let file = match self.files.get(inode) {
                 Some(file) => {
-                    if file.with(|state| state.sharing == Sharing::Through) {
+                    let fit = |state: &mut State| {
+                        state.sharing == Sharing::Cached && state.dead.is_none()
+                    };
+                    if !file.with(fit) {
                         return None;
                     }
                     announce()?;
                     self.files.open_again(&file, Access::Read)
                 }
                 None => {
-                    let entry = self.inodes.get(inode)?;
+                    let (entry, since) = self.inodes.get(inode)?;
                     announce()?;
-                    self.files
-                        .open(inode, &entry, Sharing::Cached, Access::Read)
+                    let (cached, access) = (Sharing::Cached, Access::Read);
+                    self.files.open(inode, &entry, since, cached, access)
                 }
             };
             Some(self.new_handle(file, flags))
         })
     }
 
-    /// Notes what the server has opened.
-    pub(super) fn opened(
+    /// Notes what the server has opened. If a file of this mount went through since, it may be
+    /// this one.
+    pub(super) fn note_open(
         &self,
-        opened: session::Opened,
+        answer: &Leased<session::Opened>,
         flags: Flags,
-    ) -> Result<(Entry, Opened), Errno> {
-        let sharing = match opened.mode() {
-            OpenMode::Through => Sharing::Through,
-            _ => Sharing::Cached,
-        };
-        let entry = opened.entry.ok_or(Status::Malformed)?;
-        let inode = entry
-            .attributes
-            .as_ref()
-            .map(|attributes| InodeId(attributes.inode));
-        let inode = inode.ok_or(Status::Malformed)?;
-        let file = self.files.open(inode, &entry, sharing, flags.access());
-        let opened = self.new_handle(file, flags);
-        Ok((self.overlaid(entry), opened))
+    ) -> Result<(Opened, Arc<File>), Failure> {
+        self.coherence.hand_over(answer, |opened, freshness| {
+            let sharing = match opened.mode() {
+                OpenMode::Through => Sharing::Through,
+                _ if freshness.shared => Sharing::Through,
+                _ => Sharing::Cached,
+            };
+            let (entry, inode) = self.check_opened(opened)?;
+            let access = flags.access();
+            let file = self.files.open(inode, entry, answer.since, sharing, access);
+            Ok((self.new_handle(Arc::clone(&file), flags), file))
+        })
+    }
+
+    /// Refuses an entry that no file can be read or written with.
+    fn check_opened<'a>(
+        &self,
+        opened: &'a session::Opened,
+    ) -> Result<(&'a Entry, InodeId), Failure> {
+        let entry = opened.entry.as_ref().ok_or_else(unexpected)?;
+        let attributes = entry.attributes.as_ref().ok_or_else(unexpected)?;
+        let block_bytes = entry.layout.as_ref().map_or(0, |layout| layout.block_bytes);
+        BlockBytes::new(u64::from(block_bytes))
+            .map_err(|error| Failure::new(Status::Malformed, error.to_string()))?;
+        Ok((entry, InodeId(attributes.inode)))
+    }
+
+    /// If this mount has changed the inode since the open was asked for, the answer may not know of
+    /// it: asks again what the file is like.
+    pub(super) async fn catch_up(
+        &self,
+        file: &File,
+        answer: &Leased<session::Opened>,
+    ) -> Result<(), Failure> {
+        if self.inodes.is_newer(file.inode, answer.since) {
+            let entry = self.fetch_attributes(file.inode).await?;
+            file.refresh(&entry.value, entry.since);
+        }
+        Ok(())
     }
 
     fn new_handle(&self, file: Arc<File>, flags: Flags) -> Opened {
         let access = flags.access();
         let handle = self.handles.insert_file(FileHandle {
+            failures_seen: AtomicU64::new(file.with(|state| state.failures)),
+            era: file.with(|state| state.era()),
             file,
             access,
-            append: flags.0 & libc::O_APPEND != 0,
-            synchronous: flags.0 & (libc::O_SYNC | libc::O_DSYNC) != 0,
             read_ahead: ReadAhead::default(),
         });
         Opened {

@@ -17,18 +17,16 @@ impl FileSystem {
     ) -> Result<ReadData, Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         let file = &handle.file;
+        let window_max = self.config.read_ahead_blocks_max;
         let pattern = handle
             .read_ahead
-            .note(offset, length, self.config.read_ahead_blocks_max);
-        let sequential = matches!(pattern, Pattern::Sequential { .. });
-        let end = offset.saturating_add(u64::from(length));
-        if let Pattern::Sequential { ahead } = pattern {
-            self.read_ahead(file, end, ahead);
-        }
-        let data = self.read_file(file, offset, length, sequential).await?;
-        if sequential {
-            self.drop_behind(file, offset, end);
-        }
+            .note(offset, length, file.block_bytes, window_max);
+        let Pattern::Sequential { ahead } = pattern else {
+            return Ok(self.read_file(file, offset, length, false).await?);
+        };
+        self.read_ahead(file, ahead);
+        let data = self.read_file(file, offset, length, true).await?;
+        self.drop_behind(file, offset, offset.saturating_add(u64::from(length)));
         Ok(data)
     }
 }

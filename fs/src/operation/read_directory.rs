@@ -1,20 +1,21 @@
 //! readdir(3).
 
+use std::sync::Arc;
+
 use pocket_proto::session::{DirectoryEntry, ReadDirectory, reply, request};
 
 use crate::filesystem::unexpected;
-use crate::{Errno, FileSystem, HandleId, Leased};
+use crate::{Errno, FileSystem, Freshness, HandleId, Leased};
 
-/// Entries asked for at once: about 64 KiB with attributes.
-const ENTRIES_PER_REQUEST: u32 = 512;
+/// Entries asked for at once: about 32 KiB with attributes, as much as a program reads at once.
+const ENTRIES_PER_REQUEST: u32 = 256;
 
 /// What a directory handle has fetched and not yet given out.
 #[derive(Default)]
 pub(crate) struct DirectoryStream {
-    page: Option<Leased<Page>>,
+    page: Option<Leased<Arc<Page>>>,
 }
 
-#[derive(Clone)]
 struct Page {
     /// The cookie behind which the page begins.
     behind: u64,
@@ -24,21 +25,30 @@ struct Page {
 }
 
 impl Page {
-    /// Index of the first entry behind `cookie`, if the page reaches there.
+    /// Index of the first entry behind `cookie`, if the page has one or knows that there is none.
     fn position(&self, cookie: u64) -> Option<usize> {
-        if cookie == self.behind {
-            return Some(0);
-        }
-        self.entries
-            .iter()
-            .position(|entry| entry.cookie == cookie)
-            .map(|index| index + 1)
+        let index = if cookie == self.behind {
+            0
+        } else {
+            let at = self
+                .entries
+                .iter()
+                .position(|entry| entry.cookie == cookie)?;
+            at + 1
+        };
+        (index < self.entries.len() || self.end).then_some(index)
     }
 }
 
+/// Entries of a directory from some cookie on, to be handed over by
+/// [`FileSystem::hand_over_page`]. Empty at the end of the directory.
+pub struct DirectoryPage {
+    page: Arc<Page>,
+    from: usize,
+}
+
 impl FileSystem {
-    /// Gives the entries behind `cookie` (0: from the start) to `take`, one by one with what is
-    /// left of its lease, until that answers false or there are no more.
+    /// The entries behind `cookie` (0: from the start), some of them at least.
     ///
     /// Every entry that is there from beginning to end of a scan comes exactly once; a scan from
     /// the start sees all that was there when it began.
@@ -47,71 +57,55 @@ impl FileSystem {
         handle: HandleId,
         cookie: u64,
         with_attributes: bool,
-        mut take: impl FnMut(&DirectoryEntry, crate::Freshness) -> bool + Send,
-    ) -> Result<(), Errno> {
+    ) -> Result<Leased<DirectoryPage>, Errno> {
         let handle = self.handles.directory(handle).ok_or(Errno(libc::EBADF))?;
+        // Calls on one directory stream are one after another in any case.
         let mut stream = handle.stream.lock().await;
-        let mut cookie = cookie;
-        loop {
-            let held = stream.page.as_ref().and_then(|page| {
-                let usable = page.value.with_attributes || !with_attributes;
-                // A rewound scan starts afresh.
-                (usable && cookie != 0).then(|| page.value.position(cookie))?
-            });
-            let at_end = stream.page.as_ref().is_some_and(|page| page.value.end);
-            let index = match held {
-                Some(index) if index < stream.page_len() => index,
-                Some(_) if at_end => return Ok(()),
-                _ => {
-                    stream.page = Some(
-                        self.fetch_page(handle.inode.0, cookie, with_attributes)
-                            .await?,
-                    );
-                    0
-                }
-            };
-            let Some(page) = &stream.page else {
-                return Ok(());
-            };
-            if page.value.entries.is_empty() {
-                return Ok(());
-            }
-            for entry in &page.value.entries[index..] {
-                if !self.give(page, entry, &mut take) {
-                    return Ok(());
-                }
-                cookie = entry.cookie;
-            }
-            if page.value.end {
-                return Ok(());
-            }
+        let held = stream.page.as_ref().and_then(|page| {
+            // A scan that begins anew must not see an old page, and attributes must not be older
+            // than what this mount itself has changed since.
+            let usable = cookie != 0
+                && (!with_attributes
+                    || (page.value.with_attributes && !self.inodes.changed_since(page.since)));
+            let from = usable.then(|| page.value.position(cookie)).flatten()?;
+            Some(page.with(DirectoryPage {
+                page: Arc::clone(&page.value),
+                from,
+            }))
+        });
+        if let Some(held) = held {
+            return Ok(held);
         }
+        let page = self
+            .fetch_page(handle.inode.0, cookie, with_attributes)
+            .await?;
+        let fresh = page.with(DirectoryPage {
+            page: Arc::clone(&page.value),
+            from: 0,
+        });
+        stream.page = Some(page);
+        Ok(fresh)
     }
 
-    fn give(
+    /// Hands entries over to the kernel (in `give`), each with what this mount has buffered shown
+    /// in it, while no recall can begin.
+    pub fn hand_over_page<R>(
         &self,
-        page: &Leased<Page>,
-        entry: &DirectoryEntry,
-        take: &mut (impl FnMut(&DirectoryEntry, crate::Freshness) -> bool + Send),
-    ) -> bool {
-        match &entry.entry {
-            None => self.hand_over(page, |_, freshness| take(entry, freshness)),
-            Some(inner) => {
-                let leased = Leased {
-                    value: self.overlaid(inner.clone()),
-                    stamp: page.stamp,
-                    asked: page.asked,
-                    since: page.since,
-                };
-                self.hand_over_entry(&leased, |shown, freshness| {
-                    let entry = DirectoryEntry {
-                        entry: Some(shown.clone()),
-                        ..entry.clone()
-                    };
-                    take(&entry, freshness)
-                })
-            }
-        }
+        leased: &Leased<DirectoryPage>,
+        give: impl FnOnce(&mut dyn Iterator<Item = DirectoryEntry>, Freshness) -> R,
+    ) -> R {
+        self.hand_over(leased, |listed, freshness| {
+            let entries = &listed.page.entries[listed.from..];
+            let mut shown = entries.iter().map(|listed| {
+                let mut entry = listed.clone();
+                if let Some(inner) = entry.entry.take() {
+                    self.keep(&inner, freshness, leased.since);
+                    entry.entry = Some(self.overlaid(inner));
+                }
+                entry
+            });
+            give(&mut shown, freshness)
+        })
     }
 
     async fn fetch_page(
@@ -119,7 +113,7 @@ impl FileSystem {
         inode: u64,
         cookie: u64,
         with_attributes: bool,
-    ) -> Result<Leased<Page>, Errno> {
+    ) -> Result<Leased<Arc<Page>>, Errno> {
         let request = request::Operation::ReadDirectory(ReadDirectory {
             inode,
             cookie,
@@ -127,21 +121,13 @@ impl FileSystem {
             with_attributes,
         });
         self.call(request).await?.map(|result| match result {
-            reply::Result::ReadDirectory(page) => Ok(Page {
+            reply::Result::ReadDirectory(page) => Ok(Arc::new(Page {
                 behind: cookie,
                 with_attributes,
                 entries: page.entries,
                 end: page.end,
-            }),
+            })),
             _ => Err(unexpected().into()),
         })
-    }
-}
-
-impl DirectoryStream {
-    fn page_len(&self) -> usize {
-        self.page
-            .as_ref()
-            .map_or(0, |page| page.value.entries.len())
     }
 }

@@ -22,6 +22,12 @@ impl FileSystem {
         }
         if self.files.close(file, handle.access) {
             self.drop_kept(file);
+            let unused = file.with(|state| state.give_up_reservation());
+            self.space.give_back(unused);
+        }
+        if file.with(|state| state.era()) != handle.era && file.with(|state| state.dead.is_some()) {
+            // The session that counted it is gone, and no other does.
+            return;
         }
         let close = Close {
             inode: file.inode.0,

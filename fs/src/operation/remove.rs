@@ -23,6 +23,8 @@ impl FileSystem {
             name: name.to_vec().into(),
             directory,
         };
-        Ok(self.call_done(request::Operation::Remove(request)).await?)
+        let done = self.call_done(request::Operation::Remove(request)).await;
+        self.inodes.names_changed();
+        Ok(done?)
     }
 }

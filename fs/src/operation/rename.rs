@@ -33,6 +33,8 @@ impl FileSystem {
             no_replace: mode == RenameMode::NoReplace,
             exchange: mode == RenameMode::Exchange,
         };
-        Ok(self.call_done(request::Operation::Rename(request)).await?)
+        let done = self.call_done(request::Operation::Rename(request)).await;
+        self.inodes.names_changed();
+        Ok(done?)
     }
 }

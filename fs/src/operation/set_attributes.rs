@@ -5,10 +5,8 @@ use std::sync::Arc;
 use pocket_proto::InodeId;
 use pocket_proto::session::{Entry, SetAttributes, Time, request};
 
+use crate::file::FILE_BYTES_MAX;
 use crate::{Errno, FileSystem, Leased};
-
-/// Largest size of a file, bytes (2^63 - 1, as off_t has it).
-pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// How a time is to be changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,34 +51,34 @@ impl FileSystem {
             return Err(Errno(libc::EFBIG));
         }
         let open = self.files.get(inode);
-        if let Some(file) = &open {
-            if change.size_bytes.is_some() {
+        let _alone = match (&open, change.size_bytes) {
+            (Some(file), Some(_)) => {
+                let alone = file.length.write().await;
                 // Buffered data go first: the servers cut what they have.
                 self.flush_file(file).await?;
-                self.drop_kept(file);
-            } else if change.modified.is_some() {
-                // A later flush must not replace the time that is set here.
-                file.forget_modified();
+                Some(alone)
             }
+            _ => None,
+        };
+        if let (Some(file), true) = (&open, change.modified.is_some()) {
+            // A later flush must not replace the time that is set here.
+            file.forget_modified();
         }
-        let request = self.request(inode, &change);
         self.inodes.forget(inode);
+        let request = self.request(inode, &change);
         let answer = self
             .call_entry(request::Operation::SetAttributes(request))
             .await;
-        self.inodes.forget(inode);
-        let answer = answer?;
+        let answer = answer.inspect_err(|_| self.inodes.forget(inode))?;
         if let Some(file) = &open {
+            file.refresh(&answer.value, answer.since);
             if let Some(size) = change.size_bytes {
-                file.with(|state| state.resized(size));
+                let now = self.inodes.tick();
+                file.with(|state| state.resized(size, now));
                 self.drop_kept(file);
             }
-            file.refresh(&answer.value);
         }
-        Ok(self.shown(Leased {
-            since: self.inodes.tick(),
-            ..answer
-        }))
+        Ok(self.shown(answer))
     }
 
     fn request(&self, inode: InodeId, change: &SetAttributesRequest) -> SetAttributes {

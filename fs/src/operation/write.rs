@@ -1,67 +1,91 @@
 //! write(2).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pocket_proto::session::{ReserveAppend, SetAttributes, reply, request};
 use pocket_proto::{Failure, Status};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::set_attributes::FILE_BYTES_MAX;
-use crate::file::{Buffered, File, Sharing, Touched, pieces};
+use crate::file::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, Touched, pieces};
 use crate::filesystem::unexpected;
-use crate::handle::FileHandle;
 use crate::{Errno, FileSystem, HandleId};
 
+/// Longer writes are taken in pieces of this many bytes, as the kernel does.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Buffered data of a file are sent in the background when so much of the write budget is used.
 const PRESSURE: f64 = 0.5;
+
+/// How to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteRequest {
+    /// Where, unless `append`.
+    pub offset: u64,
+    /// At the end of the file, wherever that is (O_APPEND).
+    pub append: bool,
+    /// On the servers before it returns (O_SYNC, O_DSYNC).
+    pub synchronous: bool,
+    /// The writer may not keep set-id bits.
+    pub clear_set_id: bool,
+}
 
 impl FileSystem {
     /// Tries to take a write without waiting for anything. None: [`FileSystem::write`] must do it.
     pub fn try_write(
         self: &Arc<Self>,
         handle: HandleId,
-        offset: u64,
+        write: WriteRequest,
         data: &[u8],
     ) -> Option<Result<u32, Errno>> {
         let handle = self.handles.file(handle)?;
         let file = &handle.file;
-        if handle.append || handle.synchronous || self.config.read_only || data.is_empty() {
-            return None;
-        }
-        let length = u32::try_from(data.len()).ok()?;
-        if offset > FILE_BYTES_MAX - u64::from(length) {
+        let refused = write.synchronous || self.config.read_only || data.is_empty();
+        if refused || data.len() > WRITE_BYTES_MAX || (write.clear_set_id && file.has_set_id()) {
             return None;
         }
         if file.with(|state| state.dead.is_some() || state.sharing == Sharing::Through) {
             return None;
         }
+        let _length = file.length.try_read().ok()?;
+        let length = data.len() as u32;
         let permit = self.write_budget.try_take(length)?;
+        let offset = (!write.append).then_some(write.offset);
+        if offset.is_some_and(|offset| offset > FILE_BYTES_MAX - u64::from(length)) {
+            return None;
+        }
         let space = file.space_needed(offset, length);
         if !self.space.try_take(space) {
             return None;
         }
-        match file.buffer(offset, data, space, permit) {
+        let new = NewData {
+            offset,
+            data,
+            space,
+            permit,
+        };
+        match file.buffer(new) {
             Buffered::Done(touched) => {
                 self.after_buffering(file, touched);
                 Some(Ok(length))
             }
-            Buffered::NeedsSpace | Buffered::GoesThrough => {
+            Buffered::NeedsSpace | Buffered::GoesThrough | Buffered::TooLarge => {
                 self.space.give_back(space as i64);
                 None
             }
         }
     }
 
-    /// Writes `data` at `offset`, or at the end of the file if it was opened to append.
+    /// Writes `data`; answers how much of it was written, which is less only if an error came in
+    /// between.
     ///
     /// EDQUOT or ENOSPC when there is no room, EFBIG past the largest size; the file is then as
-    /// before. `clear_set_id`: the writer may not keep set-id bits.
+    /// before.
     pub async fn write(
         self: &Arc<Self>,
         handle: HandleId,
-        offset: u64,
+        write: WriteRequest,
         data: Bytes,
-        clear_set_id: bool,
     ) -> Result<u32, Errno> {
         self.refuse_if_read_only()?;
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
@@ -69,64 +93,96 @@ impl FileSystem {
         if let Some(status) = file.with(|state| state.dead) {
             return Err(status.into());
         }
-        if clear_set_id && file.has_set_id() {
+        u32::try_from(data.len()).map_err(|_| Errno(libc::EINVAL))?;
+        if write.clear_set_id && file.has_set_id() {
             self.clear_set_id(file).await?;
         }
-        let length = u32::try_from(data.len()).map_err(|_| Errno(libc::EINVAL))?;
-        if length == 0 {
-            return Ok(0);
+        let mut written = 0;
+        while written < data.len() {
+            let end = data.len().min(written + WRITE_BYTES_MAX);
+            let offset = write.offset.checked_add(written as u64);
+            let offset = offset.ok_or(Errno(libc::EFBIG))?;
+            let offset = (!write.append).then_some(offset);
+            match self.place(file, offset, data.slice(written..end)).await {
+                Ok(()) => written = end,
+                Err(_) if written > 0 => break,
+                Err(failure) => return Err(failure.into()),
+            }
         }
-        if !handle.append && offset > FILE_BYTES_MAX - u64::from(length) {
-            return Err(Errno(libc::EFBIG));
-        }
-        self.place(&handle, offset, data).await?;
-        if handle.synchronous {
+        if write.synchronous {
             self.flush_file(file).await?;
+            let seen = handle.failures_seen.load(Ordering::Acquire);
+            if let (_, Some(failure)) = file.failure_since(seen) {
+                return Err(failure.into());
+            }
         }
-        Ok(length)
+        Ok(written as u32)
     }
 
-    /// Buffers the write, or takes it through.
+    /// Buffers the write, or takes it through. `offset`: none for the end of the file.
     async fn place(
         self: &Arc<Self>,
-        handle: &FileHandle,
-        offset: u64,
+        file: &Arc<File>,
+        offset: Option<u64>,
         data: Bytes,
     ) -> Result<(), Failure> {
-        let file = &handle.file;
         let length = data.len() as u32;
+        if offset.is_some_and(|offset| offset > FILE_BYTES_MAX - u64::from(length)) {
+            return Err(Status::TooLarge.into());
+        }
+        let _length = file.length.read().await;
         loop {
-            let (through, end) = file.with(|state| (state.sharing == Sharing::Through, state.size));
-            let offset = if handle.append { end } else { offset };
-            if offset > FILE_BYTES_MAX - u64::from(length) {
-                return Err(Status::TooLarge.into());
-            }
-            if through {
-                return self.write_through(handle, offset, data).await;
+            if file.with(|state| state.sharing == Sharing::Through) {
+                return self.write_through(file, offset, data).await;
             }
             let space = file.space_needed(offset, length);
-            self.space.take(space).await?;
+            self.take_space(space).await?;
             let permit = self.write_permit(length).await;
-            match file.buffer(offset, &data, space, permit) {
-                Buffered::Done(touched) => {
-                    self.after_buffering(file, touched);
-                    return Ok(());
-                }
-                // Others wrote to the file meanwhile; look again.
-                Buffered::NeedsSpace | Buffered::GoesThrough => {
-                    self.space.give_back(space as i64);
-                }
+            let new = NewData {
+                offset,
+                data: &data,
+                space,
+                permit,
+            };
+            let outcome = file.buffer(new);
+            if let Buffered::Done(touched) = outcome {
+                self.after_buffering(file, touched);
+                return Ok(());
             }
+            self.space.give_back(space as i64);
+            if let Buffered::TooLarge = outcome {
+                return Err(Status::TooLarge.into());
+            }
+            // Another write, or a recall, came in between: look again.
+        }
+    }
+
+    /// Takes space from the grant. When there is none left for the job, what this mount has taken
+    /// too much of (the whole of a block in a file with holes) is settled, and asked for once more.
+    async fn take_space(self: &Arc<Self>, bytes: u64) -> Result<(), Failure> {
+        match self.space.take(bytes).await {
+            Err(failure) if failure.status == Status::QuotaExceeded => {
+                for file in self.files.all() {
+                    // A failure of its own is told where it belongs.
+                    let _ = self.flush_file(&file).await;
+                }
+                self.space.take(bytes).await
+            }
+            taken => taken,
         }
     }
 
     /// Waits for room in the write budget; what idle files hold is sent to make some.
-    async fn write_permit(self: &Arc<Self>, length: u32) -> tokio::sync::OwnedSemaphorePermit {
+    async fn write_permit(self: &Arc<Self>, length: u32) -> OwnedSemaphorePermit {
         if let Some(permit) = self.write_budget.try_take(length) {
             return permit;
         }
-        for file in self.files.all() {
-            self.start_write_back_all(&file);
+        // One writer goes round; the others just wait.
+        if !self.making_room.swap(true, Ordering::AcqRel) {
+            for file in self.files.all() {
+                self.start_write_back_all(&file);
+            }
+            self.making_room.store(false, Ordering::Release);
         }
         self.write_budget.take(length).await
     }
@@ -146,54 +202,53 @@ impl FileSystem {
     /// Writes to the servers and commits before it returns.
     async fn write_through(
         self: &Arc<Self>,
-        handle: &FileHandle,
-        offset: u64,
+        file: &Arc<File>,
+        offset: Option<u64>,
         data: Bytes,
     ) -> Result<(), Failure> {
-        let file = &handle.file;
-        let offset = if handle.append {
-            self.reserve_append(file, data.len()).await?
-        } else {
-            offset
-        };
         let length = data.len() as u32;
-        let space = file.space_needed(offset, length);
-        self.space.take(space).await?;
+        let offset = match offset {
+            Some(offset) => offset,
+            None => self.reserve_append(file, length).await?,
+        };
+        let space = file.space_needed(Some(offset), length);
+        self.take_space(space).await?;
+        file.with(|state| state.begin_through(space));
         let _permit = self.write_permit(length).await;
-        let outcome = self.store_through(file, offset, data, space).await;
+        let stored = self.store_through(file, offset, data).await;
+        file.with(|state| state.end_through());
         let committed = self.commit_file(file).await;
-        outcome.and(committed)
+        stored.and(committed)
     }
 
-    /// Stores every piece; what was stored is noted even if another piece failed.
+    /// Stores every piece. What was buffered of its block before the file went through goes first,
+    /// so that it cannot come after.
     async fn store_through(
-        &self,
-        file: &File,
+        self: &Arc<Self>,
+        file: &Arc<File>,
         offset: u64,
         data: Bytes,
-        space: u64,
     ) -> Result<(), Failure> {
-        file.with(|state| state.reserved_bytes += space as i64);
         let mut at = 0;
         for (block, start, length) in pieces(file.block_bytes, offset, data.len() as u32) {
+            self.write_back_block(file, block).await;
             let piece = data.slice(at..at + length as usize);
             let allocated = self.store(file, block, start, piece).await?;
+            let from = offset + at as u64;
             at += length as usize;
-            file.with(|state| state.stored(offset + at as u64, allocated));
+            file.with(|state| state.stored_through(block, from, offset + at as u64, allocated));
+            self.drop_blocks(file.inode, [block]);
         }
         Ok(())
     }
 
-    async fn reserve_append(&self, file: &File, length: usize) -> Result<u64, Failure> {
+    async fn reserve_append(&self, file: &File, length: u32) -> Result<u64, Failure> {
         let request = ReserveAppend {
             inode: file.inode.0,
-            length_bytes: length as u64,
+            length_bytes: u64::from(length),
         };
-        match self
-            .call(request::Operation::ReserveAppend(request))
-            .await?
-            .value
-        {
+        let request = request::Operation::ReserveAppend(request);
+        match self.call(request).await?.value {
             reply::Result::ReserveAppend(reserved) => Ok(reserved.offset_bytes),
             _ => Err(unexpected()),
         }
@@ -206,10 +261,9 @@ impl FileSystem {
             ..SetAttributes::default()
         };
         self.inodes.forget(file.inode);
-        let answer = self
-            .call_entry(request::Operation::SetAttributes(request))
-            .await?;
-        file.refresh(&answer.value);
+        let request = request::Operation::SetAttributes(request);
+        let answer = self.call_entry(request).await?;
+        file.refresh(&answer.value, answer.since);
         self.inodes.forget(file.inode);
         self.kernel().drop_attributes(file.inode);
         Ok(())

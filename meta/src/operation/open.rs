@@ -50,7 +50,7 @@ impl Context<'_> {
             } else {
                 &[]
             },
-            through: self.state.opens.is_shared(inode).then_some(inode),
+            through: (opening.truncate || self.state.opens.is_shared(inode)).then_some(inode),
             ..Touches::default()
         };
         if let Some(awaited) = self.recall(touches) {

@@ -87,8 +87,7 @@ async fn list(fs: &Arc<FileSystem>, path: &ObjectPath) -> anyhow::Result<Vec<Obj
         )]);
     }
     let mut objects = Vec::new();
-    let handle = fs.open_directory(InodeId(attributes.inode));
-    let read = fs.read_directory(handle, 0, true, |entry, _| {
+    let read = fs.scan_directory(InodeId(attributes.inode), true, |entry| {
         let attributes = entry
             .entry
             .as_ref()
@@ -98,9 +97,7 @@ async fn list(fs: &Arc<FileSystem>, path: &ObjectPath) -> anyhow::Result<Vec<Obj
         }
         true
     });
-    let read = read.await;
-    fs.release_directory(handle);
-    read.with_context(cannot)?;
+    read.await.with_context(cannot)?;
     Ok(objects)
 }
 

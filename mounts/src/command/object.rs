@@ -8,6 +8,7 @@ use crate::{
     arguments::JobArguments,
     connection::{JobConnection, JobTerms},
     endpoint::ControllerAddress,
+    presentation::Presentation,
 };
 
 /// Which cluster the job is in.
@@ -53,8 +54,13 @@ impl ObjectArguments {
         terms: &JobTerms,
         work: impl AsyncFnOnce(&JobConnection) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let config = FileSystemConfig::default();
-        let connection = JobConnection::open(self.controller.as_str(), terms, config).await?;
+        let connection = JobConnection::open(
+            self.controller.as_str(),
+            terms,
+            FileSystemConfig::default(),
+            Presentation::default(),
+        );
+        let connection = connection.await?;
         let outcome = work(&connection).await;
         let closed = connection.close().await;
         // The first failure explains the second.

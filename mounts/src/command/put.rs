@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use nix::sys::stat::{Mode, umask};
-use pocket_fs::{Caller, CreateRequest, FileSystem, HandleId, RenameMode};
+use pocket_fs::{Caller, CreateRequest, FileSystem, HandleId, RenameMode, WriteRequest};
 use pocket_proto::{InodeId, ServerId};
 
 use super::object::ObjectArguments;
@@ -180,7 +180,11 @@ async fn write_all(
         }
         let mut rest = Bytes::from(chunk);
         while !rest.is_empty() {
-            let written = fs.write(handle, offset, rest.clone(), false).await;
+            let write = WriteRequest {
+                offset,
+                ..WriteRequest::default()
+            };
+            let written = fs.write(handle, write, rest.clone()).await;
             let written = written.context("cannot write the object")?;
             offset += u64::from(written);
             rest = rest.slice(written as usize..);

@@ -113,8 +113,7 @@ async fn names(fs: &FileSystem, inode: InodeId) -> Result<Batch, Errno> {
         is_end: true,
         ..Batch::default()
     };
-    let handle = fs.open_directory(inode);
-    let read = fs.read_directory(handle, 0, false, |entry, _| {
+    let read = fs.scan_directory(inode, false, |entry| {
         match entry.kind() {
             _ if matches!(&entry.name[..], b"." | b"..") => return true,
             FileKind::Directory => {
@@ -125,9 +124,8 @@ async fn names(fs: &FileSystem, inode: InodeId) -> Result<Batch, Errno> {
         batch.is_end = batch.directory.is_none() && batch.files.len() < BATCH;
         batch.is_end
     });
-    let read = read.await;
-    fs.release_directory(handle);
-    read.map(|()| batch)
+    read.await?;
+    Ok(batch)
 }
 
 async fn unlink_all(
