@@ -2,6 +2,9 @@
 
 use pocket_proto::{ByteCount, Failure, Status};
 
+/// A session is granted ahead at most this part of an equal share of what is free.
+const SHARE_PARTS: u64 = 8;
+
 /// The allocation and the grants. What files hold is the namespace's to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
@@ -43,8 +46,8 @@ impl Space {
         self.granted_bytes
     }
 
-    /// Grants what is wanted if there is enough, else a share that leaves as much to each of the
-    /// other sessions, and at least what is needed. Fails if that much is not free.
+    /// Grants what is wanted, but no more than a small share of what is free, so that the other
+    /// sessions find most of it; and at least what is needed. Fails if that much is not free.
     pub(crate) fn grant(&mut self, wish: GrantWish) -> Result<u64, Failure> {
         let used = wish.allocated_bytes.saturating_add(self.granted_bytes);
         let free = self.capacity_bytes.saturating_sub(used);
@@ -59,7 +62,7 @@ impl Space {
                 ),
             ));
         }
-        let share = free / wish.sessions.max(1);
+        let share = free / wish.sessions.saturating_mul(SHARE_PARTS).max(1);
         let granted = wish.wanted_bytes.min(share).max(wish.needed_bytes);
         self.granted_bytes += granted;
         Ok(granted)
@@ -92,8 +95,8 @@ mod tests {
     #[test]
     fn the_last_byte_can_be_had_and_not_one_more() {
         let mut space = Space::new(1000);
-        assert_eq!(space.grant(wish(600, 1)), Ok(600));
-        assert_eq!(space.grant(wish(600, 1)), Ok(300));
+        assert_eq!(space.grant(wish(600, 600)), Ok(600));
+        assert_eq!(space.grant(wish(600, 300)), Ok(300));
         let refused = space.grant(wish(1, 1)).unwrap_err();
         assert_eq!(refused.status, Status::QuotaExceeded);
         space.give_back(1);
@@ -108,7 +111,7 @@ mod tests {
             sessions: 3,
             ..wish(900, 1)
         };
-        assert_eq!(space.grant(shared), Ok(300));
+        assert_eq!(space.grant(shared), Ok(900 / 3 / SHARE_PARTS));
         let needy = GrantWish {
             needed_bytes: 600,
             ..shared
