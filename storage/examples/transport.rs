@@ -4,7 +4,8 @@
 //!
 //! Prints the round trip of 64 bytes, small requests in a pipeline, and for whole blocks of 1 MiB
 //! the rate and the processor time per gigabyte of both sides together, which is the figure to
-//! trust on a busy machine. At the end the server's memory beside what it holds.
+//! trust on a busy machine. At the end the most
+//! memory that the server took beside its capacity.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -21,11 +22,13 @@ use pocket_proto::{
     session::StorageServer as ServerAddress,
 };
 use pocket_storage::{StorageConfig, StorageServer};
-use pocket_storage_client::{BlockStore, StorageClient, StorageClientOptions};
+use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What the server holds.
+const CAPACITY: u64 = 1 << 30;
 const JOB: JobId = JobId(7);
 const FILE: InodeId = InodeId(2);
 const SMALL_FILE: InodeId = InodeId(3);
@@ -51,10 +54,6 @@ fn main() -> Result<()> {
     let server = Arc::new(server);
     let measured = Arc::clone(&server);
     runtime.block_on(async move { tokio::spawn(measure(measured, gigabytes)).await? })?;
-    println!(
-        "server memory {:>10}",
-        ByteCount(server.memory_bytes()?).to_string()
-    );
     Arc::into_inner(server)
         .context("the measurement is over")?
         .stop()
@@ -64,7 +63,7 @@ async fn serve() -> Result<()> {
     let server = StorageServer::start(StorageConfig {
         listen: "127.0.0.1:0".to_owned(),
         server: ServerId::random(),
-        capacity: ByteCount(1 << 30),
+        capacity: ByteCount(CAPACITY),
         tier: "dram".to_owned(),
         cluster_key: ClusterKey::open(),
         controller: None,
@@ -98,6 +97,52 @@ async fn measure(server: Arc<ServerProcess>, gigabytes: u64) -> Result<()> {
         transfer("put", &server, &store, blocks, Direction::Put).await?;
         transfer("get", &server, &store, blocks, Direction::Get).await?;
     }
+    ClusterStorage::new(&ClusterKey::open(), StorageClientOptions::default())
+        .drop_job(&server.address, JOB)
+        .await?;
+    for block_bytes in [BLOCK_BYTES, 100 << 10, 1 << 10] {
+        fill(&server, block_bytes).await?;
+    }
+    Ok(())
+}
+
+/// Fills the server with blocks of a length, each in a file of its own, and writes half of them
+/// over, as another job; then says what memory that took.
+async fn fill(server: &Arc<ServerProcess>, block_bytes: u32) -> Result<()> {
+    let job = JobId(1000 + u64::from(block_bytes));
+    let credential = Credential::issue(&ClusterKey::open(), Scope::Job(job));
+    let options = StorageClientOptions::default();
+    let store = StorageClient::new(job, credential.as_bytes().to_vec(), options.clone());
+    let store = Arc::new(store);
+    let blocks = CAPACITY / u64::from(block_bytes);
+    server.forget_memory_peak()?;
+    let tasks = (0..IN_FLIGHT).map(|first| {
+        let (store, server) = (Arc::clone(&store), Arc::clone(server));
+        tokio::spawn(async move {
+            let data = Bytes::from(vec![3; block_bytes as usize]);
+            for file in (first..blocks)
+                .chain(first..blocks / 2)
+                .step_by(IN_FLIGHT as usize)
+            {
+                let file = InodeId(file);
+                store
+                    .write(&server.address, file, BlockIndex(0), 0, data.clone())
+                    .await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await??;
+    }
+    println!(
+        "memory        {:.3} of the capacity of {}, full of blocks of {}",
+        server.memory_peak_bytes()? as f64 / CAPACITY as f64,
+        ByteCount(CAPACITY),
+        ByteCount(u64::from(block_bytes))
+    );
+    let cluster = ClusterStorage::new(&ClusterKey::open(), options);
+    cluster.drop_job(&server.address, job).await?;
     Ok(())
 }
 
@@ -249,7 +294,14 @@ impl ServerProcess {
         Ok(own.iter().sum::<Duration>() + Duration::from_millis(ticks * 10))
     }
 
-    fn memory_bytes(&self) -> Result<u64> {
+    fn forget_memory_peak(&self) -> Result<()> {
+        Ok(std::fs::write(
+            format!("/proc/{}/clear_refs", self.child.id()),
+            "5",
+        )?)
+    }
+
+    fn memory_peak_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmHWM"));
         let kibibytes = line

@@ -165,6 +165,30 @@ async fn server_that_stands_still_costs_its_deadline_once_and_then_fails_fast() 
 }
 
 #[tokio::test]
+async fn server_that_falls_silent_while_it_owes_answers_is_given_up() {
+    let (server, address) = start(1 << 20).await;
+    let relay = Relay::start(address.endpoint.clone()).await;
+    let through = ServerAddress {
+        endpoint: relay.endpoint.clone(),
+        ..address_of(&server)
+    };
+    let options = StorageClientOptions {
+        connections: 1,
+        silence_max: Duration::from_millis(300),
+        connect_deadline: Duration::from_millis(300),
+        ..StorageClientOptions::default()
+    };
+    let store = StorageClient::new(JOB, credential(JOB), options);
+    store.write(&through, FILE, FIRST, 0, DATA).await.unwrap();
+    relay.freeze();
+    let start = Instant::now();
+    let failure = store.read(&through, range(0, 4)).await.unwrap_err();
+    assert_eq!(failure.status, Status::Unavailable);
+    assert!(failure.message.contains("silent"), "{failure}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
 async fn lost_connection_is_opened_again_unnoticed() {
     let (server, address) = start(1 << 20).await;
     let relay = Relay::start(address.endpoint.clone()).await;
@@ -217,11 +241,17 @@ async fn connections_to_a_server_are_few_and_shared() {
     assert_eq!(relay.connections.load(Ordering::SeqCst), 2);
 }
 
-/// Passes connections on to a server until they are cut.
+/// Passes connections on to a server until they are cut or frozen.
 struct Relay {
     endpoint: String,
     connections: Arc<AtomicUsize>,
-    cut: tokio::sync::broadcast::Sender<()>,
+    orders: tokio::sync::broadcast::Sender<Order>,
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Cut,
+    Freeze,
 }
 
 impl Relay {
@@ -229,17 +259,19 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (cut, _) = tokio::sync::broadcast::channel(1);
-        let (count, cutting) = (Arc::clone(&connections), cut.clone());
+        let (orders, _) = tokio::sync::broadcast::channel(1);
+        let (count, ordering) = (Arc::clone(&connections), orders.clone());
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let mut cut = cutting.subscribe();
+                let mut orders = ordering.subscribe();
                 let target = target.clone();
                 tokio::spawn(async move {
                     let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
                     tokio::select! {
-                        _ = cut.recv() => {}
+                        order = orders.recv() => if let Ok(Order::Freeze) = order {
+                            std::future::pending::<()>().await;
+                        },
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                     }
                 });
@@ -248,12 +280,16 @@ impl Relay {
         Relay {
             endpoint,
             connections,
-            cut,
+            orders,
         }
     }
 
     fn cut(&self) {
         // Nobody listens where no connection is open.
-        let _ = self.cut.send(());
+        let _ = self.orders.send(Order::Cut);
+    }
+
+    fn freeze(&self) {
+        let _ = self.orders.send(Order::Freeze);
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     pending::Pending,
     reader::{FrameReader, ReadError, WHOLE},
     socket,
+    watchdog::{self, Progress},
 };
 
 /// Bytes queued for a socket that is full, before callers wait: a few of the largest usual blocks.
@@ -31,7 +32,8 @@ const SENTENCE_BYTES_MAX: usize = 4096;
 
 /// A connection to a server: cheap to clone, many requests in flight. It ends when its last clone
 /// is dropped, when the peer goes, when the peer speaks nonsense, or when a request is overdue (a
-/// peer that left one without an answer is not trusted with the next).
+/// peer that left one without an answer is not trusted with the next). See also
+/// [`Connection::limit_silence`].
 #[derive(Clone)]
 pub struct Connection {
     shared: Arc<Handle>,
@@ -64,6 +66,7 @@ struct Shared {
     endpoint: String,
     outbox: Arc<Outbox>,
     pending: Pending,
+    progress: Arc<Progress>,
 }
 
 impl Connection {
@@ -85,7 +88,7 @@ impl Connection {
         };
         let until = Instant::now() + deadline;
         let greeted = timeout_at(until, greet(endpoint, &hello)).await;
-        let (outbox, mut reader, welcome) = match greeted {
+        let (outbox, mut reader, progress, welcome) = match greeted {
             Err(_) => return Err(unavailable(&format_args!("no answer within {deadline:?}"))),
             Ok(Err(GreetError::Refused(failure))) => return Err(failure),
             Ok(Err(GreetError::Io(error))) => return Err(unavailable(&error)),
@@ -102,6 +105,7 @@ impl Connection {
             endpoint: endpoint.to_owned(),
             outbox,
             pending: Pending::new(),
+            progress,
         });
         tokio::spawn(Arc::clone(&shared.outbox).run_writer());
         tokio::spawn(Arc::clone(&shared).run_reader(reader, pushes));
@@ -129,7 +133,8 @@ impl Connection {
     ) -> Result<ReplyFrame, Failure> {
         let shared = &self.shared.0;
         let body_bytes = body_bytes(head, &data)?;
-        let (ticket, mut reply) = shared.pending.admit(Instant::now() + deadline).await?;
+        let made = Instant::now();
+        let (ticket, mut reply) = shared.pending.admit(made, made + deadline).await?;
         let header = Header::request(operation, ticket.id(), job, body_bytes);
         let mut frame = Outgoing::new(&header, head, data);
         loop {
@@ -173,6 +178,12 @@ impl Connection {
                 format!("{} leaves {QUEUED_BYTES_MAX} bytes unread", shared.endpoint),
             )),
         }
+    }
+
+    /// From now on also ends the connection when requests wait and nothing has moved on it, in
+    /// either direction, for so long. It is noticed half a second later at most.
+    pub fn limit_silence(&self, silence_max: Duration) {
+        self.shared.0.progress.limit_silence(silence_max);
     }
 
     /// The endpoint this connection was made to.
@@ -230,12 +241,18 @@ const WELCOME_BYTES_MAX: u32 = 4 << 20;
 async fn greet(
     endpoint: &str,
     hello: &Hello,
-) -> Result<(Arc<Outbox>, FrameReader, Welcome), GreetError> {
+) -> Result<(Arc<Outbox>, FrameReader, Arc<Progress>, Welcome), GreetError> {
     let stream = TcpStream::connect(endpoint).await?;
     socket::prepare(&stream)?;
     let (read_half, write_half) = stream.into_split();
-    let mut reader = FrameReader::new(read_half, WELCOME_BYTES_MAX);
-    let outbox = Outbox::new(write_half, QUEUED_BYTES_MAX, CancellationToken::new());
+    let progress = Arc::new(Progress::default());
+    let mut reader = FrameReader::new(read_half, WELCOME_BYTES_MAX, Arc::clone(&progress));
+    let outbox = Outbox::new(
+        write_half,
+        QUEUED_BYTES_MAX,
+        Arc::clone(&progress),
+        CancellationToken::new(),
+    );
     let hello = hello.encode_to_vec();
     let header = Header::request(Operation::Hello, 1, JobId(0), hello.len() as u32);
     // A fresh socket takes a greeting whole, so that no writer task is needed yet.
@@ -257,7 +274,7 @@ async fn greet(
     let welcome = Welcome::decode(reply.body)
         .map_err(|error| malformed(&format!("the welcome cannot be read: {error}")))?;
     check_version(welcome.protocol_version).map_err(GreetError::Refused)?;
-    Ok((outbox, reader, welcome))
+    Ok((outbox, reader, progress, welcome))
 }
 
 fn body_bytes(head: &[u8], data: &Bytes) -> Result<u32, Failure> {
@@ -343,9 +360,9 @@ impl Shared {
         tokio::select! {
             biased;
             () = self.outbox.closed() => {}
-            () = self.pending.overdue() => {
-                debug!(endpoint = %self.endpoint, "request overdue");
-                self.close("a request was not answered in time");
+            why = watchdog::watch(&self.pending, &self.progress) => {
+                debug!(endpoint = %self.endpoint, why, "peer given up");
+                self.close(why);
             }
         }
     }

@@ -23,6 +23,7 @@ mod reader;
 mod server;
 mod service;
 mod socket;
+mod watchdog;
 
 pub use answer::Answer;
 pub use authenticate::{authenticate, authorize};

@@ -22,7 +22,7 @@ use pocket_proto::{Failure, Status};
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::{outgoing::Outgoing, socket};
+use crate::{outgoing::Outgoing, socket, watchdog::Progress};
 
 /// Frames that go into one system call at most.
 const BATCH_FRAMES_MAX: usize = 32;
@@ -36,6 +36,7 @@ pub(crate) struct Outbox {
     /// Frames are admitted while no more than this is queued.
     queued_bytes_max: usize,
     pushes: AtomicU64,
+    progress: Arc<Progress>,
     writer_wanted: Notify,
     room: Notify,
     closed: CancellationToken,
@@ -72,8 +73,9 @@ pub(crate) enum Refused {
     Closed(Failure),
 }
 
-enum Progress {
-    Done,
+/// How far a writer came.
+enum Written {
+    All,
     SocketFull,
 }
 
@@ -82,23 +84,26 @@ impl Outbox {
     pub(crate) fn new(
         socket: OwnedWriteHalf,
         queued_bytes_max: usize,
+        progress: Arc<Progress>,
         closed: CancellationToken,
     ) -> Arc<Self> {
-        Self::build(socket, queued_bytes_max, closed, Writer::Nobody)
+        Self::build(socket, queued_bytes_max, progress, closed, Writer::Nobody)
     }
 
     /// An outbox that holds everything back until [`Outbox::open_with`].
     pub(crate) fn new_held(
         socket: OwnedWriteHalf,
         queued_bytes_max: usize,
+        progress: Arc<Progress>,
         closed: CancellationToken,
     ) -> Arc<Self> {
-        Self::build(socket, queued_bytes_max, closed, Writer::NotYet)
+        Self::build(socket, queued_bytes_max, progress, closed, Writer::NotYet)
     }
 
     fn build(
         socket: OwnedWriteHalf,
         queued_bytes_max: usize,
+        progress: Arc<Progress>,
         closed: CancellationToken,
         writer: Writer,
     ) -> Arc<Self> {
@@ -113,6 +118,7 @@ impl Outbox {
             }),
             queued_bytes_max,
             pushes: AtomicU64::new(0),
+            progress,
             writer_wanted: Notify::new(),
             room: Notify::new(),
             closed,
@@ -241,7 +247,7 @@ impl Outbox {
                     return;
                 };
                 while let Ok(()) = socket.writable().await {
-                    if let Progress::Done = self.write_queue(self.state.lock(), usize::MAX) {
+                    if let Written::All = self.write_queue(self.state.lock(), usize::MAX) {
                         break;
                     }
                 }
@@ -262,16 +268,16 @@ impl Outbox {
             return;
         }
         state.writer = Writer::Somebody;
-        if let Progress::SocketFull = self.write_queue(state, ROUNDS_MAX) {
+        if let Written::SocketFull = self.write_queue(state, ROUNDS_MAX) {
             self.writer_wanted.notify_one();
         }
     }
 
     /// Writes until the queue is empty, the socket full or `rounds_max` reached. The caller is the
     /// writer, and stays it unless all is done.
-    fn write_queue<'a>(&'a self, mut state: MutexGuard<'a, State>, rounds_max: usize) -> Progress {
+    fn write_queue<'a>(&'a self, mut state: MutexGuard<'a, State>, rounds_max: usize) -> Written {
         let Some(socket) = state.socket.clone() else {
-            return Progress::Done;
+            return Written::All;
         };
         let mut hand = std::mem::take(&mut state.spare);
         for _ in 0..rounds_max {
@@ -281,7 +287,7 @@ impl Outbox {
             if hand.is_empty() {
                 state.writer = Writer::Nobody;
                 state.spare = hand;
-                return Progress::Done;
+                return Written::All;
             }
             drop(state);
             let written = write_some(&socket, &mut hand);
@@ -295,15 +301,16 @@ impl Outbox {
                         Status::Unavailable,
                         format!("sending failed: {error}"),
                     ));
-                    return Progress::Done;
+                    return Written::All;
                 }
             }
         }
         state.put_back(hand);
-        Progress::SocketFull
+        Written::SocketFull
     }
 
     fn note_written(&self, state: &mut State, bytes: usize) {
+        self.progress.note(bytes);
         let before = state.queued_bytes;
         // Zero after a close, which forgets the queue.
         state.queued_bytes = before.saturating_sub(bytes);

@@ -3,8 +3,6 @@
 //! A slot per call, found by the reply's id without hashing. A call given up by its caller keeps
 //! its slot until the reply or the deadline, because the request has gone out.
 
-use std::time::Duration;
-
 use parking_lot::Mutex;
 use pocket_proto::{Failure, Status};
 use tokio::{
@@ -16,8 +14,6 @@ use crate::ReplyFrame;
 
 /// Calls in flight on one connection at most; further ones wait for their turn.
 pub(crate) const CALLS_MAX: usize = 4096;
-/// The watchdog looks at least so often.
-const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) type Outcome = Result<ReplyFrame, Failure>;
 
@@ -43,6 +39,7 @@ struct Slot {
 }
 
 struct Call {
+    made: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Outcome>,
 }
@@ -71,6 +68,7 @@ impl Pending {
     /// Waits for a free slot and takes it. Does not wait unless [`CALLS_MAX`] are in flight.
     pub(crate) async fn admit(
         &self,
+        made: Instant,
         deadline: Instant,
     ) -> Result<(Ticket<'_>, oneshot::Receiver<Outcome>), Failure> {
         let permit = match self.room.try_acquire() {
@@ -86,10 +84,14 @@ impl Pending {
                 .expect("the semaphore is never closed"),
         };
         let (reply, receiver) = oneshot::channel();
-        let id = self
-            .slots
-            .lock()
-            .insert(Call { deadline, reply }, &self.sooner)?;
+        let id = self.slots.lock().insert(
+            Call {
+                made,
+                deadline,
+                reply,
+            },
+            &self.sooner,
+        )?;
         // Given back when the slot is emptied.
         permit.forget();
         let ticket = Ticket {
@@ -125,26 +127,34 @@ impl Pending {
         }
     }
 
-    /// Ends when some call is past its deadline.
-    pub(crate) async fn overdue(&self) {
-        loop {
-            let next = {
-                let mut slots = self.slots.lock();
-                let now = Instant::now();
-                let earliest = slots.earliest_deadline();
-                if earliest.is_some_and(|deadline| deadline <= now) {
-                    return;
-                }
-                let latest = now + WATCH_INTERVAL_MAX;
-                slots.next_watch = earliest.map_or(latest, |deadline| deadline.min(latest));
-                slots.next_watch
-            };
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.sooner.notified() => {}
-            }
+    /// Looks at the calls in flight, for a watchdog that looks again at `next` (moved forward to
+    /// the earliest deadline) or when [`Pending::sooner`] says so.
+    pub(crate) fn look(&self, next: Instant) -> Look {
+        let mut slots = self.slots.lock();
+        let (mut earliest, mut oldest) = (next, None);
+        for call in slots.slots.iter().filter_map(|slot| slot.call.as_ref()) {
+            earliest = earliest.min(call.deadline);
+            oldest = Some(oldest.map_or(call.made, |oldest: Instant| oldest.min(call.made)));
+        }
+        slots.next_watch = earliest;
+        Look {
+            next: earliest,
+            oldest,
         }
     }
+
+    /// Ends when a call came that is due before the watchdog looks again.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+}
+
+/// What a watchdog sees.
+pub(crate) struct Look {
+    /// When to look again; past, if some call is overdue.
+    pub(crate) next: Instant,
+    /// When the oldest call in flight was made.
+    pub(crate) oldest: Option<Instant>,
 }
 
 impl Slots {
@@ -190,11 +200,6 @@ impl Slots {
             }
         }
         calls
-    }
-
-    fn earliest_deadline(&self) -> Option<Instant> {
-        let calls = self.slots.iter().filter_map(|slot| slot.call.as_ref());
-        calls.map(|call| call.deadline).min()
     }
 }
 

@@ -4,14 +4,14 @@
 //! call. A long body is received straight into a buffer of exactly its size, unzeroed, so that
 //! whoever keeps it keeps no byte more.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pocket_proto::{FrameError, HEADER_BYTES, Header, Operation};
 use thiserror::Error;
 use tokio::{io::AsyncReadExt, net::tcp::OwnedReadHalf};
 
-use crate::HEAD_BYTES_MAX;
+use crate::{HEAD_BYTES_MAX, watchdog::Progress};
 
 /// The small buffer: some hundred small requests, and little to copy of a body that follows.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -63,16 +63,18 @@ pub(crate) struct FrameReader {
     start: usize,
     end: usize,
     body_bytes_max: u32,
+    progress: Arc<Progress>,
 }
 
 impl FrameReader {
-    pub(crate) fn new(socket: OwnedReadHalf, body_bytes_max: u32) -> Self {
+    pub(crate) fn new(socket: OwnedReadHalf, body_bytes_max: u32, progress: Arc<Progress>) -> Self {
         FrameReader {
             socket,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
             body_bytes_max,
+            progress,
         }
     }
 
@@ -152,8 +154,10 @@ impl FrameReader {
             match body_bytes - body.len() {
                 0 => return Ok(body.freeze()),
                 rest if rest >= DIRECT_BYTES_MIN => {
-                    if self.socket.read_buf(&mut (&mut body).limit(rest)).await? == 0 {
-                        return Err(ReadError::Truncated);
+                    let mut space = (&mut body).limit(rest);
+                    match self.socket.read_buf(&mut space).await? {
+                        0 => return Err(ReadError::Truncated),
+                        received => self.progress.note(received),
                     }
                 }
                 _ => self.fill_more().await?,
@@ -204,6 +208,7 @@ impl FrameReader {
         debug_assert!(self.end < BUFFER_BYTES, "a short frame fits the buffer");
         let received = self.socket.read(&mut self.buffer[self.end..]).await?;
         self.end += received;
+        self.progress.note(received);
         Ok(received)
     }
 }

@@ -122,8 +122,13 @@ impl<S: Service> Session<S> {
     async fn run(self, stream: TcpStream) -> Result<(), Failure> {
         socket::prepare(&stream).map_err(|error| io_failure(&error))?;
         let (read_half, write_half) = stream.into_split();
-        let mut reader = FrameReader::new(read_half, HELLO_BYTES_MAX);
-        let outbox = Outbox::new_held(write_half, self.limits.queued_bytes_max, self.stop.clone());
+        let mut reader = FrameReader::new(read_half, HELLO_BYTES_MAX, Arc::default());
+        let outbox = Outbox::new_held(
+            write_half,
+            self.limits.queued_bytes_max,
+            Arc::default(),
+            self.stop.clone(),
+        );
         self.tasks.spawn(Arc::clone(&outbox).run_writer());
         // Whatever happens below, the socket does not outlive it.
         let _closing = CloseOnDrop(Arc::clone(&outbox));

@@ -15,7 +15,7 @@ pub struct BlockData {
 
 /// The blocks of one job, each on the server that the caller names.
 ///
-/// Every call ends within the client's deadline. Failures are `Lost` (read or truncate: the server
+/// Every call ends: at a deadline, and long before it where the server does not move. Failures are `Lost` (read or truncate: the server
 /// lives another life, its former blocks are gone), `ServerFull` (write: full, or another life;
 /// another server may take the block), `Unavailable` (unreachable, or silent), and whatever else
 /// the server says.

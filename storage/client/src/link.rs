@@ -62,7 +62,9 @@ impl Link {
         head: &[u8],
         data: Bytes,
     ) -> Result<ReplyFrame, Failure> {
-        let until = Instant::now() + greeting.options.request_deadline;
+        let options = &greeting.options;
+        let start = Instant::now();
+        let until = start + options.request_deadline;
         let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
         let mut repeated = false;
         loop {
@@ -76,8 +78,9 @@ impl Link {
                 .await;
             match outcome {
                 Err(failure) if failure.status == Status::Unavailable => {
-                    if Instant::now() >= until {
-                        self.note_trouble(&failure, greeting.options.retry_after);
+                    // A server that let this request wait so long will not do better now.
+                    if start.elapsed() >= options.silence_max {
+                        self.note_trouble(&failure, options.retry_after);
                     } else if connection.is_closed() && !repeated {
                         debug!(server = %self.server.endpoint, %failure, "request repeated");
                         repeated = true;
@@ -121,6 +124,7 @@ impl Link {
         match connected {
             Ok((connection, welcome)) => {
                 self.check_identity(&welcome, greeting.options.retry_after)?;
+                connection.limit_silence(greeting.options.silence_max);
                 *self.trouble.lock() = None;
                 *slot.connection.lock() = Some(connection.clone());
                 Ok(connection)
