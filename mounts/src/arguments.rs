@@ -45,6 +45,8 @@ underscores: capacity=SIZE, max_tasks=N, controller=HOST:PORT, keep, ...
 Exit codes, as of mount(8): 1 wrong usage, 2 system error, 32 the mount failed.
 Signals: INT and TERM flush, unmount and exit; USR2 cycles the log level.";
 
+const MOUNT_HEADING: &str = "The mount";
+
 /// Mounts a job's files on a directory. Every program in every container that mounts the same job
 /// shares them; they live as long as the job.
 #[derive(Debug, Parser)]
@@ -76,23 +78,39 @@ struct Arguments {
     existing: bool,
 
     /// Memory for buffers and caches of this mount
-    #[arg(long, value_name = "SIZE", env = "POCKET_MEMORY_BUDGET", value_parser = parse_capacity)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "POCKET_MEMORY_BUDGET",
+        value_parser = parse_capacity,
+        help_heading = MOUNT_HEADING
+    )]
     memory_budget: Option<ByteCount>,
 
     /// Mount options, separated by commas (see below)
-    #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
+    #[arg(
+        short = 'o',
+        value_name = "OPTIONS",
+        action = ArgAction::Append,
+        help_heading = MOUNT_HEADING
+    )]
     options: Vec<String>,
 
     /// Stay in the foreground, and log to the terminal
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = MOUNT_HEADING)]
     foreground: bool,
 
     /// Where a mount in the background logs to; nowhere unless given
-    #[arg(long, value_name = "FILE", env = "POCKET_LOG_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POCKET_LOG_FILE",
+        help_heading = MOUNT_HEADING
+    )]
     log_file: Option<PathBuf>,
 
     /// Log more; twice for every request
-    #[arg(short, long, action = ArgAction::Count)]
+    #[arg(short, long, action = ArgAction::Count, help_heading = MOUNT_HEADING)]
     verbose: u8,
 
     /// Storage servers of the cluster inside this process
@@ -101,7 +119,8 @@ struct Arguments {
         value_name = "N",
         default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=64),
-        conflicts_with = "controller"
+        conflicts_with = "controller",
+        help_heading = MOUNT_HEADING
     )]
     embedded_servers: u16,
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use pocket_controller_client::{ControllerClient, ControllerError};
 use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
-use pocket_meta_client::{MetaClient, Metadata};
+use pocket_meta_client::MetaClient;
 use pocket_proto::{
     BlockBytes, Failure, JobId, PROTOCOL_VERSION,
     control::{Hints, RegisterJobReply, RegisterJobRequest},
@@ -14,7 +14,7 @@ use pocket_storage_client::{StorageClient, StorageClientOptions};
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
-use crate::machine;
+use crate::{machine, presentation::Presentation};
 
 /// What a user says about a job: its name, and what it should be where it does not exist.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,7 @@ impl JobConnection {
         controller: &str,
         terms: &JobTerms,
         config: FileSystemConfig,
+        presentation: Presentation,
     ) -> Result<Self, ConnectError> {
         let client = ControllerClient::connect(controller)?;
         let registration = client.register_job(terms.to_request()).await?;
@@ -100,7 +101,7 @@ impl JobConnection {
             Ok(session) => session,
             Err(failure) => return Err(ConnectError::Metadata { endpoint, failure }),
         };
-        let metadata: Arc<dyn Metadata> = Arc::new(session.clone());
+        let metadata = presentation.over(Arc::new(session.clone()));
         let storage = StorageClient::new(job, credential, StorageClientOptions::default());
         let fs = FileSystem::new(metadata, Arc::new(storage), config).map_err(|failure| {
             ConnectError::FileSystem {

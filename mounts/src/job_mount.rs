@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use crate::{
     connection::{ConnectError, JobConnection, JobTerms},
     mountpoint::{self, MountPoint, MountPointError},
+    presentation::Presentation,
 };
 
 /// The root answers within this time or the mount has failed.
@@ -31,6 +32,8 @@ pub struct JobMountConfig {
     pub settings: MountSettings,
     /// Memory and read-only.
     pub filesystem: FileSystemConfig,
+    /// How files are shown.
+    pub presentation: Presentation,
 }
 
 /// Why there is no mount. None is left behind.
@@ -64,8 +67,13 @@ impl JobMount {
     /// Mounts, and returns when the root has answered. A dead mount in the way is removed first.
     pub async fn start(config: JobMountConfig) -> Result<Self, JobMountError> {
         let path = MountPoint::prepare(&config.mountpoint)?.path;
-        let connection =
-            JobConnection::open(&config.controller, &config.terms, config.filesystem).await?;
+        let connection = JobConnection::open(
+            &config.controller,
+            &config.terms,
+            config.filesystem,
+            config.presentation,
+        );
+        let connection = connection.await?;
         let mounted = match pocket_fuse::mount(connection.fs(), &path, &config.settings) {
             Ok(mounted) => mounted,
             Err(error) => {

@@ -9,22 +9,26 @@ const MEMORY_UNKNOWN: u64 = 1 << 30;
 /// A store gets one part in so many of the memory that is free.
 const MEMORY_SHARE: u64 = 2;
 
-/// The memory that a store may take unless told otherwise: half of what is available, within the
-/// limit of the control group (a container's).
+/// The memory that a store may take unless told otherwise: half of what is available.
 pub(crate) fn memory_for_stores() -> ByteCount {
+    let ByteCount(free) = available_memory();
+    // Whole MiB read better.
+    ByteCount((free / MEMORY_SHARE) >> 20 << 20)
+}
+
+/// The memory that is available, within the limit of the control group (a container's).
+pub(crate) fn available_memory() -> ByteCount {
     let text = |path| fs::read_to_string(path).ok();
     let machine = text("/proc/meminfo").and_then(|table| available(&table));
     let group = limit_left(
         text("/sys/fs/cgroup/memory.max").as_deref(),
         text("/sys/fs/cgroup/memory.current").as_deref(),
     );
-    let free = match (machine, group) {
+    ByteCount(match (machine, group) {
         (Some(machine), Some(group)) => machine.min(group),
         (Some(bytes), None) | (None, Some(bytes)) => bytes,
         (None, None) => MEMORY_UNKNOWN,
-    };
-    // Whole MiB read better.
-    ByteCount((free / MEMORY_SHARE) >> 20 << 20)
+    })
 }
 
 /// The name of this host, for people.

@@ -5,6 +5,8 @@ mod serve;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
+use anyhow::Context;
+
 use crate::{
     arguments::{ArgumentError, MountRequest},
     daemon::{self, DaemonError, Report, Reporter},
@@ -199,14 +201,20 @@ struct Command {
 impl Audience for Command {
     fn notice(&mut self, line: &str) -> anyhow::Result<()> {
         match &mut self.reporter {
-            Some(reporter) => Ok(reporter.send(&Report::Notice(line.to_owned()))?),
+            Some(reporter) => {
+                let sent = reporter.send(&Report::Notice(line.to_owned()));
+                sent.context("the command that asked for this mount is gone")
+            }
             None => Ok(()),
         }
     }
 
     fn ready(&mut self) -> anyhow::Result<()> {
         match self.reporter.take() {
-            Some(reporter) => Ok(reporter.ready(self.log_file.as_deref())?),
+            Some(reporter) => {
+                let heard = reporter.ready(self.log_file.as_deref());
+                heard.context("cannot go into the background (is the command that asked gone?)")
+            }
             None => Ok(()),
         }
     }

@@ -6,6 +6,8 @@
 
 use thiserror::Error;
 
+use crate::presentation::Presentation;
+
 /// What is wrong with an option, in a sentence for whoever typed it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum OptionError {
@@ -63,12 +65,8 @@ pub(crate) struct MountOptions {
     pub(crate) source_name: Option<String>,
     /// `subtype=NAME`: the type is shown as `fuse.NAME`; `fuse.pocket` where absent.
     pub(crate) subtype: Option<String>,
-    /// `uid=N`: every file appears to belong to this user.
-    pub(crate) uid: Option<u32>,
-    /// `gid=N`: every file appears to belong to this group.
-    pub(crate) gid: Option<u32>,
-    /// `umask=OCTAL`: permission bits that no file appears to have.
-    pub(crate) umask: Option<u32>,
+    /// `uid=N`, `gid=N`, `umask=OCTAL`: files shown with another owner and fewer permissions.
+    pub(crate) presentation: Presentation,
     /// Settings that flags also give, as (name, value): `capacity=10GiB`. Names have underscores.
     pub(crate) settings: Vec<(String, Option<String>)>,
 }
@@ -203,9 +201,9 @@ impl MountOptions {
         Some(match name {
             "fsname" => Valued::Text(&mut self.source_name),
             "subtype" => Valued::Text(&mut self.subtype),
-            "uid" => Valued::Id(&mut self.uid),
-            "gid" => Valued::Id(&mut self.gid),
-            "umask" => Valued::Mask(&mut self.umask),
+            "uid" => Valued::Id(&mut self.presentation.uid),
+            "gid" => Valued::Id(&mut self.presentation.gid),
+            "umask" => Valued::Mask(&mut self.presentation.umask),
             _ => return None,
         })
     }
@@ -296,10 +294,12 @@ mod tests {
         let options = parse(r"fsname=a\,b=c,subtype=x,uid=7,gid=8,umask=022").unwrap();
         assert_eq!(options.source_name.as_deref(), Some("a,b=c"));
         assert_eq!(options.subtype.as_deref(), Some("x"));
-        assert_eq!(
-            (options.uid, options.gid, options.umask),
-            (Some(7), Some(8), Some(0o22))
-        );
+        let presentation = Presentation {
+            uid: Some(7),
+            gid: Some(8),
+            umask: Some(0o22),
+        };
+        assert_eq!(options.presentation, presentation);
     }
 
     #[test]

@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{fs, io::Read, os::unix::fs::symlink, process::Stdio};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Stdio,
+};
 
 use common::{
     Folder, POCKET_MOUNT, can_mount, command, is_mounted, pocket_mount, processes_naming, run,
@@ -196,6 +201,27 @@ fn options_reach_the_kernel() {
     }
     let error = fs::write(folder.join("file"), "x").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::libc::EROFS));
+    run("umount", &[folder.text()]).assert_code(0);
+    until_gone(&folder);
+}
+
+#[test]
+fn files_are_shown_as_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    if !can_mount() {
+        return;
+    }
+    let folder = Folder::new();
+    mount_embedded(&folder, "shown", &["-o", "uid=7,gid=8,umask=077"]);
+    fs::write(folder.join("file"), "x").unwrap();
+    fs::set_permissions(folder.join("file"), PermissionsExt::from_mode(0o755)).unwrap();
+    for _ in 0..2 {
+        let found = fs::metadata(folder.join("file")).unwrap();
+        assert_eq!(
+            (found.uid(), found.gid(), found.mode() & 0o777),
+            (7, 8, 0o700)
+        );
+    }
     run("umount", &[folder.text()]).assert_code(0);
     until_gone(&folder);
 }

@@ -91,7 +91,8 @@ fn without(list: &str, name: &str) -> String {
 
 fn take_controller_from_environment(request: &mut MountRequest) -> Result<(), ArgumentError> {
     const VARIABLE: &str = "POCKET_CONTROLLER";
-    if let (None, Ok(value)) = (&request.controller, env::var(VARIABLE)) {
+    let value = env::var(VARIABLE).ok().filter(|value| !value.is_empty());
+    if let (None, Some(value)) = (&request.controller, value) {
         let address = value
             .parse()
             .map_err(|error| wrong(format!("{VARIABLE}: {error}")))?;

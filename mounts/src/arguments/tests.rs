@@ -40,7 +40,7 @@ fn flags_become_a_request() {
     assert_eq!(request.verbosity, 2);
     assert!(request.foreground && request.terms.keep && request.existing);
     assert!(request.options.read_only && request.options.no_exec);
-    assert_eq!(request.options.umask, Some(0o22));
+    assert_eq!(request.options.presentation.umask, Some(0o22));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn mistakes_are_explained() {
         ("j /m --bandwidth 8", "8Gb/s"),
         ("j /m --lease 0s", "between 1s and 7 days"),
         ("j /m --block-size 3KiB", "power of two"),
-        ("j /m --controller ::", "host:port"),
+        ("j /m --controller ::", "HOST:PORT"),
         ("j /m -o nosiud", "unknown mount option 'nosiud'"),
         ("j /m -o capacity=lots", "mount option capacity=lots"),
         ("j /m -o max_tasks=0", "at least 1 task"),

@@ -14,6 +14,7 @@ use crate::{
     embedded::{Cluster, ClusterConfig},
     job_mount::{JobMount, JobMountConfig},
     logging::Log,
+    machine,
     options::MountOptions,
     runtime,
     signals::EndSignals,
@@ -140,6 +141,7 @@ async fn mount(request: &MountRequest, controller: String) -> Result<JobMount, M
         mountpoint: request.mountpoint.clone(),
         settings: settings(&request.options, &request.job),
         filesystem,
+        presentation: request.options.presentation,
     });
     mount.await.map_err(MountFailure::mount)
 }
@@ -186,6 +188,13 @@ fn notices(request: &MountRequest, mount: &JobMount, cluster: Option<&Cluster>) 
     let mut lines = Vec::new();
     let path = mount.path().display();
     if let Some(cluster) = cluster {
+        let available = machine::available_memory();
+        if cluster.capacity() > available {
+            lines.push(format!(
+                "the capacity is more than the {available} of memory that are free here: \
+                 this machine may run out before the job does"
+            ));
+        }
         let (capacity, controller) = (cluster.capacity(), cluster.controller());
         let job = &request.job;
         lines.push(format!(
