@@ -17,10 +17,13 @@ const BIN_DIR: &str = "POCKET_TESTS_BIN_DIR";
 /// The path of a program of the project. Builds it when needed; panics with cargo's output when
 /// that fails.
 pub fn binary(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| match env::var_os(BIN_DIR) {
-        Some(folder) => PathBuf::from(folder),
+        Some(folder) => Ok(PathBuf::from(folder)),
         None => build(),
+    });
+    let folder = folder.as_ref().unwrap_or_else(|errors| {
+        panic!("cannot build the programs under test:\n{errors}");
     });
     let path = folder.join(name);
     assert!(
@@ -38,7 +41,7 @@ pub fn workspace() -> &'static Path {
         .expect("the crate lies in the workspace's folder")
 }
 
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let folder = profile_folder();
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -51,12 +54,10 @@ fn build() -> PathBuf {
         .args(["--profile", profile])
         .output()
         .expect("cargo runs, as it built this test");
-    assert!(
-        output.status.success(),
-        "cannot build the programs under test:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    folder
+    match output.status.success() {
+        true => Ok(folder),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// `target/debug` of `target/debug/deps/suite-0123456789abcdef`.

@@ -12,6 +12,8 @@ use pocket_proto::control::ServerRole;
 
 use crate::{Control, Mount, Process, Scratch, binary, rights, wait};
 
+mod pool;
+
 /// How long a cluster may take until every server is known to the controller.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// The key of every cluster of the suites; a set key also keeps the servers from warning.
@@ -42,7 +44,7 @@ pub struct ProcessCluster {
     metadata: Server,
     storage: Vec<Server>,
     control: Control,
-    mounts: usize,
+    folders: usize,
     expected: Vec<String>,
     scratch: Scratch,
 }
@@ -56,12 +58,24 @@ pub struct Server {
     control_endpoint: Option<String>,
     folder: PathBuf,
     process: Process,
+    /// Whether a test had its hands on the process.
+    touched: bool,
 }
 
-/// Runs `body` on a new cluster of the default shape; see [`with_shape`].
+/// Runs `body` on a cluster of the default shape that is the body's alone and has no jobs; see
+/// [`with_shape`]. A cluster that came to no harm is used again by the next test.
 #[track_caller]
 pub fn with_cluster(body: impl FnOnce(&mut ProcessCluster)) {
-    with_shape(Shape::default(), body);
+    if rights::can_mount() {
+        let mut cluster = pool::take().unwrap_or_else(|| ProcessCluster::start(&Shape::default()));
+        body(&mut cluster);
+        if cluster.was_touched() {
+            cluster.finish();
+        } else {
+            cluster.clear();
+            pool::give_back(cluster);
+        }
+    }
 }
 
 /// Runs `body` on a new cluster, ends it in an orderly way and fails if any of its processes did
@@ -92,7 +106,7 @@ impl ProcessCluster {
             controller,
             metadata,
             storage,
-            mounts: 0,
+            folders: 0,
             expected: Vec::new(),
             scratch,
         };
@@ -130,8 +144,7 @@ impl ProcessCluster {
 
     /// Mounts `job` with further arguments of `pocket-mount`.
     pub fn mount_with(&mut self, job: &str, arguments: &[&str]) -> Mount {
-        self.mounts += 1;
-        let folder = self.scratch.folder(&format!("mount-{}", self.mounts));
+        let folder = self.folder("mount");
         let mut all = vec!["--controller", &self.controller.endpoint];
         all.extend(arguments);
         let mut mount = Mount::start(&folder, job, &all);
@@ -174,9 +187,10 @@ impl ProcessCluster {
         }
     }
 
-    /// A folder for the test's own files, on the local disk.
-    pub fn folder(&self, name: &str) -> PathBuf {
-        self.scratch.folder(name)
+    /// A new folder for the test's own files, on the local disk; a number makes its name its own.
+    pub fn folder(&mut self, name: &str) -> PathBuf {
+        self.folders += 1;
+        self.scratch.folder(&format!("{name}-{}", self.folders))
     }
 
     /// A command of the `pocket` program that asks this cluster.
@@ -201,6 +215,25 @@ impl ProcessCluster {
         }
         for server in self.servers_mut() {
             server.process.finish_signalled();
+        }
+    }
+
+    fn was_touched(&self) -> bool {
+        self.servers().any(|server| server.touched)
+    }
+
+    /// Ends every job and forgets what a test expected, for the next one.
+    #[track_caller]
+    fn clear(&mut self) {
+        for job in self.control.jobs().expect("the controller answers") {
+            let ended = self.control.deregister(&job.name);
+            ended.expect("a job can always be ended");
+        }
+        self.expected.clear();
+        for server in self.servers_mut() {
+            assert_eq!(server.process.ended(), None, "{}", server.process.report());
+            server.process.check_log();
+            server.process.take_expected();
         }
     }
 
@@ -269,6 +302,7 @@ impl Server {
             endpoint: endpoint.to_owned(),
             control_endpoint: control_endpoint.map(str::to_owned),
             folder: folder.to_owned(),
+            touched: false,
         }
     }
 
@@ -284,18 +318,20 @@ impl Server {
 
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
+        self.touched = true;
         &mut self.process
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.process.kill();
+        self.process().kill();
     }
 
     /// Starts it again at the same address, with nothing left of its former life.
     pub fn restart(&mut self) {
-        self.process.kill();
-        let expected = self.process.expected().to_vec();
+        self.kill();
+        self.process.check_log();
+        let expected = self.process.take_expected();
         self.process = Process::start(&self.name, &self.folder, server_command(&self.arguments));
         for words in expected {
             self.process.expect_in_log(&words);

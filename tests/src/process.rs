@@ -30,6 +30,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Bytes of the log that were checked before.
+    checked: usize,
     expected: Vec<String>,
     ended: Option<ExitStatus>,
     killed: bool,
@@ -50,6 +52,7 @@ impl Process {
         Process {
             name: name.to_owned(),
             child,
+            checked: std::fs::metadata(&log).map_or(0, |status| status.len() as usize),
             log,
             expected: Vec::new(),
             ended: None,
@@ -119,9 +122,9 @@ impl Process {
         }
     }
 
-    /// Words that excuse a line of the log.
-    pub fn expected(&self) -> &[String] {
-        &self.expected
+    /// Takes the words that excuse lines of the log; from now on nothing is expected.
+    pub(crate) fn take_expected(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.expected)
     }
 
     /// SIGTERM, and what [`Process::finish_signalled`] demands. A process that a test killed is
@@ -150,10 +153,14 @@ impl Process {
         self.check_log();
     }
 
-    /// Panics if the log has a warning or an error that was not expected.
+    /// Panics if the log has a warning or an error that was not expected, in what came since the
+    /// last check.
     #[track_caller]
-    pub fn check_log(&self) {
-        let alarms = log::unexpected_alarms(&self.log(), &self.expected);
+    pub fn check_log(&mut self) {
+        let log = log::read(&self.log);
+        let new = log.get(self.checked..).unwrap_or_default();
+        self.checked = log.len();
+        let alarms = log::unexpected_alarms(new, &self.expected);
         assert!(
             alarms.is_empty(),
             "unexpected lines in the log of {}:\n{}",

@@ -108,7 +108,7 @@ fn hints_that_make_no_sense_are_refused_with_what_would() {
     let cases: [(&[&str], &str); 11] = [
         (&["--capacity", "0"], "0"),
         (&["--capacity", "ten apples"], "ten apples"),
-        (&["--capacity", "-5GiB"], "-5GiB"),
+        (&["--capacity=-5GiB"], "-5GiB"),
         (&["--capacity", "99999999999999TiB"], "99999999999999TiB"),
         (&["--max-tasks", "0"], "1 task"),
         (&["--max-tasks", "many"], "many"),

@@ -306,8 +306,8 @@ fn requests_that_make_no_sense_are_answered_so() {
         };
         for (operation, expected) in [
             (create(b""), Status::Invalid),
-            (create(b"."), Status::Invalid),
-            (create(b".."), Status::Invalid),
+            (create(b"."), Status::IsDirectory),
+            (create(b".."), Status::IsDirectory),
             (create(b"a/b"), Status::Invalid),
             (create(b"nul\0"), Status::Invalid),
             (create(&[b'n'; 256]), Status::NameTooLong),
