@@ -187,7 +187,7 @@ fn commands_name_a_job_or_file_that_is_not_there() {
             (&["get", "missing-job/f", "/dev/null"], "missing-job"),
             (&["get", "real/missing-file", "/dev/null"], "missing-file"),
             (&["rm", "real/missing-file"], "missing-file"),
-            (&["put", "/missing-source", "real/f"], "missing-source"),
+            (&["put", "real/f", "/missing-source"], "missing-source"),
         ] {
             let output = cluster.command(arguments).output().unwrap();
             let errors = String::from_utf8_lossy(&output.stderr);

@@ -17,8 +17,8 @@ use nix::{
     unistd::Pid,
 };
 use pocket_tests::{
-    EmbeddedMount, Process, Scratch, binary, can_mount, errno_of, is_mounted, mount_command, until,
-    with_cluster, with_mount, with_mount_and,
+    EmbeddedMount, Process, Scratch, binary, can_mount, errno_of, is_mounted, mount_command,
+    try_until, until, with_cluster, with_mount, with_mount_and,
 };
 
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -131,9 +131,12 @@ fn the_embedded_cluster_tells_how_another_mount_joins() {
     if can_mount() {
         let mut mount = EmbeddedMount::start(&[]);
         fs::write(mount.join("f"), "from the first").unwrap();
-        let log = mount.process().log();
-        let line = log.lines().find(|line| line.contains("--controller"));
-        let line = line.unwrap_or_else(|| panic!("no hint in {log}"));
+        let hint = || {
+            let log = mount.process().log();
+            let line = log.lines().find(|line| line.contains("--controller"));
+            line.map(str::to_owned)
+        };
+        let line = try_until(DEADLINE, hint).expect("a line that tells how to join");
         let mut words = line
             .split_whitespace()
             .skip_while(|word| *word != "--controller");
@@ -168,8 +171,9 @@ fn a_second_mounts_hints_are_ignored_with_a_notice() {
             space.blocks() * space.fragment_size()
         };
         assert_eq!(size(second.path()), 64 << 20);
-        let log = second.process().log();
-        assert!(log.contains("ignored"), "{log}");
+        until(DEADLINE, "a notice", || {
+            second.process().log().contains("ignored")
+        });
         first.finish();
         second.finish();
     });
@@ -212,7 +216,7 @@ fn files_are_put_listed_got_and_removed_without_a_mount() {
             assert!(output.status.success(), "{arguments:?}: {errors}");
             String::from_utf8(output.stdout).unwrap()
         };
-        run(&["put", "source", "objects/d/e/part-0"]);
+        run(&["put", "objects/d/e/part-0", "source"]);
         assert!(fs::read(mount.join("d/e/part-0")).unwrap() == data);
         fs::write(mount.join("d/made-here"), "by the mount").unwrap();
         assert!(run(&["ls", "objects/d"]).contains("made-here"));
