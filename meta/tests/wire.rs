@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -260,6 +260,22 @@ async fn session_outlives_its_connection() {
     )
     .await;
     assert_eq!(status(gone), Status::Stale);
+}
+
+#[tokio::test]
+async fn recall_that_was_lost_with_its_connection_comes_again() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.running.endpoint()).await;
+    let (one, _) = server.mount().await;
+    let (two, events) = server.mount_at(&proxy.endpoint).await;
+    call(&one, create(ROOT, "f")).await.unwrap();
+    call(&two, lookup(ROOT, "f")).await.unwrap();
+    proxy.cut();
+    let start = Instant::now();
+    call(&one, remove(ROOT, "f")).await.unwrap();
+    assert!(start.elapsed() < DEADLINE / 2, "{:?}", start.elapsed());
+    assert!(!events.recalls.borrow().is_empty());
+    assert!(events.lost.borrow().is_empty());
 }
 
 #[tokio::test]

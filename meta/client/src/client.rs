@@ -9,6 +9,7 @@
 //! and the link's is never held while a handler runs.
 
 mod connector;
+mod leases;
 mod link;
 mod recalls;
 mod requests;
@@ -191,11 +192,12 @@ impl Shared {
                 sent_in = Some(line.session);
             }
             let told = self.link.told();
-            let remaining = until.saturating_duration_since(Instant::now());
+            let asked = Instant::now();
+            let remaining = until.saturating_duration_since(asked);
             let failure = match line.call(self.target.job, body.clone(), remaining).await {
                 Ok(frame) => {
                     self.link.confirm(&line, told);
-                    return answered(frame, &line);
+                    return answered(frame, &line, asked.elapsed());
                 }
                 Err(failure) => failure,
             };
@@ -233,13 +235,14 @@ impl Shared {
     }
 }
 
-fn answered(frame: ReplyFrame, line: &Line) -> Result<Answered, Failure> {
+fn answered(frame: ReplyFrame, line: &Line, elapsed: Duration) -> Result<Answered, Failure> {
     let malformed = |what: String| Failure::new(Status::Malformed, what);
     let reply = Reply::decode(frame.body)
         .map_err(|error| malformed(format!("the reply cannot be read: {error}")))?;
-    let result = reply
+    let mut result = reply
         .result
         .ok_or_else(|| malformed("a reply without a result".to_owned()))?;
+    leases::age(&mut result, elapsed);
     Ok(Answered {
         result,
         stamp: line.first_stamp + frame.pushes_before,
