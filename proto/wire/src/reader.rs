@@ -212,3 +212,85 @@ impl FrameReader {
         Ok(received)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pocket_proto::JobId;
+    use proptest::{collection::vec, prelude::*};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn socket_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    fn length() -> impl Strategy<Value = usize> {
+        let limits = prop::sample::select(vec![BUFFER_BYTES / 2, BUFFER_BYTES, DIRECT_BYTES_MIN]);
+        prop_oneof![
+            0..100_usize,
+            0..70_000_usize,
+            (limits, 0..80_usize).prop_map(|(limit, off)| limit + off - 40),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn frames_are_read_as_sent_however_they_are_cut(
+            lengths in vec(length(), 1..12),
+            pieces in vec(1..30_000_usize, 1..8),
+            head_bytes in prop_oneof![Just(0_usize), Just(24), Just(HEAD_BYTES_MAX)],
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let bodies: Vec<Vec<u8>> = lengths
+                .iter()
+                .enumerate()
+                .map(|(seed, length)| (0..*length).map(|at| (at * 7 + seed) as u8).collect())
+                .collect();
+            let mut stream = Vec::new();
+            for (id, body) in bodies.iter().enumerate() {
+                let length = body.len() as u32;
+                let header = Header::request(Operation::WriteBlock, id as u64, JobId(1), length);
+                stream.extend_from_slice(&header.encode());
+                stream.extend_from_slice(body);
+            }
+            let received = runtime.block_on(async {
+                let (mut near, far) = socket_pair().await;
+                let sending = tokio::spawn(async move {
+                    let mut rest = &stream[..];
+                    for piece in pieces.iter().cycle() {
+                        if rest.is_empty() {
+                            break;
+                        }
+                        let (now, later) = rest.split_at(rest.len().min(*piece));
+                        near.write_all(now).await.unwrap();
+                        tokio::task::yield_now().await;
+                        rest = later;
+                    }
+                });
+                let (far, _write_half) = far.into_split();
+                let mut reader = FrameReader::new(far, u32::MAX, Arc::default());
+                let mut received = Vec::new();
+                while let Some(frame) = reader.next(&|_| head_bytes).await.unwrap() {
+                    received.push(frame);
+                }
+                sending.await.unwrap();
+                received
+            });
+            prop_assert_eq!(received.len(), bodies.len());
+            for (id, (frame, body)) in received.iter().zip(&bodies).enumerate() {
+                prop_assert_eq!(frame.header.id, id as u64);
+                prop_assert_eq!(frame.head(), &body[..head_bytes.min(body.len())]);
+                prop_assert_eq!(&frame.body[..], &body[frame.head().len()..]);
+            }
+        }
+    }
+}
