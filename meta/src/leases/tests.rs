@@ -1,3 +1,5 @@
+//! Leases by themselves: who holds what, and until when.
+
 use super::*;
 use crate::limits::CONTENTION_WINDOW;
 

@@ -1,3 +1,5 @@
+//! The namespace by itself: what POSIX says of names and links.
+
 use bytes::Bytes;
 use pocket_proto::session::FileKind;
 use pocket_proto::{BlockIndex, InodeId, ServerId, Status};

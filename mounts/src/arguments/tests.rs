@@ -1,3 +1,5 @@
+//! Command lines, and what becomes of them.
+
 use std::time::Duration;
 
 use pocket_proto::BlockBytes;

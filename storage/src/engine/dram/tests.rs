@@ -1,3 +1,5 @@
+//! The engine beside a plain model, and what it is charged.
+
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::{collection::vec, prelude::*};
