@@ -1,8 +1,6 @@
 //! Checks that every server makes of its callers.
 
-use pocket_proto::{
-    ClusterKey, Credential, Failure, JobId, PROTOCOL_VERSION, Scope, Status, session::Hello,
-};
+use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, Status, session::Hello};
 
 /// What the caller's credential allows, or why it is refused.
 pub fn authenticate(key: &ClusterKey, hello: &Hello) -> Result<Scope, Failure> {
@@ -23,14 +21,14 @@ pub fn authorize(scope: Scope, job: JobId) -> Result<(), Failure> {
 }
 
 /// Peers of different versions refuse each other.
-pub(crate) fn check_version(theirs: u32) -> Result<(), Failure> {
-    if theirs == PROTOCOL_VERSION {
+pub(crate) fn check_version(client: u32, server: u32) -> Result<(), Failure> {
+    if client == server {
         return Ok(());
     }
     Err(Failure::new(
         Status::VersionMismatch,
         format!(
-            "the client speaks protocol version {theirs}, the server {PROTOCOL_VERSION}: \
+            "the client speaks protocol version {client}, the server {server}: \
              run the same release of pocket on both"
         ),
     ))

@@ -7,28 +7,20 @@ use pocket_proto::{
     BODY_BYTES_MAX, Failure, Header, JobId, Operation, Status,
     session::{Hello, Welcome},
 };
-use prost::Message;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout_at},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
-    authenticate::check_version,
+    greeting::{Greeted, greet},
     outbox::{Outbox, Refused},
     outgoing::Outgoing,
     pending::Pending,
-    reader::{FrameReader, ReadError, WHOLE},
-    socket,
+    reader::{FrameReader, WHOLE},
     watchdog::{self, Progress},
 };
 
 /// Bytes queued for a socket that is full, before callers wait: a few of the largest usual blocks.
-const QUEUED_BYTES_MAX: usize = 8 << 20;
-/// A failure's sentence is cut at this length.
-const SENTENCE_BYTES_MAX: usize = 4096;
+pub(crate) const QUEUED_BYTES_MAX: usize = 8 << 20;
 
 /// A connection to a server: cheap to clone, many requests in flight. It ends when its last clone
 /// is dropped, when the peer goes, when the peer speaks nonsense, or when a request is overdue (a
@@ -80,26 +72,19 @@ impl Connection {
         pushes: Option<Arc<dyn PushHandler>>,
         deadline: Duration,
     ) -> Result<(Connection, Welcome), Failure> {
-        let unavailable = |what: &dyn std::fmt::Display| {
-            Failure::new(
-                Status::Unavailable,
-                format!("cannot reach {endpoint}: {what}"),
-            )
-        };
-        let until = Instant::now() + deadline;
-        let greeted = timeout_at(until, greet(endpoint, &hello)).await;
-        let (outbox, mut reader, progress, welcome) = match greeted {
-            Err(_) => return Err(unavailable(&format_args!("no answer within {deadline:?}"))),
-            Ok(Err(GreetError::Refused(failure))) => return Err(failure),
-            Ok(Err(GreetError::Io(error))) => return Err(unavailable(&error)),
-            Ok(Err(GreetError::Read(error))) => return Err(unavailable(&error)),
-            Ok(Err(GreetError::Ended)) => {
-                return Err(unavailable(
-                    &"it ended the connection during the greeting (is it a pocket server of the same version?)",
-                ));
+        let greeted = match timeout(deadline, greet(endpoint, &hello)).await {
+            Ok(greeted) => greeted?,
+            Err(_) => {
+                let what = format!("cannot reach {endpoint}: no answer within {deadline:?}");
+                return Err(Failure::new(Status::Unavailable, what));
             }
-            Ok(Ok(greeted)) => greeted,
         };
+        let Greeted {
+            outbox,
+            mut reader,
+            progress,
+            welcome,
+        } = greeted;
         reader.limit_bodies(BODY_BYTES_MAX);
         let shared = Arc::new(Shared {
             endpoint: endpoint.to_owned(),
@@ -222,61 +207,6 @@ impl Drop for Handle {
     }
 }
 
-enum GreetError {
-    Refused(Failure),
-    Io(std::io::Error),
-    Read(ReadError),
-    Ended,
-}
-
-impl From<std::io::Error> for GreetError {
-    fn from(error: std::io::Error) -> Self {
-        GreetError::Io(error)
-    }
-}
-
-/// A greeting is small, and so is its answer: a job's weight map may come with it.
-const WELCOME_BYTES_MAX: u32 = 4 << 20;
-
-async fn greet(
-    endpoint: &str,
-    hello: &Hello,
-) -> Result<(Arc<Outbox>, FrameReader, Arc<Progress>, Welcome), GreetError> {
-    let stream = TcpStream::connect(endpoint).await?;
-    socket::prepare(&stream)?;
-    let (read_half, write_half) = stream.into_split();
-    let progress = Arc::new(Progress::default());
-    let mut reader = FrameReader::new(read_half, WELCOME_BYTES_MAX, Arc::clone(&progress));
-    let outbox = Outbox::new(
-        write_half,
-        QUEUED_BYTES_MAX,
-        Arc::clone(&progress),
-        CancellationToken::new(),
-    );
-    let hello = hello.encode_to_vec();
-    let header = Header::request(Operation::Hello, 1, JobId(0), hello.len() as u32);
-    // A fresh socket takes a greeting whole, so that no writer task is needed yet.
-    if let Err(Refused::Closed(end)) = outbox.submit(Outgoing::new(&header, &hello, Bytes::new())) {
-        return Err(GreetError::Refused(end));
-    }
-    let reply = match reader.next(WHOLE).await {
-        Ok(Some(reply)) => reply,
-        Ok(None) => return Err(GreetError::Ended),
-        Err(error) => return Err(GreetError::Read(error)),
-    };
-    if reply.header.status != Status::Ok {
-        return Err(GreetError::Refused(failure_of(&reply.header, &reply.body)));
-    }
-    let malformed = |what: &str| GreetError::Refused(Failure::new(Status::Malformed, what));
-    if reply.header.operation != Operation::Hello {
-        return Err(malformed("the greeting was not answered by a welcome"));
-    }
-    let welcome = Welcome::decode(reply.body)
-        .map_err(|error| malformed(&format!("the welcome cannot be read: {error}")))?;
-    check_version(welcome.protocol_version).map_err(GreetError::Refused)?;
-    Ok((outbox, reader, progress, welcome))
-}
-
 fn body_bytes(head: &[u8], data: &Bytes) -> Result<u32, Failure> {
     match u32::try_from(head.len() + data.len()) {
         Ok(bytes) if bytes <= BODY_BYTES_MAX => Ok(bytes),
@@ -290,8 +220,11 @@ fn body_bytes(head: &[u8], data: &Bytes) -> Result<u32, Failure> {
     }
 }
 
+/// A failure's sentence is cut at this length.
+const SENTENCE_BYTES_MAX: usize = 4096;
+
 /// The failure that a reply frame tells of.
-fn failure_of(header: &Header, body: &[u8]) -> Failure {
+pub(crate) fn failure_of(header: &Header, body: &[u8]) -> Failure {
     let sentence = &body[..body.len().min(SENTENCE_BYTES_MAX)];
     Failure::new(header.status, String::from_utf8_lossy(sentence))
 }

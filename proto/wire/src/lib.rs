@@ -6,9 +6,9 @@
 //! greeting, and it never retries: that is for the clients built on it.
 //!
 //! Speed comes from few rules. Whoever has a frame to send writes it to the socket itself, and
-//! takes along what others queued meanwhile ([`outbox`]); a reader receives large bodies straight
-//! into buffers of their exact size ([`reader`]); requests that arrive together are answered
-//! together ([`server`]).
+//! takes along what others queued meanwhile (`outbox`); a reader receives large bodies straight
+//! into buffers of their exact size (`reader`); requests that arrive together are answered
+//! together (`server`).
 //!
 //! Locks, none of which is held over a system call or an `.await`: the outbox's queue, the table
 //! of pending calls. Neither is taken while the other is held.
@@ -16,6 +16,7 @@
 mod answer;
 mod authenticate;
 mod connection;
+mod greeting;
 mod outbox;
 mod outgoing;
 mod pending;

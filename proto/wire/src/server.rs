@@ -164,7 +164,7 @@ impl<S: Service> Session<S> {
             return Err(Failure::new(Status::Malformed, what));
         }
         let greeted = match Hello::decode(frame.body) {
-            Ok(hello) => match check_version(hello.protocol_version) {
+            Ok(hello) => match check_version(hello.protocol_version, PROTOCOL_VERSION) {
                 Ok(()) => {
                     self.service
                         .hello(hello, Pusher::new(Arc::clone(outbox)))

@@ -347,10 +347,12 @@ async fn reply_that_nobody_asked_for_is_passed_over() {
         let (mut socket, _) = listener.accept().await.unwrap();
         welcome(&mut socket).await;
         let (header, _) = read_frame(&mut socket).await;
-        for id in [u64::MAX, header.id ^ 1 << 40, 1 << 31, header.id] {
-            let reply = frame(header.operation, id, b"yours");
+        for id in [u64::MAX, header.id ^ 1 << 40, 1 << 31] {
+            let reply = frame(header.operation, id, b"not yours");
             socket.write_all(&reply).await.unwrap();
         }
+        let reply = frame(header.operation, header.id, b"yours");
+        socket.write_all(&reply).await.unwrap();
         socket
     });
     let hello = Default::default();
