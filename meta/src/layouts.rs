@@ -198,12 +198,6 @@ impl Layouts {
         self.avoided.clear();
     }
 
-    /// Whether a server is known and not alive.
-    pub(crate) fn is_dead(&self, id: ServerId, liveness: &Liveness) -> bool {
-        self.server(id)
-            .is_some_and(|server| !liveness.is_alive(server))
-    }
-
     /// The newest word on a server.
     fn server(&self, id: ServerId) -> Option<&StorageServer> {
         let maps = self.maps.values().rev();

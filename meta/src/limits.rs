@@ -18,6 +18,8 @@ pub(crate) const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
 pub(crate) const XATTRS_BYTES_MAX: usize = XATTR_VALUE_BYTES_MAX + NAME_BYTES_MAX + 1;
 /// Entries of one reply to a directory read: some 150 KB with attributes.
 pub(crate) const READ_ENTRIES_MAX: u32 = 1024;
+/// Bytes of such a reply: entries of files with many blocks elsewhere are long.
+pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
 /// Blocks of a file away from where the map has them. Every entry of the file carries them.
 pub(crate) const BLOCK_EXCEPTIONS_MAX: usize = 64 << 10;
 
@@ -27,6 +29,9 @@ pub(crate) const SESSIONS_MAX: usize = 10_000;
 pub(crate) const JOBS_MAX: usize = 100_000;
 /// Answered mutations that a session may repeat. A client has at most half as many under way.
 pub(crate) const REPLIES_KEPT: usize = 1024;
+/// Bytes of those answers. Only entries of files with many blocks elsewhere are so long that fewer
+/// are kept.
+pub(crate) const REPLIES_BYTES_MAX: usize = 8 << 20;
 /// Recalls that a session has not acknowledged. One that lets more gather is ended.
 pub(crate) const RECALLS_PENDING_MAX: usize = 16 << 10;
 /// Files that a session may have open.

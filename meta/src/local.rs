@@ -63,13 +63,11 @@ impl LocalJob {
             ..CreateJobRequest::default()
         })?;
         let job = jobs.get(config.job)?;
-        let (kept, stopped) = (Arc::clone(&jobs), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = kept.keep_house() => {}
-            }
-        });
+        let kept = Arc::clone(&jobs);
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(async move { kept.keep_house().await }),
+        );
         Ok(LocalJob {
             job,
             jobs,
@@ -159,7 +157,12 @@ impl Metadata for LocalMetadata {
         };
         let reply = Reply::decode(answer?).map_err(|_| Failure::from(Status::Internal))?;
         let result = reply.result.ok_or(Status::Internal)?;
-        Ok(Answered { result, stamp })
+        let changed = reply.changed;
+        Ok(Answered {
+            result,
+            changed,
+            stamp,
+        })
     }
 
     fn tell(&self, operation: request::Operation) -> Result<(), Failure> {

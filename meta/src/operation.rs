@@ -28,7 +28,7 @@ mod truncate;
 mod weight_map;
 mod xattr;
 
-use pocket_proto::session::{Done, reply, request};
+use pocket_proto::session::{Done, Entry, reply, request};
 use pocket_proto::{Failure, InodeId, SessionId, Status};
 use tokio::sync::watch;
 
@@ -62,6 +62,8 @@ pub(crate) struct Progress {
     pub(crate) truncated: Option<Truncated>,
     /// Room has been waited for.
     pub(crate) awaited_room: bool,
+    /// Other inodes that were changed: they go with the answer.
+    pub(crate) changed: Vec<Entry>,
 }
 
 /// An open that is counted but not answered yet.

@@ -26,6 +26,9 @@ const QUEUED_MAX: usize = 4_000_000;
 /// the controller knows whether it is.
 const ATTEMPTS_MAX: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// What is removed within this time goes to a server in one request: a file system that is being
+/// cleared removes thousands of files per second.
+const GATHER_TIME: Duration = Duration::from_millis(5);
 
 /// The queues, and the tasks that work them off.
 pub(crate) struct Reaper {
@@ -123,7 +126,11 @@ impl Reaper {
     }
 
     async fn work_off(&self, key: ServerKey) {
-        while let Some((server, inodes)) = self.take(key) {
+        loop {
+            sleep(GATHER_TIME).await;
+            let Some((server, inodes)) = self.take(key) else {
+                return;
+            };
             for (job, inodes) in inodes {
                 self.remove(&server, job, &inodes).await;
             }

@@ -136,23 +136,20 @@ impl MetaServer {
             config.server,
             incarnation,
         ));
+        let identity = ServerIdentity {
+            server: config.server,
+            incarnation,
+            role: ServerRole::Metadata,
+            endpoint: mounts.endpoint.clone(),
+            control_endpoint: control.endpoint.clone(),
+            tier: String::new(),
+            capacity_bytes: 0,
+            bandwidth_bytes_per_second: 0,
+            cluster_key: config.cluster_key.clone(),
+        };
         let agent = match &config.controller {
+            Some(controller) => Some(report(controller, identity, &jobs, &service, &environment)?),
             None => None,
-            Some(controller) => {
-                let identity = ServerIdentity {
-                    server: config.server,
-                    incarnation,
-                    role: ServerRole::Metadata,
-                    endpoint: mounts.endpoint.clone(),
-                    control_endpoint: control.endpoint.clone(),
-                    tier: String::new(),
-                    capacity_bytes: 0,
-                    bandwidth_bytes_per_second: 0,
-                    cluster_key: config.cluster_key.clone(),
-                };
-                let agent = report(controller, identity, &jobs, &service, &environment)?;
-                Some(agent)
-            }
         };
         info!(server = %config.server, endpoint = mounts.endpoint,
             control_endpoint = control.endpoint, "metadata server started");
@@ -172,13 +169,10 @@ impl MetaServer {
             control_service,
             stop.clone(),
         ));
-        let stopped = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = jobs.keep_house() => {}
-            }
-        });
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(async move { jobs.keep_house().await }),
+        );
         Ok(RunningMeta {
             endpoint: mounts.endpoint,
             control_endpoint: control.endpoint,

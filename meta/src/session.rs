@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::leases::Grantee;
-use crate::limits::REPLIES_KEPT;
+use crate::limits::{REPLIES_BYTES_MAX, REPLIES_KEPT};
 
 /// What a request comes to: a reply's body, or why not.
 pub(crate) type Answer = Result<Bytes, Failure>;
@@ -152,6 +152,7 @@ impl Session {
 pub(crate) struct Replies {
     by_sequence: HashMap<u64, Kept>,
     answered: VecDeque<u64>,
+    bytes: usize,
 }
 
 enum Kept {
@@ -202,11 +203,22 @@ impl Replies {
             }
         }
         self.answered.push_back(sequence);
-        if self.answered.len() > REPLIES_KEPT
-            && let Some(oldest) = self.answered.pop_front()
-        {
-            self.by_sequence.remove(&oldest);
+        self.bytes += length(answer);
+        while self.answered.len() > REPLIES_KEPT || self.bytes > REPLIES_BYTES_MAX {
+            let Some(oldest) = self.answered.pop_front() else {
+                return;
+            };
+            if let Some(Kept::Answered(answer)) = self.by_sequence.remove(&oldest) {
+                self.bytes -= length(&answer);
+            }
         }
+    }
+}
+
+fn length(answer: &Answer) -> usize {
+    match answer {
+        Ok(reply) => reply.len(),
+        Err(failure) => failure.message.len(),
     }
 }
 
@@ -223,6 +235,18 @@ mod tests {
         assert!(matches!(replies.find(1), Repeated::No));
         assert!(matches!(replies.find(2), Repeated::Answered(Ok(_))));
         assert_eq!(replies.by_sequence.len(), REPLIES_KEPT);
+    }
+
+    #[test]
+    fn long_answers_are_kept_while_there_is_room() {
+        let mut replies = Replies::default();
+        let long = Ok(Bytes::from(vec![0; REPLIES_BYTES_MAX / 4]));
+        for sequence in 1..=5 {
+            replies.keep(sequence, &long);
+        }
+        assert!(matches!(replies.find(1), Repeated::No));
+        assert!(matches!(replies.find(2), Repeated::Answered(Ok(_))));
+        assert_eq!(replies.bytes, REPLIES_BYTES_MAX);
     }
 
     #[test]

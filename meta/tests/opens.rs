@@ -126,6 +126,21 @@ async fn opening_for_writing_recalls_attributes_and_they_are_not_leased_meanwhil
 }
 
 #[tokio::test(start_paused = true)]
+async fn new_size_is_learned_by_all_who_have_the_file_open() {
+    let job = job();
+    let (reader, other) = (Mount::new(&job), Mount::new(&job));
+    let file = other.touch(ROOT, "f").await;
+    reader.opened(open(file, false)).await.unwrap();
+    other.entry(truncate(file, 7)).await.unwrap();
+    assert_eq!(reader.recalled().through, [file]);
+    // Nobody shares it: whoever opens it now may cache again.
+    let (_, mode) = reader.opened(open(file, false)).await.unwrap();
+    assert_eq!(mode, OpenMode::Cached);
+    other.entry(chmod(file, 0o600)).await.unwrap();
+    assert!(reader.recalled().through.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn announced_open_of_a_shared_file_is_told_to_go_through() {
     let job = job();
     let (reader, writer) = (Mount::new(&job), Mount::new(&job));

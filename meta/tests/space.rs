@@ -197,10 +197,20 @@ async fn relocated_block_is_remembered_in_the_layout() {
     assert_eq!(relocate(&one, file, failed).await, Err(Status::NoSpace));
 }
 
+/// Away from where the map has it.
 async fn relocate(mount: &Mount, inode: u64, failed_server: u64) -> Result<u64, Status> {
+    relocate_block(mount, inode, 4, failed_server).await
+}
+
+async fn relocate_block(
+    mount: &Mount,
+    inode: u64,
+    block: u64,
+    failed_server: u64,
+) -> Result<u64, Status> {
     let relocate = Operation::Relocate(Relocate {
         inode,
-        block: 4,
+        block,
         failed_server,
     });
     match mount
@@ -243,4 +253,25 @@ async fn removals_are_retried_while_a_server_is_away() {
     }
     one.done(remove(ROOT, "f")).await.unwrap();
     ledger.await_count(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn listing_of_files_with_long_layouts_comes_in_pieces() {
+    let job = job();
+    let one = Mount::new(&job);
+    let placement = pocket_proto::Placement::new(&weight_map(1, 3)).unwrap();
+    for name in 0..80 {
+        let file = one.touch(ROOT, &format!("f{name}")).await;
+        let inode = pocket_proto::InodeId(file);
+        let blocks = (0..3000).filter(|&block| {
+            let server = placement.server_of(inode, pocket_proto::BlockIndex(block));
+            server.server == 1
+        });
+        for block in blocks {
+            relocate_block(&one, file, block, 1).await.unwrap();
+        }
+    }
+    let (entries, end) = one.read_directory(ROOT, 0).await;
+    assert!(!end && entries.len() < 82);
+    assert_eq!(one.list(ROOT).await.len(), 80);
 }

@@ -239,12 +239,11 @@ fn answered(frame: ReplyFrame, line: &Line, elapsed: Duration) -> Result<Answere
     let malformed = |what: String| Failure::new(Status::Malformed, what);
     let reply = Reply::decode(frame.body)
         .map_err(|error| malformed(format!("the reply cannot be read: {error}")))?;
-    let mut result = reply
-        .result
-        .ok_or_else(|| malformed("a reply without a result".to_owned()))?;
-    leases::age(&mut result, elapsed);
+    let (mut result, mut changed) = (reply.result, reply.changed);
+    leases::age(result.as_mut(), &mut changed, elapsed);
     Ok(Answered {
-        result,
+        result: result.ok_or_else(|| malformed("a reply without a result".to_owned()))?,
+        changed,
         stamp: line.first_stamp + frame.pushes_before,
     })
 }

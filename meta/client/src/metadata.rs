@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pocket_proto::session::{Recall, Session, WeightMap, reply, request};
+use pocket_proto::session::{Entry, Recall, Session, WeightMap, reply, request};
 use pocket_proto::{Failure, InodeId, JobId, SessionId, Status};
 
 /// A session with the metadata server of one job.
@@ -29,6 +29,8 @@ pub trait Metadata: Send + Sync {
 pub struct Answered {
     /// What the server said.
     pub result: reply::Result,
+    /// Other inodes that the operation changed, as it left them.
+    pub changed: Vec<Entry>,
     /// Number of the last recall that the server had sent when it decided on this reply. What a
     /// recall of a higher number names must not be cached from this reply.
     pub stamp: u64,

@@ -162,6 +162,7 @@ impl Work {
         let answer = result.map(|result| {
             let reply = Reply {
                 result: Some(result),
+                changed: std::mem::take(&mut self.progress.changed),
             };
             reply.encode_to_vec().into()
         });
@@ -182,7 +183,7 @@ fn stale(answer: Bytes) -> Answer {
         Some(reply::Result::Opened(opened)) => opened.entry.as_mut(),
         _ => None,
     };
-    if let Some(entry) = entry {
+    for entry in entry.into_iter().chain(&mut reply.changed) {
         entry.attributes_valid_ms = 0;
         entry.name_valid_ms = 0;
     }

@@ -53,5 +53,13 @@ impl Context<'_> {
     pub(super) fn name_changed(&mut self, directory: InodeId) {
         let leases = &mut self.state.leases;
         leases.name_changed(directory, self.session, self.now.tick);
+        self.show_changed(directory);
+    }
+
+    /// Sends an inode along with the answer, as the operation left it, if it still exists.
+    pub(super) fn show_changed(&mut self, inode: InodeId) {
+        if let Ok(entry) = self.entry(inode) {
+            self.progress.changed.push(entry);
+        }
     }
 }

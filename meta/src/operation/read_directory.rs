@@ -1,10 +1,10 @@
 //! Listing a directory.
 
-use pocket_proto::session::{DirectoryEntry, ReadDirectory, ReadDirectoryReply, reply};
+use pocket_proto::session::{DirectoryEntry, FileKind, ReadDirectory, ReadDirectoryReply, reply};
 use pocket_proto::{Failure, InodeId};
 
 use super::{Context, Step};
-use crate::limits::READ_ENTRIES_MAX;
+use crate::limits::{READ_BYTES_MAX, READ_ENTRIES_MAX};
 use crate::namespace::Listed;
 
 pub(super) fn read_directory(
@@ -13,18 +13,32 @@ pub(super) fn read_directory(
 ) -> Result<Step, Failure> {
     let directory = InodeId(request.inode);
     let entries_max = request.entries_max.clamp(1, READ_ENTRIES_MAX) as usize;
-    let (listed, end) =
+    let (listed, mut end) =
         context
             .state
             .namespace
             .read_directory(directory, request.cookie, entries_max)?;
-    let entries = listed.into_iter().map(|listed| {
-        let with_attributes = request.with_attributes;
-        describe(context, directory, listed, with_attributes)
-    });
-    let entries = entries.collect::<Result<_, Failure>>()?;
+    let (mut entries, mut bytes) = (Vec::with_capacity(listed.len()), 0);
+    for listed in listed {
+        if bytes > READ_BYTES_MAX {
+            end = false;
+            break;
+        }
+        let entry = describe(context, directory, listed, request.with_attributes)?;
+        bytes += length(&entry);
+        entries.push(entry);
+    }
     let reply = ReadDirectoryReply { entries, end };
     Ok(Step::Done(reply::Result::ReadDirectory(reply)))
+}
+
+/// About how long the entry is on the wire.
+fn length(entry: &DirectoryEntry) -> usize {
+    const FIXED_BYTES: usize = 150;
+    const EXCEPTION_BYTES: usize = 16;
+    let layout = entry.entry.as_ref().and_then(|entry| entry.layout.as_ref());
+    let exceptions = layout.map_or(0, |layout| layout.exceptions.len());
+    FIXED_BYTES + entry.name.len() + exceptions * EXCEPTION_BYTES
 }
 
 fn describe(
@@ -41,7 +55,7 @@ fn describe(
     // The parent of a removed directory may be gone; it was a directory.
     let kind = match context.state.namespace.inode(listed.inode) {
         Ok(inode) => inode.kind(),
-        Err(_) => pocket_proto::session::FileKind::Directory,
+        Err(_) => FileKind::Directory,
     };
     Ok(DirectoryEntry {
         name: listed.name,

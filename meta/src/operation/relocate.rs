@@ -5,8 +5,8 @@ use pocket_proto::{BlockIndex, Failure, InodeId, ServerId, Status};
 
 use super::{Context, Step};
 
-/// A block on a dead server that may hold committed data is lost, not moved: its other bytes would
-/// read as zeros.
+/// The mount brings along what the block holds already; of a server that is gone it only gives up
+/// blocks that it writes anew as a whole.
 pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<Step, Failure> {
     let (id, block) = (InodeId(request.inode), BlockIndex(request.block));
     let state = &mut *context.state;
@@ -20,13 +20,6 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
     }
     let liveness = &context.job.environment.liveness;
     let failed = ServerId(request.failed_server);
-    let start = block
-        .0
-        .saturating_mul(u64::from(state.layouts.block_bytes()));
-    if start < file.size_bytes && state.layouts.is_dead(failed, liveness) {
-        let what = format!("block {block} was on storage server {failed}, which is gone");
-        return Err(Failure::new(Status::Lost, what));
-    }
     let alive = |server: &StorageServer| liveness.is_alive(server);
     let now = context.now.tick;
     let chosen = state.layouts.choose_other(id, block, failed, alive, now);

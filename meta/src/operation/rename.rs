@@ -38,6 +38,10 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
     if let Some(replaced) = plan.replaced() {
         context.state.drop_if_unused(context.job, replaced);
     }
+    context.show_changed(plan.moved);
+    if let Some(target) = plan.target {
+        context.show_changed(target);
+    }
     Ok(done())
 }
 

@@ -4,22 +4,26 @@ use std::time::Duration;
 
 use pocket_proto::session::{Entry, reply};
 
-/// Shortens the leases that `result` gives by the time since it was asked for. The server counts
-/// from when it answered, which was later, so that a mount never trusts a lease for too long.
-pub(super) fn age(result: &mut reply::Result, elapsed: Duration) {
+/// Shortens the leases that a reply gives, in its result and on what else was changed, by the time
+/// since it was asked for. The server counts from when it answered, which was later, so that a
+/// mount never trusts a lease for too long.
+pub(super) fn age(result: Option<&mut reply::Result>, changed: &mut [Entry], elapsed: Duration) {
     // Rounded up, so that nothing is gained.
     let gone_ms = u32::try_from(elapsed.as_micros().div_ceil(1000)).unwrap_or(u32::MAX);
+    for entry in changed {
+        age_entry(entry, gone_ms);
+    }
     match result {
-        reply::Result::Entry(entry) => age_entry(entry, gone_ms),
-        reply::Result::Opened(opened) => {
+        Some(reply::Result::Entry(entry)) => age_entry(entry, gone_ms),
+        Some(reply::Result::Opened(opened)) => {
             if let Some(entry) = &mut opened.entry {
                 age_entry(entry, gone_ms);
             }
         }
-        reply::Result::Absent(absent) => {
+        Some(reply::Result::Absent(absent)) => {
             absent.name_valid_ms = absent.name_valid_ms.saturating_sub(gone_ms);
         }
-        reply::Result::ReadDirectory(listing) => {
+        Some(reply::Result::ReadDirectory(listing)) => {
             let entries = listing.entries.iter_mut();
             for entry in entries.filter_map(|listed| listed.entry.as_mut()) {
                 age_entry(entry, gone_ms);
@@ -47,11 +51,11 @@ mod tests {
         };
         let aged = |elapsed| {
             let mut result = reply::Result::Entry(entry.clone());
-            age(&mut result, elapsed);
-            match result {
-                reply::Result::Entry(entry) => (entry.attributes_valid_ms, entry.name_valid_ms),
-                other => panic!("{other:?}"),
-            }
+            let mut changed = [entry.clone()];
+            age(Some(&mut result), &mut changed, elapsed);
+            let [changed] = changed;
+            assert_eq!(result, reply::Result::Entry(changed.clone()));
+            (changed.attributes_valid_ms, changed.name_valid_ms)
         };
         assert_eq!(aged(Duration::from_micros(1)), (999, 19));
         assert_eq!(aged(Duration::from_millis(30)), (970, 0));
