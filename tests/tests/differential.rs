@@ -56,7 +56,8 @@ fn every_operation_of_the_plans_succeeds_now_and_then() {
     let scratch = Scratch::on_tmpfs();
     let mut world = World::new(vec![scratch.path().to_owned()]);
     let mut tally = BTreeMap::<String, (u32, u32)>::new();
-    for step in generate(1, 10_000, ONE_ROOT) {
+    let plan = generate(1, 10_000, ONE_ROOT).into_iter();
+    for step in plan.filter(|step| step.operation != Operation::CompareTrees) {
         let outcome = world.apply(&step);
         let name = format!("{:?}", step.operation);
         let name = name.split(' ').next().unwrap_or_default().to_owned();

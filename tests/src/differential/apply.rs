@@ -131,6 +131,7 @@ impl World {
             | ChangeMode { path, .. }
             | ChangeOwner { path, .. }
             | SetTimes { path, .. } => on_name(&self.path(step.actor, path), &step.operation),
+            CompareTrees => Ok(Outcome::Nothing),
         }
     }
 

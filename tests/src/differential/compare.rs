@@ -2,11 +2,7 @@
 
 use std::fmt;
 
-use super::{Step, Subject, Tree};
-
-/// Trees are compared whenever so many steps have been applied, and at the end: often enough to
-/// find silent damage near its cause, seldom enough to leave time for steps.
-const TREE_INTERVAL: usize = 50;
+use super::{Operation, Step, Subject, Tree};
 
 /// Where two subjects differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +20,7 @@ impl fmt::Display for Difference {
 }
 
 /// Applies `steps` to both; the first difference in an outcome, or in the trees as each actor
-/// sees them.
+/// sees them, which are also looked at behind the last step.
 pub fn compare(
     reference: &mut dyn Subject,
     subject: &mut dyn Subject,
@@ -32,26 +28,34 @@ pub fn compare(
     actors: usize,
 ) -> Option<Difference> {
     for (index, step) in steps.iter().enumerate() {
-        let difference = |what| Difference {
-            steps: index + 1,
-            what,
-        };
-        let (expected, found) = (reference.apply(step), subject.apply(step));
-        if expected != found {
-            return Some(difference(format!(
-                "{step:?}\n  expected {expected:?}\n  found    {found:?}"
-            )));
-        }
-        if (index + 1) % TREE_INTERVAL == 0 || index + 1 == steps.len() {
-            for actor in 0..actors {
-                let (expected, found) = (reference.tree(actor), subject.tree(actor));
-                if let Some(what) = first_difference(&expected, &found) {
-                    return Some(difference(format!("seen by actor {actor}, {what}")));
-                }
+        let what = match step.operation {
+            Operation::CompareTrees => compare_trees(reference, subject, actors),
+            _ => {
+                let (expected, found) = (reference.apply(step), subject.apply(step));
+                let differ = || format!("{step:?}\n  expected {expected:?}\n  found    {found:?}");
+                (expected != found).then(differ)
             }
+        };
+        if let Some(what) = what {
+            let steps = index + 1;
+            return Some(Difference { steps, what });
         }
     }
-    None
+    let what = compare_trees(reference, subject, actors)?;
+    let steps = steps.len();
+    Some(Difference { steps, what })
+}
+
+fn compare_trees(
+    reference: &mut dyn Subject,
+    subject: &mut dyn Subject,
+    actors: usize,
+) -> Option<String> {
+    (0..actors).find_map(|actor| {
+        let (expected, found) = (reference.tree(actor), subject.tree(actor));
+        let what = first_difference(&expected, &found)?;
+        Some(format!("seen by actor {actor}, {what}"))
+    })
 }
 
 fn first_difference(expected: &Tree, found: &Tree) -> Option<String> {

@@ -14,6 +14,10 @@ use super::{
 const TARGETS: [&str; 6] = ["a", "b", "c/a", ".", "missing", "a/b/c"];
 const XATTRS: [&str; 3] = ["user.a", "user.b", "trusted.c"];
 
+/// Trees are compared at every so many steps: often enough to find silent damage near its cause,
+/// seldom enough to leave time for steps.
+const TREE_INTERVAL: usize = 50;
+
 /// What a plan is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Focus {
@@ -32,7 +36,15 @@ pub fn generate(seed: u64, count: usize, focus: Focus) -> Vec<Step> {
         belief: Belief::default(),
         focus,
     };
-    let mut steps: Vec<_> = (0..count).map(|_| generator.step()).collect();
+    let mut steps: Vec<_> = (1..=count)
+        .map(|number| match number % TREE_INTERVAL {
+            0 => Step {
+                actor: 0,
+                operation: Operation::CompareTrees,
+            },
+            _ => generator.step(),
+        })
+        .collect();
     steps.extend((0..SLOTS).map(|slot| Step {
         actor: 0,
         operation: Operation::Close { slot },

@@ -187,6 +187,9 @@ pub enum Operation {
         path: String,
         name: String,
     },
+    /// Everything there is, read through every root. A step like the others, as reading fills
+    /// caches.
+    CompareTrees,
 }
 
 impl Operation {
