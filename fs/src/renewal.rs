@@ -8,7 +8,7 @@ use pocket_proto::session::{Open, Recall, RecallDone, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::runtime::Handle;
 
-use crate::file::{File, Sharing};
+use crate::file::File;
 use crate::{FileSystem, KernelCache};
 
 /// The kernel drops a name as soon as no operation of this mount is under way in the directory.
@@ -113,7 +113,7 @@ impl FileSystem {
         let Some(file) = self.files.get(inode) else {
             return;
         };
-        file.with(|state| state.sharing = Sharing::Through);
+        file.with(|state| state.share());
         let kernel = self.kernel();
         let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
         if tokio::time::timeout(DROP_DATA_PATIENCE, dropped)

@@ -26,8 +26,12 @@ impl FileSystem {
             let size = state.stored_size.min(state.growth_limit(file.block_bytes));
             let commit = state.needs_commit().then(|| Commit {
                 inode: file.inode.0,
-                // Another mount may have cut the file since: only growth is told.
-                size_bytes: if size > state.committed_size { size } else { 0 },
+                // Another mount may have cut the file since: only growth is told, and what was
+                // written after the cut, if there was one.
+                size_bytes: match size > state.committed_size {
+                    true => size,
+                    false => std::mem::take(&mut state.through_end),
+                },
                 allocated_bytes: state.allocated_delta,
                 modified: state.modified.take(),
                 clear_set_id: false,
@@ -53,6 +57,9 @@ impl FileSystem {
             }
             match &answer {
                 Ok(_) => {
+                    if commit.size_bytes >= state.through_end {
+                        state.through_end = 0;
+                    }
                     state.committed_size = state.committed_size.max(commit.size_bytes);
                     state.stored_size = state.stored_size.max(state.committed_size);
                     state.allocated_delta -= commit.allocated_bytes;
@@ -60,7 +67,10 @@ impl FileSystem {
                     state.give_up_lost_growth(file.block_bytes);
                 }
                 // Still to be told, with the next commit.
-                Err(_) => state.modified = state.modified.or(commit.modified),
+                Err(_) => {
+                    state.modified = state.modified.or(commit.modified);
+                    state.through_end = state.through_end.max(commit.size_bytes);
+                }
             }
         });
         self.hand_over_entry(&answer?, |_, _| ());

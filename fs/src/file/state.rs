@@ -43,8 +43,10 @@ pub(crate) struct State {
     pub(super) mode: u32,
     /// End of what is stored, or was at open.
     pub(super) stored_size: u64,
-    /// What the metadata server knows.
+    /// What the metadata server knows, unless another mount has cut the file since.
     pub(super) committed_size: u64,
+    /// End of what was written through since the last commit: told whatever `committed_size` says.
+    pub(super) through_end: u64,
     pub(super) dirty: BTreeMap<u64, DirtyBlock>,
     /// Number of the newest write.
     pub(super) writes: u64,
@@ -120,6 +122,7 @@ impl File {
                 mode: attributes.mode,
                 stored_size: size,
                 committed_size: size,
+                through_end: 0,
                 dirty: BTreeMap::new(),
                 writes: 0,
                 reservation: Reservation::new(attributes.allocated_bytes >= size),
@@ -194,6 +197,7 @@ impl File {
         state.dirty.clear();
         state.allocated_delta = 0;
         state.modified = None;
+        state.through_end = 0;
         state.reservation = Reservation::new(false);
         state.stored_size = state.committed_size;
         state.size = state.committed_size;
@@ -205,6 +209,12 @@ impl File {
 }
 
 impl State {
+    /// From now on the file goes through. Others may cut it: what it holds is not known any more.
+    pub(crate) fn share(&mut self) {
+        self.sharing = Sharing::Through;
+        self.reservation.dense = false;
+    }
+
     /// Buffers `data`.
     fn write(
         &mut self,
@@ -244,6 +254,7 @@ impl State {
     /// Whether the metadata server has something to be told.
     pub(super) fn needs_commit(&self) -> bool {
         self.stored_size > self.committed_size
+            || self.through_end > 0
             || self.allocated_delta != 0
             || self.modified.is_some()
     }
@@ -261,6 +272,7 @@ impl State {
         self.size = size;
         self.stored_size = size;
         self.committed_size = size;
+        self.through_end = 0;
         self.lost.clear();
         self.changed = Some(now);
     }
@@ -272,6 +284,7 @@ impl State {
         }
         self.stored_size = self.stored_size.max(end);
         self.size = self.size.max(end);
+        self.through_end = self.through_end.max(end);
         self.allocated_delta += allocated;
         self.modified = Some(super::now());
         self.kept.remove(&block);

@@ -1,0 +1,124 @@
+//! Two mounts of one job, with no kernel between: what one does while the other has a file open.
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pocket_fs::{
+    Caller, CreateRequest, FileSystem, HandleId, OpenRequest, SetAttributesRequest, WriteRequest,
+};
+use pocket_proto::InodeId;
+
+const BLOCK_BYTES: u32 = 4096;
+
+async fn create(fs: &Arc<FileSystem>, name: &[u8]) -> HandleId {
+    let create = CreateRequest {
+        parent: InodeId::ROOT,
+        name,
+        mode: 0o644,
+        flags: libc::O_RDWR,
+        caller: Caller { uid: 0, gid: 0 },
+    };
+    fs.create(create).await.expect("created").value.1.handle
+}
+
+async fn write(fs: &Arc<FileSystem>, handle: HandleId, offset: u64, data: &'static [u8]) {
+    let write = WriteRequest {
+        offset,
+        ..WriteRequest::default()
+    };
+    let written = match fs.try_write(handle, write, data) {
+        Some(written) => written,
+        None => fs.write(handle, write, Bytes::from_static(data)).await,
+    };
+    assert_eq!(written.expect("written") as usize, data.len());
+}
+
+async fn truncate(fs: &Arc<FileSystem>, name: &[u8], size: u64) {
+    let inode = support::inode_of(fs, name).await;
+    let change = SetAttributesRequest {
+        size_bytes: Some(size),
+        ..SetAttributesRequest::default()
+    };
+    fs.set_attributes(inode, change).await.expect("cut");
+}
+
+async fn size(fs: &Arc<FileSystem>, name: &[u8]) -> u64 {
+    let entry = fs.lookup(InodeId::ROOT, name).await.expect("found").value;
+    entry.attributes.expect("has attributes").size_bytes
+}
+
+async fn content(fs: &Arc<FileSystem>, name: &[u8]) -> Bytes {
+    let inode = support::inode_of(fs, name).await;
+    let open = OpenRequest {
+        flags: libc::O_RDONLY,
+    };
+    let handle = fs.open(inode, open).await.expect("opened").handle;
+    let data = fs.read(handle, 0, 1 << 20).await.expect("read");
+    fs.release(handle).await;
+    data.into_bytes()
+}
+
+#[test]
+fn a_write_after_another_mount_cut_the_file_makes_it_as_long_as_the_write() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (job.mount().await, job.mount().await);
+        let handle = create(&one, b"f").await;
+        truncate(&one, b"f", 49_152).await;
+        truncate(&other, b"f", 0).await;
+        write(&one, handle, 0, b"after the cut").await;
+        one.flush(handle).await.expect("flushed");
+        assert_eq!(size(&other, b"f").await, 13);
+        assert_eq!(content(&other, b"f").await, &b"after the cut"[..]);
+    });
+}
+
+#[test]
+fn a_commit_does_not_undo_the_cut_of_another_mount() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (job.mount().await, job.mount().await);
+        let handle = create(&one, b"f").await;
+        write(&one, handle, 0, &[7; 100]).await;
+        one.flush(handle).await.expect("flushed");
+        truncate(&other, b"f", 10).await;
+        write(&one, handle, 5, b"x").await;
+        one.release(handle).await;
+        assert_eq!(size(&other, b"f").await, 10);
+    });
+}
+
+#[test]
+fn buffered_data_come_before_what_is_written_once_the_file_is_shared() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (job.mount().await, job.mount().await);
+        let handle = create(&one, b"f").await;
+        write(&one, handle, 0, b"buffered").await;
+        assert_eq!(content(&other, b"f").await, &b"buffered"[..]);
+        write(&one, handle, 0, b"BUFF").await;
+        assert_eq!(content(&other, b"f").await, &b"BUFFered"[..]);
+    });
+}
+
+#[test]
+fn a_reader_with_the_file_open_sees_the_cut_and_what_follows() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (job.mount().await, job.mount().await);
+        let handle = create(&one, b"f").await;
+        write(&one, handle, 0, &[1; 9000]).await;
+        one.release(handle).await;
+        let inode = support::inode_of(&other, b"f").await;
+        let open = OpenRequest {
+            flags: libc::O_RDONLY,
+        };
+        let reader = other.open(inode, open).await.expect("opened").handle;
+        assert_eq!(other.read(reader, 0, 9000).await.expect("read").len(), 9000);
+        truncate(&one, b"f", 0).await;
+        assert!(other.read(reader, 0, 9000).await.expect("read").is_empty());
+        assert_eq!(size(&other, b"f").await, 0);
+    });
+}
