@@ -23,7 +23,7 @@ use pocket_proto::session::{Goodbye, Reply, request};
 use pocket_proto::{Failure, JobId, Operation, SessionId, Status};
 use pocket_wire::ReplyFrame;
 use prost::Message;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -177,12 +177,10 @@ impl Shared {
             Repetition::OwnSession => Some(self.link.session()),
             Repetition::Once | Repetition::Harmless => None,
         };
-        let mut changes = self.link.changes();
         loop {
-            changes.mark_unchanged();
-            let Some(line) = self.link.open_line()? else {
-                self.wait_for_line(&mut changes, until).await?;
-                continue;
+            let line = match self.link.open_line()? {
+                Some(line) => line,
+                None => self.wait_for_line(until).await?,
             };
             if sent_in.is_some_and(|session| session != line.session) {
                 let what = "the session was renewed while the call was under way";
@@ -218,19 +216,22 @@ impl Shared {
         }
     }
 
-    /// Waits until the connector has a line, or says that there will be none.
-    async fn wait_for_line(
-        &self,
-        changes: &mut watch::Receiver<u64>,
-        until: Instant,
-    ) -> Result<(), Failure> {
+    /// Waits until the connector has a line. Fails if that takes too long, or if there will be
+    /// none.
+    async fn wait_for_line(&self, until: Instant) -> Result<Line, Failure> {
         let until = match self.link.away_for() {
             Some(away) if away > CALL_DEADLINE => until.min(Instant::now() + AWAY_PATIENCE),
             _ => until,
         };
-        match timeout_at(until, changes.changed()).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.link.away()),
+        let mut changes = self.link.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(line) = self.link.open_line()? {
+                return Ok(line);
+            }
+            if timeout_at(until, changes.changed()).await.is_err() {
+                return Err(self.link.away());
+            }
         }
     }
 }
