@@ -140,6 +140,13 @@ impl Coherence {
         give(&leased.value, freshness)
     }
 
+    /// Runs `f` with the numbers of the newest recall and of the session, while neither can change:
+    /// what is in the caches now was answered, as far as that matters, at this moment.
+    pub(crate) fn stamped<R>(&self, f: impl FnOnce(u64, u64) -> R) -> R {
+        let newest = self.newest.read();
+        f(newest.recall, newest.session)
+    }
+
     /// Runs `f` while no recall can begin.
     pub(crate) fn steady<R>(&self, f: impl FnOnce() -> R) -> R {
         let _newest = self.newest.read();

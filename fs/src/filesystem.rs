@@ -157,12 +157,53 @@ impl FileSystem {
         let (asked, since) = (Instant::now(), self.inodes.tick());
         let session = self.coherence.session();
         let answer = self.metadata.call(operation).await?;
-        Ok(Leased {
-            value: answer.result,
+        let changed = Leased {
+            value: answer.changed,
             stamp: answer.stamp,
             asked,
             since,
             session,
+        };
+        self.learn_changed(&changed);
+        changed.map(|_| Ok(answer.result))
+    }
+
+    /// Takes note of other inodes that an operation changed: the kernel has dropped their
+    /// attributes, and will ask for them with the next operation.
+    fn learn_changed(&self, changed: &Leased<Vec<Entry>>) {
+        if changed.value.is_empty() {
+            return;
+        }
+        self.coherence.hand_over(changed, |entries, freshness| {
+            for entry in entries {
+                let Some(attributes) = &entry.attributes else {
+                    continue;
+                };
+                if freshness.validity(entry.attributes_valid_ms).is_zero() {
+                    self.inodes.forget(InodeId(attributes.inode));
+                } else {
+                    self.keep(entry, freshness, changed.since);
+                }
+            }
+        });
+    }
+
+    /// The attributes of an inode that this mount holds a lease on.
+    pub(crate) fn kept_entry(&self, inode: InodeId) -> Option<Leased<Entry>> {
+        self.coherence.stamped(|stamp, session| {
+            let (entry, since, left) = self.inodes.get_valid(inode)?;
+            let attributes_valid_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+            Some(Leased {
+                value: Entry {
+                    attributes_valid_ms,
+                    name_valid_ms: 0,
+                    ..entry
+                },
+                stamp,
+                asked: Instant::now(),
+                since,
+                session,
+            })
         })
     }
 
@@ -232,11 +273,9 @@ impl FileSystem {
         })
     }
 
-    /// Keeps the entry of a regular file for opens, as long as its lease runs.
+    /// Keeps the entry as long as its lease runs.
     pub(crate) fn keep(&self, entry: &Entry, freshness: Freshness, since: Tick) {
-        if let Some(attributes) = &entry.attributes
-            && entry.layout.is_some()
-        {
+        if let Some(attributes) = &entry.attributes {
             let validity = freshness.validity(entry.attributes_valid_ms);
             self.inodes
                 .keep(InodeId(attributes.inode), entry, validity, since);

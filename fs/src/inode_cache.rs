@@ -4,8 +4,9 @@
 //! an open needs. A local change sets a newer entry or a tombstone, and an older reply that comes
 //! late never replaces a newer one.
 
+use std::cmp::Ordering;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -26,6 +27,46 @@ struct Cached {
     entry: Option<Entry>,
     valid_until: Instant,
     since: Tick,
+}
+
+/// How an answer of the server compares with what is cached.
+enum Answered {
+    /// It is what is to be cached from now on.
+    Later,
+    /// It was given before.
+    Earlier,
+    /// The order in which the server changed things is not the one in which it was asked.
+    Doubtful,
+}
+
+impl Cached {
+    fn tombstone(since: Tick) -> Self {
+        Cached {
+            entry: None,
+            valid_until: Instant::now(),
+            since,
+        }
+    }
+
+    /// Compares the answer to a request begun at `since`. The server sets the time of change with
+    /// every change, so the later answer of two says a later time, unless its clock was set back.
+    fn compare(&self, entry: &Entry, since: Tick) -> Answered {
+        let changed = |entry: &Entry| {
+            let time = entry.attributes.as_ref()?.changed?;
+            Some((time.seconds, time.nanoseconds))
+        };
+        let asked_earlier = self.since > since;
+        match self
+            .entry
+            .as_ref()
+            .map(|known| changed(known).cmp(&changed(entry)))
+        {
+            Some(Ordering::Greater) if !asked_earlier => Answered::Doubtful,
+            Some(Ordering::Less) if asked_earlier => Answered::Doubtful,
+            _ if asked_earlier => Answered::Earlier,
+            _ => Answered::Later,
+        }
+    }
 }
 
 /// See the module.
@@ -51,7 +92,7 @@ impl InodeCache {
 
     /// To be taken before a request goes out.
     pub(crate) fn tick(&self) -> Tick {
-        Tick(self.clock.fetch_add(1, Ordering::Relaxed))
+        Tick(self.clock.fetch_add(1, atomic::Ordering::Relaxed))
     }
 
     /// Keeps what a request begun at `since` brought, unless something newer is known.
@@ -60,11 +101,16 @@ impl InodeCache {
             return;
         }
         let mut shard = self.shard(inode).lock();
-        if shard
+        let answered = shard
             .peek(&inode)
-            .is_some_and(|cached| cached.since > since)
-        {
-            return;
+            .map_or(Answered::Later, |cached| cached.compare(entry, since));
+        match answered {
+            Answered::Later => {}
+            Answered::Earlier => return,
+            Answered::Doubtful => {
+                shard.put(inode, Cached::tombstone(self.tick()));
+                return;
+            }
         }
         let valid_until = Instant::now() + validity;
         shard.put(
@@ -79,25 +125,23 @@ impl InodeCache {
 
     /// Whether this mount has changed anything since a request that went out at `since`.
     pub(crate) fn changed_since(&self, since: Tick) -> bool {
-        self.last_change.load(Ordering::Acquire) > since.0
+        self.last_change.load(atomic::Ordering::Acquire) > since.0
     }
 
     /// This mount changed names: pages of directories read before are out of date.
     pub(crate) fn names_changed(&self) {
         let now = self.tick();
-        self.last_change.fetch_max(now.0, Ordering::AcqRel);
+        self.last_change.fetch_max(now.0, atomic::Ordering::AcqRel);
     }
 
     /// This mount changed the inode: replies to requests begun earlier are out of date.
     pub(crate) fn forget(&self, inode: InodeId) {
         let since = self.tick();
-        self.last_change.fetch_max(since.0, Ordering::AcqRel);
-        let cached = Cached {
-            entry: None,
-            valid_until: Instant::now(),
-            since,
-        };
-        self.shard(inode).lock().put(inode, cached);
+        self.last_change
+            .fetch_max(since.0, atomic::Ordering::AcqRel);
+        self.shard(inode)
+            .lock()
+            .put(inode, Cached::tombstone(since));
     }
 
     /// Whether this mount has changed the inode, or learned something newer of it, since a request
@@ -107,6 +151,14 @@ impl InodeCache {
         shard
             .peek(&inode)
             .is_some_and(|cached| cached.since > since)
+    }
+
+    /// The entry, and how long the lease on it still runs.
+    pub(crate) fn get_valid(&self, inode: InodeId) -> Option<(Entry, Tick, Duration)> {
+        let mut shard = self.shard(inode).lock();
+        let cached = shard.get(&inode)?;
+        let left = cached.valid_until.checked_duration_since(Instant::now())?;
+        Some((cached.entry.clone()?, cached.since, left))
     }
 
     /// The entry, if the lease on it still runs.
@@ -122,5 +174,78 @@ impl InodeCache {
         for shard in &self.shards {
             shard.lock().clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pocket_proto::session::{Attributes, Time};
+
+    use super::*;
+
+    const INODE: InodeId = InodeId(5);
+    const LEASE: Duration = Duration::from_secs(60);
+
+    fn changed_at(seconds: i64) -> Entry {
+        let changed = Some(Time {
+            seconds,
+            nanoseconds: 0,
+        });
+        let attributes = Some(Attributes {
+            changed,
+            ..Attributes::default()
+        });
+        Entry {
+            attributes,
+            ..Entry::default()
+        }
+    }
+
+    fn known(cache: &InodeCache) -> Option<Entry> {
+        cache.get(INODE).map(|(entry, _)| entry)
+    }
+
+    #[test]
+    fn answer_to_an_earlier_request_does_not_replace_a_later_one() {
+        let cache = InodeCache::new();
+        let (first, second) = (cache.tick(), cache.tick());
+        cache.keep(INODE, &changed_at(2), LEASE, second);
+        cache.keep(INODE, &changed_at(1), LEASE, first);
+        assert_eq!(known(&cache), Some(changed_at(2)));
+    }
+
+    #[test]
+    fn nothing_is_known_when_the_server_changed_things_in_another_order() {
+        for seconds in [1, 3] {
+            let cache = InodeCache::new();
+            let (first, second) = (cache.tick(), cache.tick());
+            let (sooner, later) = if seconds == 1 {
+                (first, second)
+            } else {
+                (second, first)
+            };
+            cache.keep(INODE, &changed_at(2), LEASE, sooner);
+            cache.keep(INODE, &changed_at(seconds), LEASE, later);
+            assert_eq!(known(&cache), None);
+        }
+    }
+
+    #[test]
+    fn answer_to_a_request_before_a_local_change_is_not_kept() {
+        let cache = InodeCache::new();
+        let before = cache.tick();
+        cache.forget(INODE);
+        cache.keep(INODE, &changed_at(9), LEASE, before);
+        assert_eq!(known(&cache), None);
+        cache.keep(INODE, &changed_at(9), LEASE, cache.tick());
+        assert_eq!(known(&cache), Some(changed_at(9)));
+    }
+
+    #[test]
+    fn lease_that_has_run_out_says_nothing() {
+        let cache = InodeCache::new();
+        cache.keep(INODE, &changed_at(1), Duration::from_nanos(1), cache.tick());
+        assert_eq!(known(&cache), None);
+        assert!(cache.get_valid(INODE).is_none());
     }
 }

@@ -50,6 +50,9 @@ impl FileSystem {
         let (opened, file) = self.note_open(&answer, flags)?;
         // The file may have been there already, made by another mount a moment ago.
         self.catch_up(&file, &answer).await?;
+        if flags.truncates() {
+            self.inodes.forget(file.inode);
+        }
         answer.map(|answered| {
             let entry = answered.entry.ok_or_else(unexpected)?;
             Ok((self.overlaid(entry), opened))

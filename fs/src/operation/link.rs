@@ -19,6 +19,7 @@ impl FileSystem {
             parent: parent.0,
             name: name.to_vec().into(),
         };
+        self.inodes.forget(inode);
         let linked = self.call_shown(request::Operation::Link(request)).await;
         self.inodes.names_changed();
         Ok(linked?)

@@ -44,9 +44,10 @@ impl FileSystem {
             create: mode == XattrMode::Create,
             replace: mode == XattrMode::Replace,
         };
-        Ok(self
-            .call_done(request::Operation::SetXattr(request))
-            .await?)
+        self.inodes.forget(inode);
+        let done = self.call_done(request::Operation::SetXattr(request)).await;
+        self.inodes.forget(inode);
+        Ok(done?)
     }
 
     /// An attribute's value; ENODATA if there is none.
@@ -73,9 +74,12 @@ impl FileSystem {
             inode: inode.0,
             name: name.to_vec().into(),
         };
-        Ok(self
+        self.inodes.forget(inode);
+        let done = self
             .call_done(request::Operation::RemoveXattr(request))
-            .await?)
+            .await;
+        self.inodes.forget(inode);
+        Ok(done?)
     }
 
     async fn xattr(&self, request: request::Operation) -> Result<Bytes, Errno> {

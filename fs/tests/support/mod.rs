@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
 use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
+use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{BlockAddress, BlockIndex, ByteCount, Failure, InodeId, JobId};
 use pocket_storage::{BlockEngine, DramEngine};
@@ -124,8 +125,16 @@ impl Job {
 
     /// One more mount of the job.
     pub(crate) async fn mount(&self) -> Arc<FileSystem> {
+        self.mount_through(|metadata| Arc::new(metadata)).await
+    }
+
+    /// One more mount, whose requests take a way of the test's own.
+    pub(crate) async fn mount_through(
+        &self,
+        way: impl FnOnce(LocalMetadata) -> Arc<dyn Metadata>,
+    ) -> Arc<FileSystem> {
         let inbox = RecallInbox::new();
-        let metadata: Arc<LocalMetadata> = Arc::new(self.metadata.connect(inbox.clone()).unwrap());
+        let metadata = way(self.metadata.connect(inbox.clone()).unwrap());
         let storage = Arc::new(self.store.clone());
         let fs = FileSystem::new(metadata, storage, FileSystemConfig::default()).unwrap();
         inbox.attach(&fs);
