@@ -278,7 +278,7 @@ mod tests {
     fn notices_are_passed_on_until_ready() {
         let mut notices = Vec::new();
         let script = r#"echo '{"notice":"one"}' >&0; echo '{"notice":"two"}' >&0;
-            echo '"ready"' >&0"#;
+            echo '"ready"' >&0; head -c 1 > /dev/null"#;
         supervise(shell(script), LONG, |text| notices.push(text.to_owned())).unwrap();
         assert_eq!(notices, ["one", "two"]);
     }

@@ -1,6 +1,10 @@
 //! A job mounted on a directory: the connection to the job, and the kernel's side of it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use pocket_fs::FileSystemConfig;
 use pocket_fuse::{MountSettings, Mounted};
@@ -59,9 +63,10 @@ pub struct JobMount {
     connection: JobConnection,
     mounted: Mounted,
     path: PathBuf,
-    /// What the kernel calls the mount's file system.
-    device: Option<String>,
 }
+
+/// A mount that is not complete: it is taken out of the tree should it be given up half way.
+struct Unfinished<'a>(Option<&'a Path>);
 
 impl JobMount {
     /// Mounts, and returns when the root has answered. A dead mount in the way is removed first.
@@ -81,24 +86,24 @@ impl JobMount {
                 return Err(error.into());
             }
         };
-        let found = mountpoint::mounted_on(&path).unwrap_or_default();
-        let mount = JobMount {
+        // Whoever waits for this may lose patience.
+        let mut unfinished = Unfinished(Some(&path));
+        if let Err(error) = root_answers(path.clone()).await {
+            drop(unfinished);
+            leave(connection).await;
+            return Err(JobMountError::Root(error));
+        }
+        unfinished.0 = None;
+        drop(unfinished);
+        Ok(JobMount {
             connection,
             mounted,
-            device: found.map(|mount| mount.device),
             path,
-        };
-        match root_answers(mount.path.clone()).await {
-            Ok(()) => Ok(mount),
-            Err(error) => {
-                mount.abandon().await;
-                Err(JobMountError::Root(error))
-            }
-        }
+        })
     }
 
     /// Where it is mounted, absolute and without symbolic links.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -130,25 +135,23 @@ impl JobMount {
             Err(error) => {
                 let mountpoint = self.path.display();
                 warn!(%mountpoint, "detached while in use: {error}");
-                self.detach();
+                detach(&self.path);
             }
         }
         self.connection.close().await
     }
+}
 
-    async fn abandon(self) {
-        self.detach();
-        leave(self.connection).await;
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.inspect(|path| detach(path));
     }
+}
 
-    /// Takes the mount out of the tree, if it is the one that lies there.
-    fn detach(&self) {
-        let found = mountpoint::mounted_on(&self.path);
-        if found.is_ok_and(|found| found.map(|mount| mount.device) == self.device)
-            && let Err(error) = mountpoint::detach(&self.path)
-        {
-            warn!("{error}");
-        }
+/// Takes a mount that is known to live out of the tree.
+fn detach(path: &Path) {
+    if let Err(error) = mountpoint::detach(path) {
+        warn!("{error}");
     }
 }
 

@@ -4,17 +4,19 @@
 //! (`pocket_fs=trace,info`) instead, and SIGUSR2 moves to the next level while running.
 
 use std::{
+    convert::Infallible,
     env,
     io::{self, IsTerminal},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
+
+use crate::signals::LevelRequests;
 
 /// Environment variable with directives.
 const VARIABLE: &str = "POCKET_LOG";
@@ -66,13 +68,12 @@ impl Log {
         })
     }
 
-    /// Moves to the next level with each SIGUSR2, for ever.
-    pub(crate) async fn cycle_on_signal(&self) -> io::Result<()> {
-        let mut requests = signal(SignalKind::user_defined2())?;
-        while requests.recv().await.is_some() {
+    /// Moves to the next level with each request, for ever.
+    pub(crate) async fn cycle_on(&self, requests: &mut LevelRequests) -> Infallible {
+        loop {
+            requests.received().await;
             self.cycle();
         }
-        Ok(())
     }
 
     fn cycle(&self) {

@@ -113,8 +113,6 @@ pub(crate) struct MountedHere {
     pub(crate) kind: String,
     /// The source, as the kernel shows it.
     pub(crate) source: String,
-    /// The kernel's number of the file system, as "0:52".
-    pub(crate) device: String,
 }
 
 /// The topmost mount on exactly `path`, if there is one.
@@ -189,8 +187,7 @@ fn unusable(path: &Path, source: io::Error) -> MountPointError {
 fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
     let mut mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let device = fields.nth(2)?;
-        let mount_point = fields.nth(1)?;
+        let mount_point = fields.nth(4)?;
         fields.find(|field| *field == b"-")?;
         let (kind, source) = (fields.next()?, fields.next()?);
         (unescape(mount_point) == path.as_os_str().as_bytes()).then(|| MountedHere {
@@ -198,7 +195,6 @@ fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
             source: std::ffi::OsString::from_vec(unescape(source))
                 .to_string_lossy()
                 .into_owned(),
-            device: String::from_utf8_lossy(device).into_owned(),
         })
     });
     // Later lines lie on top of earlier ones.
@@ -239,15 +235,14 @@ mod tests {
     #[test]
     fn the_topmost_mount_is_found() {
         let found = |path: &str| find_mount(TABLE, Path::new(path));
-        let expect = |kind: &str, source: &str, device: &str| {
+        let expect = |kind: &str, source: &str| {
             Some(MountedHere {
                 kind: kind.to_owned(),
                 source: source.to_owned(),
-                device: device.to_owned(),
             })
         };
-        assert_eq!(found("/mnt/a b"), expect("fuse.pocket", "sort 42", "0:35"));
-        assert_eq!(found("/mnt/c"), expect("fuse.sshfs", "host:/", "0:37"));
+        assert_eq!(found("/mnt/a b"), expect("fuse.pocket", "sort 42"));
+        assert_eq!(found("/mnt/c"), expect("fuse.sshfs", "host:/"));
         assert_eq!(found("/mnt"), None);
     }
 

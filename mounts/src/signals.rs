@@ -1,33 +1,62 @@
-//! Signals that end a process in an orderly way, and one that must not.
+//! The signals that a serving process knows. To be listened to before anybody can think that the
+//! process serves: until then they do what they do to any process, and end it.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, from the moment of [`EndSignals::listen`] on. SIGHUP is ignored from then
-/// on too: a daemon has no terminal to lose, and a server must survive the end of a login.
+/// All of them, each to be waited for on its own.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    /// The process is to end.
+    pub(crate) end: EndSignals,
+    /// The log is to change its level.
+    pub(crate) level: LevelRequests,
+    /// Ignored: a daemon has no terminal to lose, and a server must survive the end of a login.
+    _hang_up: Signal,
+}
+
+/// SIGINT and SIGTERM.
 #[derive(Debug)]
 pub(crate) struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
-    _hang_up: Signal,
 }
 
-impl EndSignals {
+/// SIGUSR2.
+#[derive(Debug)]
+pub(crate) struct LevelRequests(Signal);
+
+impl Signals {
     /// Starts to listen. Must be called within a runtime.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(EndSignals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+        Ok(Signals {
+            end: EndSignals {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            },
+            level: LevelRequests(signal(SignalKind::user_defined2())?),
             _hang_up: signal(SignalKind::hangup())?,
         })
     }
+}
 
+impl EndSignals {
     /// Waits for one of them, and names it.
     pub(crate) async fn received(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+impl LevelRequests {
+    /// Waits for the next one.
+    pub(crate) async fn received(&mut self) {
+        if self.0.recv().await.is_none() {
+            // The runtime ends, and no more will ever come.
+            std::future::pending().await
         }
     }
 }

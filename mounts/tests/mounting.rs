@@ -6,8 +6,14 @@ mod common;
 
 use std::{
     fs,
-    io::Read,
-    os::unix::fs::{PermissionsExt, symlink},
+    io::{Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixStream,
+        },
+    },
     process::Stdio,
 };
 
@@ -154,14 +160,15 @@ fn a_mount_whose_command_was_killed_takes_itself_down() {
     for is_late in [false, true] {
         let folder = Folder::new();
         let arguments = [&["orphan", folder.text()], &SMALL[..]].concat();
+        // The command prints notices before it hears that the mount is ready: here it cannot.
+        let (_unread, full) = full_pipe();
         let mut child = command(POCKET_MOUNT, &arguments)
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(OwnedFd::from(full)))
             .spawn()
             .unwrap();
         until("a second process works on it", || {
-            processes_naming(folder.text()).len() == 2 || child.try_wait().unwrap().is_some()
+            processes_naming(folder.text()).len() == 2
         });
-        signal(child.id() as i32, Signal::SIGSTOP);
         if is_late {
             until("it is mounted", || is_mounted(folder.path()));
         }
@@ -169,6 +176,17 @@ fn a_mount_whose_command_was_killed_takes_itself_down() {
         child.wait().unwrap();
         until_gone(&folder);
     }
+}
+
+/// A stream whose second end takes nothing more: whoever writes there waits.
+fn full_pipe() -> (UnixStream, UnixStream) {
+    let (unread, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    for size in [4096, 1] {
+        while full.write(&vec![0; size]).is_ok() {}
+    }
+    full.set_nonblocking(false).unwrap();
+    (unread, full)
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::{
     cluster_key::ClusterKeyArguments, endpoint::ControllerAddress, logging::Log, output, runtime,
-    signals::EndSignals,
+    signals::Signals,
 };
 
 /// Arguments of every server.
@@ -84,16 +84,16 @@ impl ServerArguments {
         }
         let key = self.key.read()?;
         runtime::block_on(async {
-            let mut signals = EndSignals::listen()?;
+            let mut signals = Signals::listen()?;
             let server = start(key).await?;
             announcement(&server).print(self.json)?;
             tokio::select! {
-                signal = signals.received() => info!("{signal}: stopping"),
-                failed = log.cycle_on_signal() => failed?,
+                signal = signals.end.received() => info!("{signal}: stopping"),
+                never = log.cycle_on(&mut signals.level) => match never {},
             }
             tokio::select! {
                 () = stop(server) => {}
-                signal = signals.received() => info!("{signal} again: not waiting any longer"),
+                signal = signals.end.received() => info!("{signal} again: not waiting any longer"),
             }
             Ok(())
         })

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::child::{ChildServer, Ended};
 use super::server::Announcement;
 use crate::{
-    cluster_key::KEY_VARIABLE, machine, output, runtime::block_on, signals::EndSignals,
+    cluster_key::KEY_VARIABLE, machine, output, runtime::block_on, signals::Signals,
     units::parse_capacity,
 };
 
@@ -66,12 +66,12 @@ struct Processes {
 impl UpArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
         block_on(async {
-            let mut signals = EndSignals::listen()?;
+            let mut signals = Signals::listen()?;
             let mut processes = Processes::new();
             // Whatever comes of it, no child is left behind.
             let outcome = tokio::select! {
                 outcome = self.bring_up(&mut processes) => outcome.map(Some),
-                _ = signals.received() => Ok(None),
+                _ = signals.end.received() => Ok(None),
             };
             let outcome = match outcome {
                 Ok(Some(cluster)) => match self.print(&cluster) {
@@ -197,10 +197,10 @@ impl Processes {
     }
 
     /// Waits for a signal, and reports every process that ends before.
-    async fn watch(&mut self, signals: &mut EndSignals) -> anyhow::Result<()> {
+    async fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                _ = signals.received() => return Ok(()),
+                _ = signals.end.received() => return Ok(()),
                 ended = self.tasks.join_next() => match ended {
                     Some(Ok(ended)) => eprintln!("pocket: {ended}"),
                     Some(Err(error)) => bail!("a process could not be watched: {error}"),

@@ -17,7 +17,7 @@ use crate::{
     machine,
     options::MountOptions,
     runtime,
-    signals::EndSignals,
+    signals::Signals,
 };
 
 /// Runs the mount from beginning to end.
@@ -40,10 +40,10 @@ async fn run_async(
     log: &Log,
     audience: &mut dyn Audience,
 ) -> Result<(), MountFailure> {
-    let mut signals = EndSignals::listen().map_err(MountFailure::system)?;
+    let mut signals = Signals::listen().map_err(MountFailure::system)?;
     let cluster = tokio::select! {
         cluster = embedded(request) => cluster?,
-        signal = signals.received() => return Err(interrupted(signal)),
+        signal = signals.end.received() => return Err(interrupted(signal)),
     };
     let controller = match (&cluster, &request.controller) {
         (Some(cluster), _) => cluster.controller().to_owned(),
@@ -54,7 +54,7 @@ async fn run_async(
     };
     let mounted = tokio::select! {
         mounted = mount(request, controller) => mounted,
-        signal = signals.received() => Err(interrupted(signal)),
+        signal = signals.end.received() => Err(interrupted(signal)),
     };
     let outcome = match mounted {
         Ok(mount) => serve(
@@ -81,7 +81,7 @@ async fn serve(
     mount: &JobMount,
     cluster: Option<&Cluster>,
     log: &Log,
-    signals: &mut EndSignals,
+    signals: &mut Signals,
     audience: &mut dyn Audience,
 ) -> Result<(), MountFailure> {
     for line in notices(request, mount, cluster) {
@@ -91,8 +91,8 @@ async fn serve(
     info!(job = request.job, mountpoint = %mount.path().display(), "mounted");
     tokio::select! {
         () = mount.unmounted() => info!("unmounted"),
-        signal = signals.received() => info!("{signal}: unmounting"),
-        failed = log.cycle_on_signal() => failed.map_err(MountFailure::system)?,
+        signal = signals.end.received() => info!("{signal}: unmounting"),
+        never = log.cycle_on(&mut signals.level) => match never {},
     }
     Ok(())
 }
