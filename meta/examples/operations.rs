@@ -42,6 +42,7 @@ async fn main() -> Result<(), Failure> {
         block_bytes: 1 << 20,
         weight_map: weight_map.clone(),
         lease: Duration::from_secs(5),
+        orphan_grace: std::time::Duration::ZERO,
     };
     let job = LocalJob::new(config, Arc::new(NoBlocks))?;
     println!("in this process");

@@ -10,7 +10,7 @@ mod recall;
 mod sessions;
 mod truncation;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::environment::Environment;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
 use crate::limits::LEASES_SWEPT_MAX;
-use crate::namespace::Namespace;
+use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
 use crate::reaper::is_gone;
@@ -57,6 +57,9 @@ pub(crate) struct JobState {
     /// As the controller said; the weight map is the newest one's epoch in `layouts`.
     order: CreateJobRequest,
     created: Instant,
+    /// Inodes without names that nobody has open, and when they go.
+    orphans: VecDeque<(Instant, InodeId)>,
+    orphan_grace: Duration,
     /// When the last session left.
     idle_since: Option<Instant>,
     gone: bool,
@@ -100,10 +103,10 @@ pub(crate) async fn drop_blocks(
 
 impl Job {
     /// Opens a namespace as the controller ordered. Sessions are ended when nothing is heard of
-    /// them for `lease`.
+    /// them for `lease`; inodes without names and opens go after `orphan_grace`.
     pub(crate) fn new(
         mut order: CreateJobRequest,
-        lease: Duration,
+        (lease, orphan_grace): (Duration, Duration),
         environment: Arc<Environment>,
     ) -> Result<Self, Failure> {
         let invalid = |what: String| Failure::new(Status::Invalid, what);
@@ -126,6 +129,8 @@ impl Job {
             layouts: Layouts::new(block_bytes.get(), map)?,
             space: Space::new(order.capacity_bytes),
             sessions: HashMap::new(),
+            orphans: VecDeque::new(),
+            orphan_grace,
             created: now.tick,
             idle_since: Some(now.tick),
             gone: false,
@@ -208,6 +213,7 @@ impl Job {
         let now = Now::take();
         let mut state = self.state.lock();
         state.end_overdue_sessions(self, now);
+        state.drop_due_orphans(self);
         state.leases.sweep(now.tick, LEASES_SWEPT_MAX);
     }
 }
@@ -218,8 +224,39 @@ impl JobState {
         Epoch(self.layouts.newest().epoch)
     }
 
-    /// Lets go of an inode that has no names and that nobody has open.
-    pub(crate) fn drop_if_unused(&mut self, job: &Job, id: InodeId) {
+    /// Lets go of an inode that has no names and that nobody has open, in a moment: a mount that
+    /// has just looked its name up may be about to open it, and must find it as it was.
+    pub(crate) fn drop_if_unused(&mut self, id: InodeId) {
+        let is_named = |inode: &Inode| inode.link_count > 0;
+        if self.opens.is_open(id) || self.namespace.inode(id).is_ok_and(is_named) {
+            return;
+        }
+        self.orphans
+            .push_back((Instant::now() + self.orphan_grace, id));
+    }
+
+    /// Drops the orphans that were left alone for long enough.
+    pub(crate) fn drop_due_orphans(&mut self, job: &Job) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while self.orphans.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, id)) = self.orphans.pop_front() {
+                self.drop_orphan(job, id);
+            }
+        }
+    }
+
+    /// Drops all orphans at once: their space is needed.
+    pub(crate) fn drop_orphans(&mut self, job: &Job) {
+        for (_, id) in std::mem::take(&mut self.orphans) {
+            self.drop_orphan(job, id);
+        }
+    }
+
+    /// Drops an inode, unless it has been opened or named again.
+    fn drop_orphan(&mut self, job: &Job, id: InodeId) {
         if self.opens.is_open(id) {
             return;
         }
@@ -240,7 +277,7 @@ impl JobState {
     }
 
     /// One open less; an orphan that nobody has open any more goes.
-    pub(crate) fn close(&mut self, job: &Job, session: SessionId, inode: InodeId, write: bool) {
+    pub(crate) fn close(&mut self, session: SessionId, inode: InodeId, write: bool) {
         let closed = self.opens.remove(inode, session, write);
         if closed.by_session
             && let Some(session) = self.sessions.get_mut(&session)
@@ -251,7 +288,7 @@ impl JobState {
             self.namespace.end_reservations(inode);
         }
         if closed.by_session {
-            self.drop_if_unused(job, inode);
+            self.drop_if_unused(inode);
         }
     }
 }

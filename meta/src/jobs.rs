@@ -24,14 +24,20 @@ const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 pub(crate) struct Jobs {
     jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     lease: Duration,
+    orphan_grace: Duration,
     environment: Arc<Environment>,
 }
 
 impl Jobs {
-    pub(crate) fn new(lease: Duration, environment: Arc<Environment>) -> Self {
+    pub(crate) fn new(
+        lease: Duration,
+        orphan_grace: Duration,
+        environment: Arc<Environment>,
+    ) -> Self {
         Jobs {
             jobs: RwLock::new(HashMap::new()),
             lease,
+            orphan_grace,
             environment,
         }
     }
@@ -60,7 +66,11 @@ impl Jobs {
             return Err(Failure::new(Status::LimitReached, what));
         }
         let name = order.name.clone();
-        let job = Job::new(order, self.lease, Arc::clone(&self.environment))?;
+        let job = Job::new(
+            order,
+            (self.lease, self.orphan_grace),
+            Arc::clone(&self.environment),
+        )?;
         jobs.insert(id, Arc::new(job));
         info!(job = %id, name, "job opened");
         Ok(())
@@ -157,7 +167,7 @@ mod tests {
     async fn a_job_lost_with_an_earlier_life_is_dropped_where_the_controller_says() {
         let drops = Arc::new(Drops::default());
         let environment = Environment::new(Arc::clone(&drops) as _, CancellationToken::new());
-        let jobs = Jobs::new(Duration::from_secs(5), environment);
+        let jobs = Jobs::new(Duration::from_secs(5), Duration::ZERO, environment);
         let servers = [1, 2].map(|server| StorageServer {
             server,
             ..StorageServer::default()

@@ -56,3 +56,8 @@ pub(crate) const CONTENTION_WINDOW: Duration = Duration::from_secs(2);
 pub(crate) const FULL_SERVER_MEMORY: Duration = Duration::from_secs(1);
 /// Lapsed leases taken out at a time, by the housekeeping of a job: a millisecond or two.
 pub(crate) const LEASES_SWEPT_MAX: usize = 20_000;
+
+/// An inode that lost its last name and its last open is kept for so long: longer than a mount
+/// takes from looking a name up to opening it, and short enough that deleting makes room within a
+/// second. When space is short they go at once.
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_millis(250);

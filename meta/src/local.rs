@@ -46,6 +46,8 @@ pub struct LocalJobConfig {
     pub weight_map: WeightMap,
     /// A session not heard of for so long is ended.
     pub lease: Duration,
+    /// An inode that lost its last name and its last open is kept for so long.
+    pub orphan_grace: Duration,
 }
 
 impl LocalJob {
@@ -53,7 +55,7 @@ impl LocalJob {
     pub fn new(config: LocalJobConfig, blocks: Arc<dyn BlockRemover>) -> Result<Self, Failure> {
         let stop = CancellationToken::new();
         let environment = Environment::new(blocks, stop.clone());
-        let jobs = Arc::new(Jobs::new(config.lease, environment));
+        let jobs = Arc::new(Jobs::new(config.lease, config.orphan_grace, environment));
         jobs.create(CreateJobRequest {
             job: config.job.0,
             name: format!("local-{}", config.job),

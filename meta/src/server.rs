@@ -21,6 +21,7 @@ use crate::blocks::BlockRemover;
 use crate::control::ControlService;
 use crate::environment::Environment;
 use crate::jobs::Jobs;
+use crate::limits::ORPHAN_GRACE;
 use crate::service::MetaService;
 
 /// Longest request of a mount: an extended attribute's value and name, with room to spare.
@@ -128,7 +129,7 @@ impl MetaServer {
         let stop = CancellationToken::new();
         let environment = Environment::new(blocks, stop.clone());
         let lease = Duration::from_millis(u64::from(config.lease_ms));
-        let jobs = Arc::new(Jobs::new(lease, Arc::clone(&environment)));
+        let jobs = Arc::new(Jobs::new(lease, ORPHAN_GRACE, Arc::clone(&environment)));
         let incarnation = Incarnation::random();
         let service = Arc::new(MetaService::new(
             Arc::clone(&jobs),

@@ -13,6 +13,22 @@ use support::*;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
+async fn removed_file_can_be_opened_for_a_moment_by_who_has_just_looked_it_up() {
+    const GRACE: std::time::Duration = std::time::Duration::from_millis(250);
+    let job = graceful_job(GRACE);
+    let (one, other) = (Mount::new(&job), Mount::new(&job));
+    let (file, _) = one.opened(create(ROOT, "f")).await.unwrap();
+    one.done(close(file, true)).await.unwrap();
+    other.done(remove(ROOT, "f")).await.unwrap();
+    one.opened(open(file, false)).await.unwrap();
+    tokio::time::sleep(GRACE * 4).await;
+    assert_eq!(one.attributes(file).await.unwrap().links(), 0);
+    one.done(close(file, false)).await.unwrap();
+    tokio::time::sleep(GRACE * 4).await;
+    assert_eq!(status(one.attributes(file).await), Status::Stale);
+}
+
+#[tokio::test(start_paused = true)]
 async fn file_is_cached_until_a_second_session_opens_it_beside_a_writer() {
     let job = job();
     let (writer, reader) = (Mount::new(&job), Mount::new(&job));

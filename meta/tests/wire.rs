@@ -254,12 +254,15 @@ async fn session_outlives_its_connection() {
     // What was told while the line was cut is not forgotten.
     proxy.cut();
     one.tell(close(file, true)).unwrap();
-    let gone = call(
-        &one,
-        Operation::GetAttributes(GetAttributes { inode: file }),
-    )
-    .await;
-    assert_eq!(status(gone), Status::Stale);
+    let goes = async {
+        let attributes = || Operation::GetAttributes(GetAttributes { inode: file });
+        while call(&one, attributes()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        status(call(&one, attributes()).await)
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(5), goes).await;
+    assert_eq!(gone.unwrap(), Status::Stale);
 }
 
 #[tokio::test]

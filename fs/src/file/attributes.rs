@@ -32,6 +32,7 @@ impl File {
         };
         let mut state = self.state.lock();
         state.mode = attributes.mode;
+        state.changed_time = attributes.changed;
         let size = attributes.size_bytes;
         let overtaken = state.changed.is_some_and(|changed| changed > since);
         let own_data = !state.dirty.is_empty() || state.stored_size > state.committed_size;

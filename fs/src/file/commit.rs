@@ -49,6 +49,10 @@ impl FileSystem {
     async fn send_commit(&self, file: &File, commit: Commit, era: u64) -> Result<(), Failure> {
         self.inodes.forget(file.inode);
         let answer = self.call_entry(request::Operation::Commit(commit)).await;
+        let attributes = answer
+            .as_ref()
+            .ok()
+            .and_then(|entry| entry.value.attributes);
         let now = self.inodes.tick();
         file.with(|state| {
             state.changed = Some(now);
@@ -57,6 +61,7 @@ impl FileSystem {
             }
             match &answer {
                 Ok(_) => {
+                    state.changed_time = attributes.and_then(|attributes| attributes.changed);
                     if commit.size_bytes >= state.through_end {
                         state.through_end = 0;
                     }

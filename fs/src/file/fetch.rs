@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use pocket_proto::session::StorageServer;
+use pocket_proto::session::{StorageServer, Time};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 
 use super::dirty::Held;
@@ -16,6 +16,8 @@ use crate::filesystem::FileSystem;
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// A whole file up to this size is fetched at the first read, wherever that reads.
 const SMALL_FILE_BYTES: u64 = 128 << 10;
+/// A file that changes faster than it can be read is taken as it is found.
+const READ_TRIES_MAX: u32 = 5;
 
 /// Bytes of a file in the order of the file, in pieces that are not copied together.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +63,22 @@ impl ReadData {
     }
 }
 
+/// What one try to read came to.
+struct Read {
+    data: ReadData,
+    /// The servers held all that was asked for.
+    is_whole: bool,
+    /// The time of change of the file as it was known.
+    changed_time: Option<Time>,
+}
+
+impl Read {
+    fn push(&mut self, bytes: Bytes, length: u32) {
+        self.is_whole &= bytes.len() >= length as usize;
+        self.data.push(bytes, length);
+    }
+}
+
 /// A piece of a read: some bytes of one block.
 #[derive(Clone, Copy)]
 struct Piece {
@@ -81,6 +99,10 @@ enum Source {
 impl FileSystem {
     /// Reads `length` bytes at `offset`, fewer at the end of the file. `whole_blocks` says that
     /// what follows will be read as well.
+    ///
+    /// Where the servers hold fewer bytes than the file should have there is a hole, or the file
+    /// was cut or removed since its size was learned. The metadata server tells which: nobody must
+    /// read zeros that nobody wrote.
     pub(crate) async fn read_file(
         self: &Arc<Self>,
         file: &Arc<File>,
@@ -88,6 +110,30 @@ impl FileSystem {
         length: u32,
         whole_blocks: bool,
     ) -> Result<ReadData, Failure> {
+        let mut tries = 1;
+        loop {
+            let read = self.read_once(file, offset, length, whole_blocks).await?;
+            if read.is_whole || tries == READ_TRIES_MAX {
+                return Ok(read.data);
+            }
+            let entry = self.fetch_attributes(file.inode).await?;
+            let changed_time = entry.value.attributes.and_then(|known| known.changed);
+            if changed_time == read.changed_time {
+                return Ok(read.data);
+            }
+            file.refresh(&entry.value, entry.since);
+            self.drop_kept(file);
+            tries += 1;
+        }
+    }
+
+    async fn read_once(
+        self: &Arc<Self>,
+        file: &Arc<File>,
+        offset: u64,
+        length: u32,
+        whole_blocks: bool,
+    ) -> Result<Read, Failure> {
         let through = file.with(|state| match state.dead {
             Some(status) => Err(Failure::from(status)),
             None => Ok(state.sharing == Sharing::Through),
@@ -97,7 +143,7 @@ impl FileSystem {
             let entry = self.fetch_attributes(file.inode).await?;
             file.refresh(&entry.value, entry.since);
         }
-        let size = file.with(|state| state.size);
+        let (size, changed_time) = file.with(|state| (state.size, state.changed_time));
         let length = u64::from(length).min(size.saturating_sub(offset)) as u32;
         let keep = whole_blocks || size <= SMALL_FILE_BYTES;
         let mut pieces =
@@ -106,21 +152,25 @@ impl FileSystem {
                 start,
                 length,
             });
-        let mut data = ReadData::default();
+        let mut read = Read {
+            data: ReadData::default(),
+            is_whole: true,
+            changed_time,
+        };
         match (pieces.next(), pieces.next()) {
             (None, _) => {}
             (Some(piece), None) => {
-                data.push(self.read_piece(file, piece, keep).await?, piece.length);
+                read.push(self.read_piece(file, piece, keep).await?, piece.length);
             }
             (Some(first), Some(second)) => {
                 let all: Vec<_> = [first, second].into_iter().chain(pieces).collect();
                 let reads = all.iter().map(|piece| self.read_piece(file, *piece, keep));
                 for (bytes, piece) in try_join_all(reads).await?.into_iter().zip(&all) {
-                    data.push(bytes, piece.length);
+                    read.push(bytes, piece.length);
                 }
             }
         }
-        Ok(data)
+        Ok(read)
     }
 
     /// The bytes of one piece; fewer where the block ends earlier (the rest is zeros).

@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(super) lost: BTreeSet<u64>,
     /// Blocks that may be in the block cache.
     pub(super) kept: BTreeSet<u64>,
+    /// The time of change that came with what is known of the file.
+    pub(super) changed_time: Option<Time>,
     /// When this mount last changed size or layout: older answers of the server may know less.
     pub(super) changed: Option<Tick>,
     /// Grows when the session is lost: what was on its way then counts for nothing.
@@ -132,6 +134,7 @@ impl File {
                 failures: 0,
                 lost: BTreeSet::new(),
                 kept: BTreeSet::new(),
+                changed_time: attributes.changed,
                 changed: None,
                 era: 0,
                 dead: None,

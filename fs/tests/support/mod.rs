@@ -118,6 +118,7 @@ impl Job {
                 servers: vec![weighted],
             },
             lease: Duration::from_secs(5),
+            orphan_grace: std::time::Duration::ZERO,
         };
         let metadata = LocalJob::new(config, Arc::new(store.clone())).unwrap();
         Job { metadata, store }

@@ -71,8 +71,8 @@ impl Job {
             progress: Progress::default(),
         };
         match work.attempt(self, &mut state, now) {
-            Ok(Step::Done(result)) => Executed::Now(work.finish(self, &mut state, Ok(result))),
-            Err(failure) => Executed::Now(work.finish(self, &mut state, Err(failure))),
+            Ok(Step::Done(result)) => Executed::Now(work.finish(&mut state, Ok(result))),
+            Err(failure) => Executed::Now(work.finish(&mut state, Err(failure))),
             Ok(step) => {
                 if let Some(session) = state.sessions.get_mut(&caller.session)
                     && work.sequence != 0
@@ -122,18 +122,19 @@ impl Job {
                 Err(failure) => Err(failure),
             };
             step = match attempted {
-                Ok(Step::Done(result)) => return work.finish(self, &mut state, Ok(result)),
-                Err(failure) => return work.finish(self, &mut state, Err(failure)),
+                Ok(Step::Done(result)) => return work.finish(&mut state, Ok(result)),
+                Err(failure) => return work.finish(&mut state, Err(failure)),
                 Ok(step) => step,
             };
         }
         let mut state = self.state.lock();
-        work.finish(self, &mut state, Err(Job::gave_up()))
+        work.finish(&mut state, Err(Job::gave_up()))
     }
 }
 
 impl Work {
     fn attempt(&mut self, job: &Job, state: &mut JobState, now: Now) -> Result<Step, Failure> {
+        state.drop_due_orphans(job);
         let mut context = Context {
             job,
             state,
@@ -146,18 +147,13 @@ impl Work {
     }
 
     /// Gives back what was held meanwhile, and keeps the answer for a mutation asked again.
-    fn finish(
-        mut self,
-        job: &Job,
-        state: &mut JobState,
-        result: Result<reply::Result, Failure>,
-    ) -> Answer {
+    fn finish(mut self, state: &mut JobState, result: Result<reply::Result, Failure>) -> Answer {
         state.release_marks(&mut self.progress.held);
         let session = self.caller.session;
         if result.is_err()
             && let Some(opened) = self.progress.opened
         {
-            state.close(job, session, opened.inode, opened.write);
+            state.close(session, opened.inode, opened.write);
         }
         let answer = result.map(|result| {
             let reply = Reply {

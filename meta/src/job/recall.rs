@@ -187,7 +187,7 @@ impl Job {
             let mut state = self.state.lock();
             info!(job = %self.id, session = %recall.session,
                 "session ended: it did not write back in time");
-            state.end_session(self, recall.session, Now::take());
+            state.end_session(recall.session, Now::take());
         }
     }
 

@@ -115,7 +115,7 @@ impl JobState {
     }
 
     /// Ends a session: whatever it held is free.
-    pub(crate) fn end_session(&mut self, job: &Job, id: SessionId, now: Now) {
+    pub(crate) fn end_session(&mut self, id: SessionId, now: Now) {
         let Some(mut session) = self.sessions.remove(&id) else {
             return;
         };
@@ -129,7 +129,7 @@ impl JobState {
             if closed.by_last_writer {
                 self.namespace.end_reservations(inode);
             }
-            self.drop_if_unused(job, inode);
+            self.drop_if_unused(inode);
         }
         if self.sessions.is_empty() {
             self.idle_since = Some(now.tick);
@@ -147,7 +147,7 @@ impl JobState {
         for (id, why) in overdue {
             let host = self.sessions.get(&id).map(|session| session.host.as_str());
             info!(job = %job.id, session = %id, host, "session ended: {why}");
-            self.end_session(job, id, now);
+            self.end_session(id, now);
         }
     }
 

@@ -9,6 +9,6 @@ use super::{Context, Step, done};
 pub(super) fn close(context: &mut Context<'_>, request: &Close) -> Result<Step, Failure> {
     let inode = InodeId(request.inode);
     let state = &mut *context.state;
-    state.close(context.job, context.session, inode, request.write);
+    state.close(context.session, inode, request.write);
     Ok(done())
 }

@@ -11,8 +11,12 @@ use crate::leases::Grantee;
 impl Context<'_> {
     /// An inode's entry, its attributes leased if they may be.
     pub(super) fn entry(&mut self, id: InodeId) -> Result<Entry, Status> {
-        let is_directory = self.state.namespace.inode(id)?.is_directory();
-        let valid = self.lease_attributes(id, is_directory);
+        let inode = self.state.namespace.inode(id)?;
+        // An inode without names may be gone at any moment.
+        let valid = match (inode.link_count, inode.is_directory()) {
+            (0, _) => Duration::ZERO,
+            (_, is_directory) => self.lease_attributes(id, is_directory),
+        };
         let inode = self.state.namespace.inode(id)?;
         Ok(Entry {
             attributes: Some(inode.attributes(id)),

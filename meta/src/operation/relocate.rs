@@ -28,6 +28,8 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
         namespace.relocate(id, block, ServerId(server.server))?;
         return answer(context, id, server);
     }
+    // What was deleted a moment ago makes room.
+    state.drop_orphans(context.job);
     if !context.progress.awaited_room && context.job.environment.reaper.is_busy() {
         context.progress.awaited_room = true;
         return Ok(Step::AwaitRoom);

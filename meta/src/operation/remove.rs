@@ -21,7 +21,7 @@ pub(super) fn remove(context: &mut Context<'_>, request: &Remove) -> Result<Step
     }
     context.state.namespace.remove(&plan, context.now.wall);
     context.name_changed(parent);
-    context.state.drop_if_unused(context.job, plan.inode);
+    context.state.drop_if_unused(plan.inode);
     context.show_changed(plan.inode);
     Ok(done())
 }

@@ -36,7 +36,7 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
     context.state.namespace.rename(&plan, context.now.wall);
     context.move_leases(old, new, mode);
     if let Some(replaced) = plan.replaced() {
-        context.state.drop_if_unused(context.job, replaced);
+        context.state.drop_if_unused(replaced);
     }
     context.show_changed(plan.moved);
     if let Some(target) = plan.target {

@@ -18,6 +18,6 @@ pub(super) fn goodbye(context: &mut Context<'_>) -> Result<Step, Failure> {
     if let Some(session) = state.sessions.get_mut(&context.session) {
         session.leave();
     }
-    state.end_session(context.job, context.session, context.now);
+    state.end_session(context.session, context.now);
     Ok(done())
 }

@@ -41,12 +41,22 @@ pub fn weight_map(epoch: u32, count: u64) -> WeightMap {
 
 /// A job of three storage servers that drop blocks into `blocks`.
 pub fn job_with(blocks: Arc<dyn BlockRemover>) -> LocalJob {
+    start(blocks, Duration::ZERO)
+}
+
+/// A job that keeps what has no names and no opens for a while.
+pub fn graceful_job(orphan_grace: Duration) -> LocalJob {
+    start(Arc::new(pocket_meta::NoBlocks), orphan_grace)
+}
+
+fn start(blocks: Arc<dyn BlockRemover>, orphan_grace: Duration) -> LocalJob {
     let config = LocalJobConfig {
         job: JobId(1),
         capacity_bytes: CAPACITY,
         block_bytes: BLOCK as u32,
         weight_map: weight_map(1, 3),
         lease: LEASE,
+        orphan_grace,
     };
     LocalJob::new(config, blocks).unwrap()
 }
