@@ -17,13 +17,13 @@ const BLOCK_BYTES: u64 = 16 << 10;
 const ONE_ROOT: Focus = Focus {
     actors: 1,
     block_bytes: BLOCK_BYTES,
-    maps: true,
+    local: true,
 };
 
 const TWO_ROOTS: Focus = Focus {
     actors: 2,
     block_bytes: BLOCK_BYTES,
-    maps: false,
+    local: false,
 };
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown},
@@ -29,9 +29,10 @@ use super::{
 };
 use crate::syscall::{Map, Sharing, errno_of, get_xattr, list_xattr, remove_xattr, set_xattr};
 
-/// A tree reached through one or more roots. With several, what close-to-open leaves open is not
-/// asked: unsynced writes are synced before another root measures the file without opening it, and
-/// a directory's link count, which may lag on other mounts, is not looked at.
+/// A tree reached through one or more roots. With several, what is promised to nobody is not asked:
+/// unsynced writes are synced before another root measures the file without opening it (close to
+/// open), a directory's link count, which may lag on other mounts, is not looked at, and a position
+/// is put to the end behind every append, as the kernel counts on from the size it knew.
 #[derive(Debug)]
 pub struct World {
     roots: Vec<PathBuf>,
@@ -42,6 +43,7 @@ pub struct World {
 struct Slot {
     file: File,
     actor: usize,
+    appends: bool,
     unsynced: bool,
 }
 
@@ -166,13 +168,14 @@ impl World {
         self.slots[*slot] = Some(Slot {
             file,
             actor: step.actor,
+            appends: custom & libc::O_APPEND != 0,
             unsynced: false,
         });
         Ok(Outcome::Done)
     }
 
     fn on_slot(&mut self, number: usize, operation: &Operation) -> Result {
-        let directory_links = !self.is_shared();
+        let shared = self.is_shared();
         if matches!(operation, Operation::Close { .. }) {
             let open = self.slots.get_mut(number).and_then(Option::take);
             return Ok(open.map_or(Outcome::Nothing, |_| Outcome::Done));
@@ -188,7 +191,11 @@ impl World {
             }
             Operation::Write { length, stamp, .. } => {
                 slot.unsynced = true;
-                written(slot.file.write(&pattern(*stamp, 0, *length)))
+                let count = slot.file.write(&pattern(*stamp, 0, *length));
+                if slot.appends && shared {
+                    slot.file.seek(SeekFrom::End(0)).map_err(errno)?;
+                }
+                written(count)
             }
             Operation::WriteAt {
                 offset,
@@ -210,10 +217,7 @@ impl World {
             }
             Operation::SlotStatus { .. } => {
                 let status = slot.file.metadata().map_err(errno)?;
-                Ok(Outcome::Attributes(Attributes::of(
-                    &status,
-                    directory_links,
-                )))
+                Ok(Outcome::Attributes(Attributes::of(&status, !shared)))
             }
             other => unreachable!("{other:?} is not about a slot"),
         }

@@ -25,8 +25,9 @@ pub struct Focus {
     pub actors: usize,
     /// Offsets and lengths cluster around multiples of this.
     pub block_bytes: u64,
-    /// Whether shared maps are used; between mounts they promise nothing.
-    pub maps: bool,
+    /// Whether shared maps and named pipes are used, which join processes of one host, and so
+    /// promise nothing between mounts.
+    pub local: bool,
 }
 
 /// A plan of `count` steps.
@@ -158,7 +159,7 @@ impl Generator {
     fn file_operation(&mut self) -> Operation {
         let path = self.belief.file(&mut self.dice);
         let (length, offset, stamp) = (self.length(), self.offset(), self.stamp());
-        match self.dice.below(if self.focus.maps { 100 } else { 80 }) {
+        match self.dice.below(if self.focus.local { 100 } else { 80 }) {
             0..27 => Operation::ReadFile { path },
             27..52 => {
                 let path = self.belief.new_file(&mut self.dice);
@@ -223,7 +224,7 @@ impl Generator {
             }
             72..80 => self.remove_directory(),
             80..90 => self.list(),
-            90..92 => Operation::MakeFifo {
+            90..92 if self.focus.local => Operation::MakeFifo {
                 path: new,
                 mode: self.mode(),
             },
@@ -354,7 +355,7 @@ mod tests {
     const FOCUS: Focus = Focus {
         actors: 2,
         block_bytes: 4096,
-        maps: true,
+        local: true,
     };
 
     #[test]

@@ -50,7 +50,7 @@ mod tests {
         let focus = Focus {
             actors: 1,
             block_bytes: 4096,
-            maps: false,
+            local: false,
         };
         let plan = generate(3, 400, focus);
         let is_link = |step: &Step| matches!(step.operation, Operation::Link { .. });
