@@ -19,7 +19,7 @@ impl FileSystem {
         Ok(entry)
     }
 
-    /// The directory that holds the last component of `path`, made (mode 0777) with all above it
+    /// The directory that holds the last component of `path`, made (mode 0755) with all above it
     /// if need be, and that component. EINVAL for a path without one.
     pub async fn walk_to_parent<'a>(
         &self,
@@ -89,7 +89,7 @@ impl FileSystem {
             parent,
             name,
             node: NewNode::Directory,
-            mode: 0o777,
+            mode: 0o755,
             caller,
         };
         let made = match self.make_node(node).await {

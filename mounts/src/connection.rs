@@ -8,11 +8,12 @@ use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
 use pocket_meta_client::MetaClient;
 use pocket_proto::{
     BlockBytes, Failure, JobId, PROTOCOL_VERSION,
-    control::{Hints, RegisterJobReply, RegisterJobRequest},
+    control::{DeregisterJobRequest, Hints, RegisterJobReply, RegisterJobRequest},
 };
 use pocket_storage_client::{StorageClient, StorageClientOptions};
 use thiserror::Error;
 use tokio::task::AbortHandle;
+use tracing::debug;
 
 use crate::{machine, presentation::Presentation};
 
@@ -62,6 +63,7 @@ pub enum ConnectError {
 pub struct JobConnection {
     fs: Arc<FileSystem>,
     session: MetaClient,
+    controller: ControllerClient,
     registration: RegisterJobReply,
     housekeeping: AbortHandle,
 }
@@ -114,6 +116,7 @@ impl JobConnection {
         Ok(JobConnection {
             fs,
             session,
+            controller: client,
             registration,
             housekeeping,
         })
@@ -127,6 +130,25 @@ impl JobConnection {
     /// What the controller answered.
     pub fn registration(&self) -> &RegisterJobReply {
         &self.registration
+    }
+
+    /// Leaves a job that could not be put to use; one that was created for it ends, so that it
+    /// holds no space.
+    pub async fn abandon(self) {
+        let (created, job) = (self.registration.created, self.registration.job);
+        let controller = self.controller.clone();
+        if let Err(failure) = self.close().await {
+            debug!(%failure, "the job was not left in an orderly way");
+        }
+        if created {
+            let request = DeregisterJobRequest {
+                name: String::new(),
+                job,
+            };
+            if let Err(error) = controller.deregister_job(request).await {
+                debug!(%error, "the new job ends with its lease");
+            }
+        }
     }
 
     /// Writes back what is buffered and ends the session.

@@ -82,7 +82,7 @@ impl JobMount {
         let mounted = match pocket_fuse::mount(connection.fs(), &path, &config.settings) {
             Ok(mounted) => mounted,
             Err(error) => {
-                leave(connection).await;
+                connection.abandon().await;
                 return Err(error.into());
             }
         };
@@ -90,7 +90,7 @@ impl JobMount {
         let mut unfinished = Unfinished(Some(&path));
         if let Err(error) = root_answers(path.clone()).await {
             drop(unfinished);
-            leave(connection).await;
+            connection.abandon().await;
             return Err(JobMountError::Root(error));
         }
         unfinished.0 = None;
@@ -152,12 +152,6 @@ impl Drop for Unfinished<'_> {
 fn detach(path: &Path) {
     if let Err(error) = mountpoint::detach(path) {
         warn!("{error}");
-    }
-}
-
-async fn leave(connection: JobConnection) {
-    if let Err(failure) = connection.close().await {
-        debug!(%failure, "the job was not left in an orderly way");
     }
 }
 

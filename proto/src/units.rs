@@ -22,7 +22,7 @@ pub enum ParseUnitError {
     BlockBytes(u64),
 }
 
-const UNITS: [(&str, u64); 13] = [
+const UNITS: [(&str, u64); 17] = [
     ("", 1),
     ("b", 1),
     ("k", 1 << 10),
@@ -36,6 +36,10 @@ const UNITS: [(&str, u64); 13] = [
     ("gb", 1_000_000_000),
     ("tib", 1 << 40),
     ("tb", 1_000_000_000_000),
+    ("pib", 1 << 50),
+    ("pb", 1_000_000_000_000_000),
+    ("eib", 1 << 60),
+    ("eb", 1_000_000_000_000_000_000),
 ];
 
 impl FromStr for ByteCount {
@@ -138,7 +142,7 @@ mod tests {
             );
         }
         assert!(matches!(
-            "99999999TiB".parse::<ByteCount>(),
+            "16EiB".parse::<ByteCount>(),
             Err(ParseUnitError::TooLarge(_))
         ));
     }

@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(super) changed: Option<Tick>,
     /// Grows when the session is lost: what was on its way then counts for nothing.
     pub(super) era: u64,
+    /// Handles of earlier eras have lost data: nothing is written through them any more.
+    lost_era: u64,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
     pub(super) readers: u32,
@@ -137,6 +139,7 @@ impl File {
                 changed_time: attributes.changed,
                 changed: None,
                 era: 0,
+                lost_era: 0,
                 dead: None,
                 readers: 0,
                 writers: 0,
@@ -196,6 +199,7 @@ impl File {
         state.era += 1;
         if !state.dirty.is_empty() || state.needs_commit() {
             state.fail(failure.clone());
+            state.lost_era = state.era;
         }
         state.dirty.clear();
         state.allocated_delta = 0;
@@ -291,6 +295,13 @@ impl State {
         self.allocated_delta += allocated;
         self.modified = Some(super::now());
         self.kept.remove(&block);
+    }
+
+    /// Why nothing can be written through a handle of such an era: the file is beyond rescue, or
+    /// what was written before was lost, and there must not be zeros in its place.
+    pub(crate) fn refuses_writes(&self, era: u64) -> Option<Status> {
+        let lost = (era < self.lost_era).then_some(Status::Lost);
+        self.dead.or(lost)
     }
 
     /// Which session the file's opens are counted in.

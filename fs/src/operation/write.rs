@@ -8,7 +8,7 @@ use pocket_proto::session::{ReserveAppend, SetAttributes, reply, request};
 use pocket_proto::{Failure, Status};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::file::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, Touched, pieces};
+use crate::file::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, pieces};
 use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem, HandleId};
 
@@ -44,7 +44,10 @@ impl FileSystem {
         if refused || data.len() > WRITE_BYTES_MAX || (write.clear_set_id && file.has_set_id()) {
             return None;
         }
-        if file.with(|state| state.dead.is_some() || state.sharing == Sharing::Through) {
+        let refuses = |state: &mut State| {
+            state.sharing == Sharing::Through || state.refuses_writes(handle.era).is_some()
+        };
+        if file.with(refuses) {
             return None;
         }
         let _length = file.length.try_read().ok()?;
@@ -90,7 +93,7 @@ impl FileSystem {
         self.refuse_if_read_only()?;
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         let file = &handle.file;
-        if let Some(status) = file.with(|state| state.dead) {
+        if let Some(status) = file.with(|state| state.refuses_writes(handle.era)) {
             return Err(status.into());
         }
         u32::try_from(data.len()).map_err(|_| Errno(libc::EINVAL))?;
