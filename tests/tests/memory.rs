@@ -89,25 +89,25 @@ fn a_mounts_memory_stays_within_its_budget() {
 
 #[test]
 fn a_storage_servers_memory_is_its_capacity_and_a_tenth() {
-    const CAPACITY: u64 = 256 * MIB;
-    with_shape(shape("256MiB"), |cluster| {
+    const CAPACITY: u64 = 128 * MIB;
+    with_shape(shape("128MiB"), |cluster| {
         let pid = cluster.storage(0).process().pid();
         let before = peak(pid);
-        let mount = cluster.mount_with("full", &["--capacity", "256MiB"]);
+        let mount = cluster.mount_with("full", &["--capacity", "128MiB"]);
         // Large files, freed, then small ones, so that the allocator has to cope with both.
-        for index in 0..15 {
+        for index in 0..7 {
             write_large(&mount.join(format!("large-{index}")), 16 * MIB);
         }
-        for index in 0..15 {
+        for index in 0..7 {
             fs::remove_file(mount.join(format!("large-{index}"))).unwrap();
         }
         let mut written = 0;
-        while written < 60_000
+        while written < 30_000
             && fs::write(mount.join(format!("small-{written}")), [5; 3000]).is_ok()
         {
             written += 1;
         }
-        assert!(written > 50_000, "{written} files of 3000 bytes");
+        assert!(written > 25_000, "{written} files of 3000 bytes");
         let grown = peak(pid) - before;
         assert!(
             grown < CAPACITY + CAPACITY / 10,
