@@ -27,6 +27,13 @@ use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageCl
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// As in the binaries (`mounts/src/bin`).
+// SAFETY: the allocator reads this symbol, a pointer to text that ends in NUL, and nothing else
+// has this name.
+#[allow(unsafe_code)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8; 29] = b"narenas:1,dirty_decay_ms:500\0";
+
 /// What the server holds.
 const CAPACITY: u64 = 1 << 30;
 const JOB: JobId = JobId(7);
