@@ -128,7 +128,7 @@ impl Connection {
                     ticket.sent();
                     break;
                 }
-                Err(Refused::Closed(end)) => return Err(end),
+                Err(Refused::Closed) => return Err(shared.end()),
                 Err(Refused::Full(returned)) => frame = *returned,
             }
             tokio::select! {
@@ -157,7 +157,7 @@ impl Connection {
         let header = Header::request(operation, 0, job, body_bytes(head, &data)?);
         match shared.outbox.submit(Outgoing::new(&header, head, data)) {
             Ok(()) => Ok(()),
-            Err(Refused::Closed(end)) => Err(end),
+            Err(Refused::Closed) => Err(shared.end()),
             Err(Refused::Full(_)) => Err(Failure::new(
                 Status::LimitReached,
                 format!("{} leaves {QUEUED_BYTES_MAX} bytes unread", shared.endpoint),
@@ -231,19 +231,20 @@ pub(crate) fn failure_of(header: &Header, body: &[u8]) -> Failure {
 
 impl Shared {
     fn close(&self, why: &str) {
-        let end = Failure::new(
-            Status::Unavailable,
-            format!("connection to {} ended: {why}", self.endpoint),
-        );
-        self.outbox.close(end);
-        let end = self.end();
-        self.pending.fail_all(&end);
+        self.outbox.close(Failure::new(Status::Unavailable, why));
+        self.pending.fail_all(&self.end());
     }
 
+    /// Why the connection has ended, with its name.
     fn end(&self) -> Failure {
-        self.outbox
+        let why = self
+            .outbox
             .end()
-            .unwrap_or_else(|| Status::Unavailable.into())
+            .map_or_else(String::new, |end| end.message);
+        Failure::new(
+            Status::Unavailable,
+            format!("connection to {} ended: {why}", self.endpoint),
+        )
     }
 
     fn unwrap_outcome(

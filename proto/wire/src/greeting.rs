@@ -50,8 +50,9 @@ pub(crate) async fn greet(endpoint: &str, hello: &Hello) -> Result<Greeted, Fail
     let hello = hello.encode_to_vec();
     let header = Header::request(Operation::Hello, 1, JobId(0), hello.len() as u32);
     // A fresh socket takes a greeting whole, so that no writer task is needed yet.
-    if let Err(Refused::Closed(end)) = outbox.submit(Outgoing::new(&header, &hello, Bytes::new())) {
-        return Err(cannot_reach(endpoint, &end.message));
+    if let Err(Refused::Closed) = outbox.submit(Outgoing::new(&header, &hello, Bytes::new())) {
+        let why = outbox.end().map_or_else(String::new, |end| end.message);
+        return Err(cannot_reach(endpoint, &why));
     }
     let reply = reader.next(WHOLE).await;
     let reply = reply

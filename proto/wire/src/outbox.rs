@@ -70,7 +70,7 @@ pub(crate) enum Refused {
     /// More than the bound is queued; the frame comes back.
     Full(Box<Outgoing>),
     /// The connection has ended.
-    Closed(Failure),
+    Closed,
 }
 
 /// How far a writer came.
@@ -139,8 +139,8 @@ impl Outbox {
     /// Queues a frame and sends what can be sent.
     pub(crate) fn submit(&self, frame: Outgoing) -> Result<(), Refused> {
         let mut state = self.state.lock();
-        if let Some(end) = &state.end {
-            return Err(Refused::Closed(end.clone()));
+        if state.end.is_some() {
+            return Err(Refused::Closed);
         }
         if state.queued_bytes > self.queued_bytes_max {
             return Err(Refused::Full(Box::new(frame)));
