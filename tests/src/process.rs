@@ -91,9 +91,18 @@ impl Process {
         }
     }
 
-    /// SIGSTOP: it keeps its sockets and answers nothing.
+    /// SIGSTOP, and waits until every thread has stopped: it keeps its sockets and answers nothing.
+    #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        wait::until(END_DEADLINE, "the process to stop", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+            let mut tasks = tasks.into_iter().flatten().flatten();
+            tasks.all(|task| {
+                let status = log::read(&task.path().join("status"));
+                status.lines().any(|line| line.starts_with("State:\tT"))
+            })
+        });
     }
 
     /// SIGCONT.
