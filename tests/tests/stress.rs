@@ -1,0 +1,107 @@
+//! Many threads on two mounts at once: nothing hangs, nothing unheard of, both mounts agree in the
+//! end, and nothing is leaked.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, fs, sync::Mutex, thread, time::Duration};
+
+use nix::errno::Errno;
+use pocket_tests::{
+    differential::{Focus, Operation, Outcome, Subject, World, generate},
+    until, with_cluster, within,
+};
+
+const THREADS: u64 = 6;
+const STEPS: usize = 1500;
+/// All threads together; a minute is many times what they need.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const FOCUS: Focus = Focus {
+    actors: 1,
+    block_bytes: 16 << 10,
+    local: false,
+};
+
+/// What random operations on few names come to when they work. EIO and its like are not among
+/// them.
+const USUAL: [Errno; 15] = [
+    Errno::EACCES,
+    Errno::EBADF,
+    Errno::EEXIST,
+    Errno::EINVAL,
+    Errno::EISDIR,
+    Errno::ELOOP,
+    Errno::ENODATA,
+    Errno::ENODEV,
+    Errno::ENOENT,
+    Errno::ENOTDIR,
+    Errno::ENOTEMPTY,
+    Errno::ENXIO,
+    Errno::EPERM,
+    Errno::ESPIPE,
+    Errno::EAGAIN,
+];
+
+#[test]
+fn random_work_of_many_threads_on_two_mounts_leaves_a_sound_job() {
+    with_cluster(|cluster| {
+        let first = cluster.mount_with("stress", &["--block-size", "16KiB"]);
+        let second = cluster.mount("stress");
+        let root = |index: u64| match index % 2 {
+            0 => first.join("work"),
+            _ => second.join("work"),
+        };
+        fs::create_dir(root(0)).unwrap();
+        let roots: Vec<_> = (0..THREADS).map(root).collect();
+        let unusual = within(DEADLINE, "random work", move || work(&roots));
+        assert_eq!(unusual, BTreeMap::new());
+        let mut worlds = [root(0), root(1)].map(|root| World::new(vec![root]));
+        let [one, other] = worlds.each_mut().map(|world| world.tree(0));
+        assert!(!one.is_empty());
+        for (path, node) in &one {
+            assert_eq!(Some(node), other.get(path), "'{path}'");
+        }
+        assert_eq!(one.len(), other.len());
+        let emptied = second.join("work");
+        within(DEADLINE, "rm -r", move || fs::remove_dir_all(emptied)).unwrap();
+        assert_eq!(fs::read_dir(first.path()).unwrap().count(), 0);
+        until(DEADLINE, "names and space to be given back", || {
+            let jobs = cluster.control().jobs().unwrap();
+            jobs.iter()
+                .all(|job| (job.inodes, job.used_bytes) == (1, 0))
+        });
+        until(DEADLINE, "the blocks to be dropped", || {
+            let servers = cluster.control().servers().unwrap();
+            let usages = servers.iter().filter_map(|server| server.usage);
+            usages.map(|usage| usage.used_bytes).sum::<u64>() == 0
+        });
+        first.finish();
+        second.finish();
+    });
+}
+
+/// Applies a plan on each root at the same time; counts the errnos that are not usual.
+fn work(roots: &[std::path::PathBuf]) -> BTreeMap<String, usize> {
+    let unusual = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for (seed, root) in (0..).zip(roots) {
+            let unusual = &unusual;
+            scope.spawn(move || {
+                let mut world = World::new(vec![root.clone()]);
+                let plan = generate(seed, STEPS, FOCUS).into_iter();
+                let plan = plan.filter(|step| step.operation != Operation::CompareTrees);
+                for step in plan {
+                    if let Outcome::Failed(errno) = world.apply(&step)
+                        && !USUAL.contains(&errno)
+                    {
+                        let operation = format!("{:?}", step.operation);
+                        let name = operation.split(' ').next().unwrap_or_default();
+                        let mut unusual = unusual.lock().unwrap();
+                        *unusual.entry(format!("{name}: {errno}")).or_default() += 1;
+                    }
+                }
+            });
+        }
+    });
+    unusual.into_inner().unwrap()
+}
