@@ -21,6 +21,9 @@ use crate::space::Space;
 
 /// How often an idle mount returns space it was granted and does not need.
 const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
+/// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
+/// server allows for the way.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
 pub struct FileSystem {
@@ -121,10 +124,16 @@ impl FileSystem {
 
     /// Returns unused grants while the mount lives. To be spawned once.
     pub async fn run_housekeeping(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(GRANT_RETURN_INTERVAL);
+        let mut ticks = tokio::time::interval(TELL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut returned = Instant::now();
         loop {
             ticks.tick().await;
+            self.metadata.flush();
+            if returned.elapsed() < GRANT_RETURN_INTERVAL {
+                continue;
+            }
+            returned = Instant::now();
             if let Err(failure) = self.space.return_unused().await {
                 tracing::debug!(%failure, "unused grant not returned");
             }

@@ -91,6 +91,14 @@ impl Metadata for Presented {
         self.metadata.tell(operation)
     }
 
+    fn tell_soon(&self, operation: request::Operation) -> Result<(), Failure> {
+        self.metadata.tell_soon(operation)
+    }
+
+    fn flush(&self) {
+        self.metadata.flush();
+    }
+
     fn session(&self) -> SessionInfo {
         self.metadata.session()
     }

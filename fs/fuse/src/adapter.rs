@@ -293,6 +293,7 @@ impl Filesystem for Adapter {
             match fs.open(inode, OpenRequest { flags: flags.0 }).await {
                 Ok(opened) => {
                     reply.opened(FileHandle(opened.handle.0), open_flags(opened.read_only));
+                    fs.prefetch(opened.handle).await;
                 }
                 Err(errno) => reply.error(convert::errno(errno)),
             }
@@ -382,7 +383,11 @@ impl Filesystem for Adapter {
             clear_set_id: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
         };
         if let Some(outcome) = self.try_write(handle, write, data) {
-            return reply_written(outcome, reply);
+            reply_written(outcome, reply);
+            if self.fs.is_first_write(handle) {
+                self.run(|fs| async move { fs.send_first_write(handle).await });
+            }
+            return;
         }
         let data = Bytes::copy_from_slice(data);
         self.run(|fs| async move { reply_written(fs.write(handle, write, data).await, reply) });

@@ -10,7 +10,9 @@ use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 use super::dirty::Held;
 use super::state::pieces;
 use super::{File, Sharing, block_cache::Slot};
+use crate::HandleId;
 use crate::filesystem::FileSystem;
+use crate::operation::Access;
 
 /// Zeros for holes, handed out without a copy.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -260,6 +262,27 @@ impl FileSystem {
                 let _ = slot.get_or_try_init(|| fs.fetch_whole(&file, block)).await;
                 drop(permit);
             });
+        }
+    }
+
+    /// Fetches a small file that was opened to be read, so that the first read finds it on its way.
+    pub async fn prefetch(self: &Arc<Self>, handle: HandleId) {
+        let Some(handle) = self.handles.file(handle) else {
+            return;
+        };
+        let file = &handle.file;
+        let length = file.with(|state| match (state.sharing, state.size) {
+            (Sharing::Cached, 1..=SMALL_FILE_BYTES) => state.size as u32,
+            _ => 0,
+        });
+        if handle.access == Access::Read && length > 0 && length <= file.block_bytes {
+            let piece = Piece {
+                block: 0,
+                start: 0,
+                length,
+            };
+            // A failure is met again, and told, by the reader itself.
+            let _ = self.read_piece(file, piece, true).await;
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pocket_proto::Failure;
 
-use super::File;
+use super::{File, State};
+use crate::HandleId;
 use crate::filesystem::FileSystem;
 
 impl FileSystem {
@@ -22,6 +23,28 @@ impl FileSystem {
         let blocks: Vec<_> = file.with(|state| state.dirty.keys().copied().collect());
         for block in blocks {
             self.start_write_back(file, block);
+        }
+    }
+
+    /// Whether the first write to an empty file has just been buffered: most files are written with
+    /// one, so it is worth sending before anyone asks.
+    pub fn is_first_write(&self, handle: HandleId) -> bool {
+        let first = |state: &mut State| {
+            let waiting = state.dirty.first_key_value();
+            state.writes == 1
+                && state.stored_size == 0
+                && waiting.is_some_and(|(block, dirty)| *block == 0 && !dirty.is_sending())
+        };
+        let handle = self.handles.file(handle);
+        handle.is_some_and(|handle| handle.file.with(first))
+    }
+
+    /// Sends the first write to a file while its writer goes on.
+    pub async fn send_first_write(self: &Arc<Self>, handle: HandleId) {
+        if let Some(handle) = self.handles.file(handle)
+            && let Some(era) = begin(&handle.file, 0)
+        {
+            self.send_block(&handle.file, 0, era).await;
         }
     }
 
@@ -154,7 +177,7 @@ fn finish(file: &File, block: u64, era: u64) -> bool {
 }
 
 /// Waits until write-backs have made `done` true.
-async fn wait(file: &File, done: impl Fn(&super::State) -> bool) {
+async fn wait(file: &File, done: impl Fn(&State) -> bool) {
     loop {
         let progress = file.progress.notified();
         tokio::pin!(progress);

@@ -119,7 +119,8 @@ impl FileSystem {
                 write: false,
                 truncate: false,
             };
-            self.metadata.tell(request::Operation::Open(open)).ok()
+            // Heard before the acknowledgement of any recall, which is what counts.
+            self.metadata.tell_soon(request::Operation::Open(open)).ok()
         };
         // The lease is looked at and the open announced with no recall in between: whoever
         // recalls it hears of the open before the acknowledgement.

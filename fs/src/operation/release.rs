@@ -33,7 +33,13 @@ impl FileSystem {
             inode: file.inode.0,
             write: handle.access == Access::Write,
         };
-        if let Err(failure) = self.metadata.tell(request::Operation::Close(close)) {
+        let close = request::Operation::Close(close);
+        let told = match handle.access {
+            Access::Read => self.metadata.tell_soon(close),
+            // Others may wait for the file to be theirs alone again.
+            Access::Write => self.metadata.tell(close),
+        };
+        if let Err(failure) = told {
             tracing::debug!(inode = %file.inode, %failure, "close not announced");
         }
     }

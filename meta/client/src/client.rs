@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::connector::Connector;
-use self::link::{Line, Link};
+use self::link::{Line, Link, When};
 use self::recalls::Recalls;
 use self::requests::{Repetition, Sequence, repetition};
 use crate::{Answered, Metadata, RecallHandler, SessionInfo};
@@ -153,10 +153,17 @@ impl Metadata for MetaClient {
     }
 
     fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
-        let shared = &self.shared;
-        let sequence = shared.sequence.number(&operation);
-        let body = requests::encode(operation, sequence);
-        shared.link.tell(shared.target.job, body)
+        self.shared.tell(operation, When::Now)
+    }
+
+    fn tell_soon(&self, operation: request::Operation) -> Result<(), Failure> {
+        self.shared.tell(operation, When::Soon)
+    }
+
+    fn flush(&self) {
+        if let Some(line) = self.shared.link.line() {
+            line.connection.flush();
+        }
     }
 
     fn session(&self) -> SessionInfo {
@@ -165,6 +172,12 @@ impl Metadata for MetaClient {
 }
 
 impl Shared {
+    fn tell(&self, operation: request::Operation, when: When) -> Result<(), Failure> {
+        let sequence = self.sequence.number(&operation);
+        let body = requests::encode(operation, sequence);
+        self.link.tell(self.target.job, body, when)
+    }
+
     async fn call(
         &self,
         operation: request::Operation,

@@ -20,6 +20,15 @@ pub trait Metadata: Send + Sync {
     /// is over, or if the server is away and too much waits for it already.
     fn tell(&self, operation: request::Operation) -> Result<(), Failure>;
 
+    /// As [`Metadata::tell`], in the same order, but nobody is in a hurry: it goes out with what is
+    /// sent next, or with [`Metadata::flush`].
+    fn tell_soon(&self, operation: request::Operation) -> Result<(), Failure> {
+        self.tell(operation)
+    }
+
+    /// Sends what [`Metadata::tell_soon`] has held back.
+    fn flush(&self) {}
+
     /// The session as it is now; another one after [`RecallHandler::session_renewed`].
     fn session(&self) -> SessionInfo;
 }

@@ -165,6 +165,29 @@ impl Connection {
         }
     }
 
+    /// As [`Connection::send`], but the frame goes out with the next one that is sent or called, or
+    /// with [`Connection::flush`]: what nobody waits for need not wake anybody.
+    pub fn send_soon(
+        &self,
+        operation: Operation,
+        job: JobId,
+        head: &[u8],
+        data: Bytes,
+    ) -> Result<(), Failure> {
+        let shared = &self.shared.0;
+        if shared.outbox.queued_bytes() > QUEUED_BYTES_MAX {
+            return self.send(operation, job, head, data);
+        }
+        let header = Header::request(operation, 0, job, body_bytes(head, &data)?);
+        shared.outbox.enqueue(Outgoing::new(&header, head, data));
+        Ok(())
+    }
+
+    /// Sends what [`Connection::send_soon`] has held back.
+    pub fn flush(&self) {
+        self.shared.0.outbox.flush();
+    }
+
     /// From now on also ends the connection when requests wait and nothing has moved on it, in
     /// either direction, for so long. It is noticed half a second later at most.
     pub fn limit_silence(&self, silence_max: Duration) {

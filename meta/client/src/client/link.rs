@@ -31,12 +31,24 @@ pub(super) struct Line {
 impl Line {
     /// Sends what is kept until it is confirmed. A connection that does not take it is given up:
     /// nothing may be sent behind what is missing, and the next connection gets it all.
-    fn send(&self, job: JobId, body: Bytes) {
-        let sent = self.connection.send(Operation::Metadata, job, &[], body);
+    fn send(&self, job: JobId, body: Bytes, when: When) {
+        let connection = &self.connection;
+        let sent = match when {
+            When::Now => connection.send(Operation::Metadata, job, &[], body),
+            When::Soon => connection.send_soon(Operation::Metadata, job, &[], body),
+        };
         if sent.is_err() {
             self.connection.close();
         }
     }
+}
+
+/// When a message goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    Now,
+    /// With the next message, or the next flush.
+    Soon,
 }
 
 /// What the connector is to do.
@@ -125,8 +137,8 @@ impl Link {
         Some(self.state.lock().away_since?.elapsed())
     }
 
-    /// Sends a message one-way, now or as soon as there is a line.
-    pub(super) fn tell(&self, job: JobId, body: Bytes) -> Result<(), Failure> {
+    /// Sends a message one-way, now or soon, or as soon as there is a line.
+    pub(super) fn tell(&self, job: JobId, body: Bytes, when: When) -> Result<(), Failure> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.over {
             return Err(failure.clone());
@@ -141,7 +153,7 @@ impl Link {
             self.work.notify_one();
         }
         if let Some(line) = &state.line {
-            line.send(job, body);
+            line.send(job, body, when);
         }
         Ok(())
     }
@@ -215,7 +227,7 @@ impl Link {
             return;
         }
         for body in &state.told {
-            line.send(job, body.clone());
+            line.send(job, body.clone(), When::Now);
         }
         state.generation += 1;
         line.generation = state.generation;
