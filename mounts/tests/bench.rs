@@ -1,5 +1,7 @@
 //! `pocket bench` as a user runs it, on plain directories of this machine.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
