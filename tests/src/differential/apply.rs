@@ -31,8 +31,10 @@ use crate::syscall::{Map, Sharing, errno_of, get_xattr, list_xattr, remove_xattr
 
 /// A tree reached through one or more roots. With several, what is promised to nobody is not asked:
 /// unsynced writes are synced before another root measures the file without opening it (close to
-/// open), a directory's link count, which may lag on other mounts, is not looked at, and a position
-/// is put to the end behind every append, as the kernel counts on from the size it knew.
+/// open), a directory's link count, which may lag on other mounts, is not looked at, a position is
+/// put to the end behind every append, as the kernel counts on from the size it knew, and names are
+/// looked at before they are renamed, as mv does: in the midst of a rename Linux cannot learn that a
+/// directory it has in use was moved elsewhere.
 #[derive(Debug)]
 pub struct World {
     roots: Vec<PathBuf>,
@@ -95,6 +97,9 @@ impl World {
             | SlotStatus { slot } => self.on_slot(*slot, &step.operation),
             Rename { from, to, exchange } => {
                 let (from, to) = (self.path(step.actor, from), self.path(step.actor, to));
+                if self.is_shared() {
+                    let _ = (fs::symlink_metadata(&from), fs::symlink_metadata(&to));
+                }
                 rename(&from, &to, *exchange)
             }
             Link { from, to } => {
@@ -403,7 +408,11 @@ fn set_times(path: &Path, accessed: i64, modified: i64) -> Result {
     let no_follow = UtimensatFlags::NoFollowSymlink;
     utimensat(AT_FDCWD, path, &accessed, &modified, no_follow)?;
     let status = fs::symlink_metadata(path).map_err(errno)?;
-    let accessed = status.atime() * SECOND + status.atime_nsec();
+    // Walking a path changes the access times of the symlinks on it, or not.
+    let accessed = match status.is_symlink() {
+        true => 0,
+        false => status.atime() * SECOND + status.atime_nsec(),
+    };
     let modified = status.mtime() * SECOND + status.mtime_nsec();
     Ok(Outcome::Times(accessed, modified))
 }
