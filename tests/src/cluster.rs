@@ -1,18 +1,16 @@
 //! A cluster of real processes: `pocket controller`, `pocket meta` and `pocket storage` on free
 //! ports of this machine.
 
-use std::{
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use pocket_proto::control::ServerRole;
 
-use crate::{Control, Mount, Process, Scratch, binary, rights, wait};
+use crate::{Control, Mount, Scratch, binary, rights, wait};
 
 mod pool;
+mod server;
+
+pub use server::{Server, free_endpoint};
 
 /// How long a cluster may take until every server is known to the controller.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,19 +47,6 @@ pub struct ProcessCluster {
     scratch: Scratch,
 }
 
-/// One server process, with what it takes to start it again where it was.
-#[derive(Debug)]
-pub struct Server {
-    name: String,
-    arguments: Vec<String>,
-    endpoint: String,
-    control_endpoint: Option<String>,
-    folder: PathBuf,
-    process: Process,
-    /// Whether a test had its hands on the process.
-    touched: bool,
-}
-
 /// Runs `body` on a cluster of the default shape that is the body's alone and has no jobs; see
 /// [`with_shape`]. A cluster that came to no harm is used again by the next test.
 #[track_caller]
@@ -96,7 +81,7 @@ impl ProcessCluster {
         let scratch = Scratch::new();
         let folder = scratch.path();
         let controller = Server::controller(folder);
-        let address = controller.endpoint.clone();
+        let address = controller.endpoint().to_owned();
         let metadata = Server::metadata(folder, &address);
         let storage = (0..shape.storage_servers)
             .map(|index| Server::storage(folder, index, shape.storage_capacity, &address))
@@ -124,11 +109,11 @@ impl ProcessCluster {
                     server.alive && server.role() == role && server.endpoint == endpoint
                 })
             };
-            alive(ServerRole::Metadata, &self.metadata.endpoint)
+            alive(ServerRole::Metadata, self.metadata.endpoint())
                 && self
                     .storage
                     .iter()
-                    .all(|server| alive(ServerRole::Storage, &server.endpoint))
+                    .all(|server| alive(ServerRole::Storage, server.endpoint()))
         };
         if wait::try_until(READY_DEADLINE, || ready().then_some(())).is_none() {
             let servers = self.servers().map(|server| server.process.report());
@@ -145,7 +130,7 @@ impl ProcessCluster {
     /// Mounts `job` with further arguments of `pocket-mount`.
     pub fn mount_with(&mut self, job: &str, arguments: &[&str]) -> Mount {
         let folder = self.folder("mount");
-        let mut all = vec!["--controller", &self.controller.endpoint];
+        let mut all = vec!["--controller", self.controller.endpoint()];
         all.extend(arguments);
         let mut mount = Mount::start(&folder, job, &all);
         for words in &self.expected {
@@ -156,7 +141,7 @@ impl ProcessCluster {
 
     /// The controller's address.
     pub fn controller_endpoint(&self) -> &str {
-        &self.controller.endpoint
+        self.controller.endpoint()
     }
 
     /// The controller, to ask.
@@ -198,7 +183,7 @@ impl ProcessCluster {
         let mut command = Command::new(binary("pocket"));
         command
             .args(arguments)
-            .env("POCKET_CONTROLLER", &self.controller.endpoint)
+            .env("POCKET_CONTROLLER", self.controller.endpoint())
             .env("POCKET_CLUSTER_KEY", CLUSTER_KEY);
         command
     }
@@ -248,112 +233,4 @@ impl ProcessCluster {
             .into_iter()
             .chain(&mut self.storage)
     }
-}
-
-impl Server {
-    fn controller(folder: &Path) -> Self {
-        let endpoint = free_endpoint();
-        let arguments = ["controller", "--listen", &endpoint];
-        Self::start("controller", folder, &arguments, &endpoint, None)
-    }
-
-    fn metadata(folder: &Path, controller: &str) -> Self {
-        let endpoint = free_endpoint();
-        let control = free_endpoint();
-        let arguments = [
-            "meta",
-            "--listen",
-            &endpoint,
-            "--control-listen",
-            &control,
-            "--controller",
-            controller,
-        ];
-        Self::start("meta", folder, &arguments, &endpoint, Some(&control))
-    }
-
-    fn storage(folder: &Path, index: usize, capacity: &str, controller: &str) -> Self {
-        let endpoint = free_endpoint();
-        let arguments = [
-            "storage",
-            "--listen",
-            &endpoint,
-            "--controller",
-            controller,
-            "--capacity",
-            capacity,
-        ];
-        let name = format!("storage-{index}");
-        Self::start(&name, folder, &arguments, &endpoint, None)
-    }
-
-    fn start(
-        name: &str,
-        folder: &Path,
-        arguments: &[&str],
-        endpoint: &str,
-        control_endpoint: Option<&str>,
-    ) -> Self {
-        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
-        Server {
-            process: Process::start(name, folder, server_command(&arguments)),
-            name: name.to_owned(),
-            arguments,
-            endpoint: endpoint.to_owned(),
-            control_endpoint: control_endpoint.map(str::to_owned),
-            folder: folder.to_owned(),
-            touched: false,
-        }
-    }
-
-    /// Where it serves.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// Where a metadata server answers the controller.
-    pub fn control_endpoint(&self) -> Option<&str> {
-        self.control_endpoint.as_deref()
-    }
-
-    /// Its process.
-    pub fn process(&mut self) -> &mut Process {
-        self.touched = true;
-        &mut self.process
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process().kill();
-    }
-
-    /// Starts it again at the same address, with nothing left of its former life.
-    pub fn restart(&mut self) {
-        self.kill();
-        self.process.check_log();
-        let expected = self.process.take_expected();
-        self.process = Process::start(&self.name, &self.folder, server_command(&self.arguments));
-        for words in expected {
-            self.process.expect_in_log(&words);
-        }
-    }
-}
-
-fn server_command(arguments: &[String]) -> Command {
-    let mut command = Command::new(binary("pocket"));
-    command
-        .args(arguments)
-        .env("POCKET_CLUSTER_KEY", CLUSTER_KEY)
-        .env("NO_COLOR", "1");
-    command
-}
-
-/// An address of this host that was free a moment ago. The port is not reserved; the kernel hands
-/// out ephemeral ports in a random order, so that another taker in between is unlikely.
-pub fn free_endpoint() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    let address = listener
-        .local_addr()
-        .expect("a bound socket has an address");
-    address.to_string()
 }

@@ -8,6 +8,7 @@
 
 mod apply;
 mod belief;
+mod calls;
 mod compare;
 mod dice;
 mod generate;
