@@ -44,6 +44,8 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log);
         let file = file.expect("the scratch folder is writable");
+        // What stands there already was said by an earlier process.
+        let checked = file.metadata().map_or(0, |status| status.len() as usize);
         let copy = file.try_clone().expect("a descriptor can be cloned");
         command.stdin(Stdio::null()).stdout(file).stderr(copy);
         let program = command.get_program().to_owned();
@@ -52,7 +54,7 @@ impl Process {
         Process {
             name: name.to_owned(),
             child,
-            checked: std::fs::metadata(&log).map_or(0, |status| status.len() as usize),
+            checked,
             log,
             expected: Vec::new(),
             ended: None,

@@ -44,10 +44,7 @@ fn processes_of(path: &Path) -> Vec<i32> {
 
 /// Mounts in the background, as a user does, with the cluster inside; the folder is then served.
 fn mount_in_background(folder: &Path) {
-    let mut command = mount_command("daemon", folder, &[]);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    run(&mut mount_command("daemon", folder, &[]));
     assert!(is_mounted(folder), "it returned before it was mounted");
     fs::write(folder.join("f"), "data").unwrap();
     assert_eq!(fs::read(folder.join("f")).unwrap(), b"data");
@@ -69,28 +66,29 @@ fn ends_cleanly(end: impl FnOnce(&Path)) {
     }
 }
 
+/// Runs a command that must succeed; its standard output.
 #[track_caller]
-fn succeeds(program: &str, arguments: &[&str], path: &Path) {
-    let output = Command::new(program)
-        .args(arguments)
-        .arg(path)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn umount(path: &Path) {
+    run(Command::new("umount").arg(path));
 }
 
 #[test]
 fn a_mount_in_the_background_serves_when_the_command_returns_and_umount_ends_it() {
-    ends_cleanly(|folder| succeeds("umount", &[], folder));
+    ends_cleanly(umount);
 }
 
 #[test]
 fn fusermount_ends_a_mount() {
-    ends_cleanly(|folder| succeeds("fusermount3", &["-u"], folder));
+    ends_cleanly(|folder| {
+        run(Command::new("fusermount3").arg("-u").arg(folder));
+    });
 }
 
 #[test]
@@ -147,16 +145,9 @@ fn the_embedded_cluster_tells_how_another_mount_joins() {
         let scratch = Scratch::new();
         let folder = scratch.folder("joined");
         let arguments = ["--controller", controller, "--existing"];
-        let output = mount_command("embedded", &folder, &arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run(&mut mount_command("embedded", &folder, &arguments));
         assert_eq!(fs::read(folder.join("f")).unwrap(), b"from the first");
-        succeeds("umount", &[], &folder);
+        umount(&folder);
         mount.finish();
     }
 }
@@ -209,22 +200,16 @@ fn files_are_put_listed_got_and_removed_without_a_mount() {
         let data = vec![42; 3_000_000];
         fs::write(folder.join("source"), &data).unwrap();
         let mount = cluster.mount("objects");
-        let run = |arguments: &[&str]| {
-            let mut command = cluster.command(arguments);
-            let output = command.current_dir(&folder).output().unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{arguments:?}: {errors}");
-            String::from_utf8(output.stdout).unwrap()
-        };
-        run(&["put", "objects/d/e/part-0", "source"]);
+        let pocket = |arguments: &[&str]| run(cluster.command(arguments).current_dir(&folder));
+        pocket(&["put", "objects/d/e/part-0", "source"]);
         assert!(fs::read(mount.join("d/e/part-0")).unwrap() == data);
         fs::write(mount.join("d/made-here"), "by the mount").unwrap();
-        assert!(run(&["ls", "objects/d"]).contains("made-here"));
-        run(&["get", "objects/d/made-here", "copy"]);
+        assert!(pocket(&["ls", "objects/d"]).contains("made-here"));
+        pocket(&["get", "objects/d/made-here", "copy"]);
         assert_eq!(fs::read(folder.join("copy")).unwrap(), b"by the mount");
-        run(&["get", "objects/d/e/part-0", "copy"]);
+        pocket(&["get", "objects/d/e/part-0", "copy"]);
         assert!(fs::read(folder.join("copy")).unwrap() == data);
-        run(&["rm", "objects/d/made-here"]);
+        pocket(&["rm", "objects/d/made-here"]);
         assert!(!mount.join("d/made-here").exists());
         mount.finish();
     });
@@ -236,10 +221,8 @@ fn commands_that_read_print_json() {
         let mount = cluster.mount_with("shown", &["--capacity", "64MiB"]);
         fs::write(mount.join("f"), vec![1; 1_000_000]).unwrap();
         let json = |arguments: &[&str]| {
-            let output = cluster.command(arguments).output().unwrap();
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{arguments:?}: {errors}");
-            serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            let text = run(&mut cluster.command(arguments));
+            serde_json::from_str::<serde_json::Value>(&text)
                 .unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
         };
         for command in ["status", "nodes", "jobs"] {
@@ -250,8 +233,7 @@ fn commands_that_read_print_json() {
         assert_eq!(json(&["nodes", "--json"]).as_array().map(Vec::len), Some(3));
         json(&["ls", "shown", "--json"]);
         // And people get tables.
-        let output = cluster.command(&["jobs"]).output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).contains("shown"));
+        assert!(run(&mut cluster.command(&["jobs"])).contains("shown"));
         mount.finish();
     });
 }
@@ -275,16 +257,9 @@ fn pocket_up_is_a_cluster_until_it_is_interrupted() {
         });
         let folder = scratch.folder("mounted");
         let arguments = ["--controller", &controller];
-        let output = mount_command("local", &folder, &arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run(&mut mount_command("local", &folder, &arguments));
         fs::write(folder.join("f"), "data").unwrap();
-        succeeds("umount", &[], &folder);
+        umount(&folder);
         let children = children_of(up.pid());
         assert_eq!(
             children.len(),
@@ -327,16 +302,8 @@ fn mount_8_finds_the_helper() {
             "controller={},nofail,_netdev",
             cluster.controller_endpoint()
         );
-        let output = Command::new(&helper)
-            .args(["fstab-job", point.to_str().unwrap(), "-o", &options])
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run(Command::new(&helper).args(["fstab-job", point.to_str().unwrap(), "-o", &options]));
         fs::write(point.join("f"), "through the helper").unwrap();
-        succeeds("umount", &[], &point);
+        umount(&point);
     });
 }
