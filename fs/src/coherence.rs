@@ -141,7 +141,8 @@ impl Coherence {
     }
 
     /// Runs `f` with the numbers of the newest recall and of the session, while neither can change:
-    /// what is in the caches now was answered, as far as that matters, at this moment.
+    /// recalls take what they name out of the caches ([`Coherence::begin_recall`]), so what `f`
+    /// finds there is as good as answered at this moment.
     pub(crate) fn stamped<R>(&self, f: impl FnOnce(u64, u64) -> R) -> R {
         let newest = self.newest.read();
         f(newest.recall, newest.session)
@@ -159,17 +160,22 @@ impl Coherence {
     }
 
     /// A recall arrived: nothing older than it is cached from here on; `through` says that it makes
-    /// files go through.
-    pub(crate) fn begin_recall(&self, stamp: u64, through: bool) {
+    /// files go through. `forget` takes what it names out of this mount's own caches, before
+    /// anyone could take that for newer than the recall.
+    pub(crate) fn begin_recall(&self, stamp: u64, through: bool, forget: impl FnOnce()) {
         let mut newest = self.newest.write();
         newest.recall = newest.recall.max(stamp);
         if through {
             newest.through = newest.through.max(stamp);
         }
+        forget();
     }
 
-    /// The session is lost: nothing that was answered in it is cached from here on.
-    pub(crate) fn begin_session(&self) {
-        self.newest.write().session += 1;
+    /// The session is lost: nothing that was answered in it is cached from here on. `forget` empties
+    /// this mount's own caches.
+    pub(crate) fn begin_session(&self, forget: impl FnOnce()) {
+        let mut newest = self.newest.write();
+        newest.session += 1;
+        forget();
     }
 }

@@ -47,10 +47,12 @@ impl RecallHandler for RecallInbox {
         let Some((fs, runtime)) = self.target() else {
             return;
         };
-        fs.coherence.begin_recall(stamp, !recall.through.is_empty());
-        for inode in recall.attributes.iter().chain(&recall.through) {
-            fs.inodes.forget(InodeId(*inode));
-        }
+        let through = !recall.through.is_empty();
+        fs.coherence.begin_recall(stamp, through, || {
+            for inode in recall.attributes.iter().chain(&recall.through) {
+                fs.inodes.forget(InodeId(*inode));
+            }
+        });
         let session = fs.coherence.session();
         runtime.spawn(async move { fs.obey(recall, session).await });
     }
@@ -58,8 +60,7 @@ impl RecallHandler for RecallInbox {
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
-        fs.coherence.begin_session();
-        fs.inodes.clear();
+        fs.coherence.begin_session(|| fs.inodes.clear());
         fs.space.reset();
         for file in fs.files.all() {
             let kept = file.abandon(&reason);
