@@ -17,6 +17,7 @@ use crate::file::{BlockCache, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
 use crate::maps::Maps;
+use crate::name_cache::NameCache;
 use crate::space::Space;
 
 /// How often an idle mount returns space it was granted and does not need.
@@ -34,6 +35,7 @@ pub struct FileSystem {
     pub(crate) space: Space,
     pub(crate) coherence: Coherence,
     pub(crate) inodes: InodeCache,
+    pub(crate) names: NameCache,
     pub(crate) files: OpenFiles,
     pub(crate) blocks: BlockCache,
     pub(crate) handles: Handles,
@@ -85,6 +87,7 @@ impl FileSystem {
             space: Space::new(Arc::clone(&metadata)),
             coherence: Coherence::default(),
             inodes: InodeCache::new(),
+            names: NameCache::new(),
             files: OpenFiles::default(),
             blocks: BlockCache::new(quarter),
             handles: Handles::default(),
@@ -199,13 +202,25 @@ impl FileSystem {
 
     /// The attributes of an inode that this mount holds a lease on.
     pub(crate) fn kept_entry(&self, inode: InodeId) -> Option<Leased<Entry>> {
+        self.kept(|| Some((inode, Duration::ZERO)))
+    }
+
+    /// What a name leads to, where this mount holds leases on both.
+    pub(crate) fn kept_name(&self, directory: InodeId, name: &[u8]) -> Option<Leased<Entry>> {
+        self.kept(|| self.names.find(directory, name))
+    }
+
+    /// An entry that needs no asking for: of the inode that `find` answers, with how long its name
+    /// is leased. No recall can begin meanwhile.
+    fn kept(&self, find: impl FnOnce() -> Option<(InodeId, Duration)>) -> Option<Leased<Entry>> {
+        let milliseconds = |left: Duration| u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         self.coherence.stamped(|stamp, session| {
-            let (entry, since, left) = self.inodes.get_valid(inode)?;
-            let attributes_valid_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+            let (inode, name_left) = find()?;
+            let (entry, since, left) = self.inodes.get(inode)?;
             Some(Leased {
                 value: Entry {
-                    attributes_valid_ms,
-                    name_valid_ms: 0,
+                    attributes_valid_ms: milliseconds(left),
+                    name_valid_ms: milliseconds(name_left),
                     ..entry
                 },
                 stamp,
@@ -294,6 +309,12 @@ impl FileSystem {
     /// Hands anything else over; see [`FileSystem::hand_over_entry`].
     pub fn hand_over<T, R>(&self, leased: &Leased<T>, give: impl FnOnce(&T, Freshness) -> R) -> R {
         self.coherence.hand_over(leased, give)
+    }
+
+    /// This mount has changed a name, or may have: what was read before is out of date.
+    pub(crate) fn name_changed(&self, directory: InodeId, name: &[u8]) {
+        self.inodes.names_changed();
+        self.names.changed(directory, name);
     }
 
     pub(crate) fn refuse_if_read_only(&self) -> Result<(), crate::Errno> {

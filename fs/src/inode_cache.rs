@@ -154,19 +154,11 @@ impl InodeCache {
     }
 
     /// The entry, and how long the lease on it still runs.
-    pub(crate) fn get_valid(&self, inode: InodeId) -> Option<(Entry, Tick, Duration)> {
+    pub(crate) fn get(&self, inode: InodeId) -> Option<(Entry, Tick, Duration)> {
         let mut shard = self.shard(inode).lock();
         let cached = shard.get(&inode)?;
         let left = cached.valid_until.checked_duration_since(Instant::now())?;
         Some((cached.entry.clone()?, cached.since, left))
-    }
-
-    /// The entry, if the lease on it still runs.
-    pub(crate) fn get(&self, inode: InodeId) -> Option<(Entry, Tick)> {
-        let mut shard = self.shard(inode).lock();
-        let cached = shard.get(&inode)?;
-        let entry = cached.entry.as_ref()?;
-        (cached.valid_until > Instant::now()).then(|| (entry.clone(), cached.since))
     }
 
     /// Every lease is gone.
@@ -202,7 +194,7 @@ mod tests {
     }
 
     fn known(cache: &InodeCache) -> Option<Entry> {
-        cache.get(INODE).map(|(entry, _)| entry)
+        cache.get(INODE).map(|(entry, _, _)| entry)
     }
 
     #[test]
@@ -246,6 +238,5 @@ mod tests {
         let cache = InodeCache::new();
         cache.keep(INODE, &changed_at(1), Duration::from_nanos(1), cache.tick());
         assert_eq!(known(&cache), None);
-        assert!(cache.get_valid(INODE).is_none());
     }
 }

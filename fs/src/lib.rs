@@ -14,10 +14,12 @@ mod filesystem;
 mod handle;
 mod inode_cache;
 mod maps;
+mod name_cache;
 mod operation;
 mod path;
 mod renewal;
 mod space;
+mod start;
 
 pub use coherence::{Freshness, KernelCache, Leased, NoKernelCache};
 pub use config::FileSystemConfig;
@@ -30,3 +32,4 @@ pub use operation::{
     RenameMode, SetAttributesRequest, StatFs, TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;
+pub use start::start;

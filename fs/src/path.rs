@@ -1,5 +1,7 @@
 //! Paths within a job, for callers without a kernel that walks them.
 
+use std::sync::Arc;
+
 use pocket_proto::InodeId;
 use pocket_proto::session::{DirectoryEntry, Entry, FileKind};
 
@@ -9,7 +11,7 @@ use crate::{Errno, FileSystem, HandleId};
 impl FileSystem {
     /// The entry at `path`, relative to the job's root; empty components are skipped and symbolic
     /// links are not followed.
-    pub async fn walk(&self, path: &[u8]) -> Result<Entry, Errno> {
+    pub async fn walk(self: &Arc<Self>, path: &[u8]) -> Result<Entry, Errno> {
         let mut entry = self.get_attributes(InodeId::ROOT).await?.value;
         for name in components(path) {
             let parent = inode_of(&entry).ok_or(Errno(libc::ENOENT))?;
@@ -22,7 +24,7 @@ impl FileSystem {
     /// The directory that holds the last component of `path`, made (mode 0755) with all above it
     /// if need be, and that component. EINVAL for a path without one.
     pub async fn walk_to_parent<'a>(
-        &self,
+        self: &Arc<Self>,
         path: &'a [u8],
         caller: Caller,
     ) -> Result<(InodeId, &'a [u8]), Errno> {
@@ -80,7 +82,7 @@ impl FileSystem {
     }
 
     async fn make_directory(
-        &self,
+        self: &Arc<Self>,
         parent: InodeId,
         name: &[u8],
         caller: Caller,

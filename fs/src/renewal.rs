@@ -52,6 +52,9 @@ impl RecallHandler for RecallInbox {
             for inode in recall.attributes.iter().chain(&recall.through) {
                 fs.inodes.forget(InodeId(*inode));
             }
+            for name in &recall.names {
+                fs.names.forget(InodeId(name.parent), &name.name);
+            }
         });
         let session = fs.coherence.session();
         runtime.spawn(async move { fs.obey(recall, session).await });
@@ -60,7 +63,10 @@ impl RecallHandler for RecallInbox {
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
-        fs.coherence.begin_session(|| fs.inodes.clear());
+        fs.coherence.begin_session(|| {
+            fs.inodes.clear();
+            fs.names.clear();
+        });
         fs.space.reset();
         for file in fs.files.all() {
             let kept = file.abandon(&reason);

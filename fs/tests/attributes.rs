@@ -1,4 +1,5 @@
-//! Attributes that this mount knows need not be asked for, and those that it does not know are.
+//! Attributes and names that this mount knows need not be asked for, and those that it does not know
+//! are.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +22,7 @@ use support::{Job, inode_of, runtime};
 
 const CALLER: Caller = Caller { uid: 0, gid: 0 };
 
-/// Counts how often attributes are asked for.
+/// Counts how often attributes or names are asked for, one by one.
 struct Counting {
     inner: LocalMetadata,
     asked: Arc<AtomicUsize>,
@@ -30,7 +31,7 @@ struct Counting {
 #[async_trait]
 impl Metadata for Counting {
     async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
-        if let request::Operation::GetAttributes(_) = operation {
+        if let request::Operation::GetAttributes(_) | request::Operation::Lookup(_) = operation {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
         self.inner.call(operation).await
@@ -176,4 +177,93 @@ fn what_was_changed_otherwise_is_asked_for() {
         other.unlink(InodeId::ROOT, b"file").await.unwrap();
         assert!(fs.get_attributes(file).await.is_err());
     });
+}
+
+/// Files in the directory of the tests below: several pages.
+const FILES: usize = 1000;
+
+fn name(number: usize) -> Vec<u8> {
+    format!("file-{number}").into_bytes()
+}
+
+impl Mounts {
+    /// A directory of many files, all made by another mount.
+    async fn full_directory(&self) -> (Arc<FileSystem>, InodeId) {
+        let other = self.job.mount().await;
+        let make = async |parent, name: &[u8], node| {
+            let node = NodeRequest {
+                parent,
+                name,
+                node,
+                mode: 0o777,
+                caller: CALLER,
+            };
+            let made = other.make_node(node).await.unwrap().value;
+            InodeId(made.attributes.unwrap().inode)
+        };
+        let directory = make(InodeId::ROOT, b"full", NewNode::Directory).await;
+        for number in 0..FILES {
+            make(directory, &name(number), NewNode::Symlink(b"target")).await;
+        }
+        (other, directory)
+    }
+
+    async fn looks_up(&self, directory: InodeId, number: usize) -> Option<InodeId> {
+        let leased = self.fs.lookup(directory, &name(number)).await.unwrap();
+        let entry = self.fs.hand_over_entry(&leased, |entry, _| entry.clone());
+        Some(InodeId(entry.attributes?.inode))
+    }
+}
+
+#[test]
+fn names_looked_up_one_after_another_are_read_ahead() {
+    runtime().block_on(async {
+        let mounts = Mounts::new().await;
+        let (other, directory) = mounts.full_directory().await;
+        let before = mounts.asked();
+        for number in 0..FILES {
+            let truth = inode_at(&other, directory, number).await;
+            assert_eq!(mounts.looks_up(directory, number).await, truth);
+        }
+        assert!(mounts.asked() - before < FILES / 20);
+    });
+}
+
+#[test]
+fn names_read_ahead_are_taken_back_when_they_change() {
+    runtime().block_on(async {
+        let mounts = Mounts::new().await;
+        let (other, directory) = mounts.full_directory().await;
+        for number in 0..100 {
+            mounts.looks_up(directory, number).await.unwrap();
+        }
+        let (old, new) = (name(200), name(201));
+        let moved = inode_at(&other, directory, 200).await;
+        other.unlink(directory, &name(150)).await.unwrap();
+        let replace = RenameMode::Replace;
+        other
+            .rename((directory, &old), (directory, &new), replace)
+            .await
+            .unwrap();
+        assert_eq!(mounts.looks_up(directory, 150).await, None);
+        assert_eq!(mounts.looks_up(directory, 200).await, None);
+        assert_eq!(mounts.looks_up(directory, 201).await, moved);
+
+        let (old, new) = (name(210), name(211));
+        let moved = inode_at(&other, directory, 210).await;
+        mounts.fs.unlink(directory, &name(151)).await.unwrap();
+        mounts
+            .fs
+            .rename((directory, &old), (directory, &new), replace)
+            .await
+            .unwrap();
+        assert_eq!(mounts.looks_up(directory, 151).await, None);
+        assert_eq!(mounts.looks_up(directory, 210).await, None);
+        assert_eq!(mounts.looks_up(directory, 211).await, moved);
+    });
+}
+
+async fn inode_at(fs: &Arc<FileSystem>, directory: InodeId, number: usize) -> Option<InodeId> {
+    let entry = fs.lookup(directory, &name(number)).await.unwrap().value;
+    Some(InodeId(entry.attributes?.inode))
 }

@@ -4,6 +4,8 @@ mod path;
 mod progress;
 mod remove;
 
+use std::sync::Arc;
+
 use pocket_fs::{Errno, FileSystem};
 use pocket_proto::InodeId;
 
@@ -13,7 +15,7 @@ pub(crate) use remove::{remove, remove_tree};
 
 /// The directory that holds an object, which must exist, and the object's name in it.
 pub(crate) async fn parent_and_name<'a>(
-    fs: &FileSystem,
+    fs: &Arc<FileSystem>,
     path: &'a ObjectPath,
 ) -> Result<(InodeId, &'a [u8]), Errno> {
     let name = path.name().ok_or(Errno(libc::EINVAL))?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use pocket_proto::session::{StorageServer, Time};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
+use tokio::runtime::Handle;
 
 use super::dirty::Held;
 use super::state::pieces;
@@ -13,6 +14,7 @@ use super::{File, Sharing, block_cache::Slot};
 use crate::HandleId;
 use crate::filesystem::FileSystem;
 use crate::operation::Access;
+use crate::start;
 
 /// Zeros for holes, handed out without a copy.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -257,7 +259,7 @@ impl FileSystem {
         });
         if let Some((slot, permit)) = wanted {
             let (fs, file) = (Arc::clone(self), Arc::clone(file));
-            tokio::spawn(async move {
+            start(&Handle::current(), async move {
                 // A failure is met again, and told, by the reader itself.
                 let _ = slot.get_or_try_init(|| fs.fetch_whole(&file, block)).await;
                 drop(permit);

@@ -41,7 +41,7 @@ impl FileSystem {
             truncate: flags.truncates(),
         };
         let answer = self.call(request::Operation::Create(request)).await;
-        self.inodes.names_changed();
+        self.name_changed(create.parent, create.name);
         let answer = answer?;
         let answer = answer.map(|result| match result {
             reply::Result::Opened(opened) => Ok(opened),

@@ -21,7 +21,7 @@ impl FileSystem {
         };
         self.inodes.forget(inode);
         let linked = self.call_shown(request::Operation::Link(request)).await;
-        self.inodes.names_changed();
+        self.name_changed(parent, name);
         Ok(linked?)
     }
 }

@@ -51,7 +51,7 @@ impl FileSystem {
             target: target.to_vec().into(),
         };
         let made = self.call_shown(request::Operation::MakeNode(request)).await;
-        self.inodes.names_changed();
+        self.name_changed(node.parent, node.name);
         Ok(made?)
     }
 }

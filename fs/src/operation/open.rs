@@ -137,7 +137,7 @@ impl FileSystem {
                     self.files.open_again(&file, Access::Read)
                 }
                 None => {
-                    let (entry, since) = self.inodes.get(inode)?;
+                    let (entry, since, _) = self.inodes.get(inode)?;
                     announce()?;
                     let (cached, access) = (Sharing::Cached, Access::Read);
                     self.files.open(inode, &entry, since, cached, access)

@@ -24,7 +24,7 @@ impl FileSystem {
             directory,
         };
         let done = self.call_done(request::Operation::Remove(request)).await;
-        self.inodes.names_changed();
+        self.name_changed(parent, name);
         Ok(done?)
     }
 }

@@ -34,7 +34,8 @@ impl FileSystem {
             exchange: mode == RenameMode::Exchange,
         };
         let done = self.call_done(request::Operation::Rename(request)).await;
-        self.inodes.names_changed();
+        self.name_changed(from.0, from.1);
+        self.name_changed(to.0, to.1);
         Ok(done?)
     }
 }

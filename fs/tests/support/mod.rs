@@ -156,7 +156,7 @@ impl Job {
 }
 
 /// The inode that a name in the root leads to.
-pub(crate) async fn inode_of(fs: &FileSystem, name: &[u8]) -> InodeId {
+pub(crate) async fn inode_of(fs: &Arc<FileSystem>, name: &[u8]) -> InodeId {
     let entry = fs.lookup(InodeId::ROOT, name).await.unwrap().value;
     InodeId(entry.attributes.unwrap().inode)
 }

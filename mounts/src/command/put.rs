@@ -153,7 +153,7 @@ async fn put(
 }
 
 async fn publish(
-    fs: &FileSystem,
+    fs: &Arc<FileSystem>,
     parent: InodeId,
     draft: &[u8],
     name: &[u8],

@@ -42,7 +42,7 @@ struct Level {
 
 /// Removes a name that is not a directory.
 pub(crate) async fn remove(
-    fs: &FileSystem,
+    fs: &Arc<FileSystem>,
     parent: InodeId,
     name: &[u8],
 ) -> Result<(), RemoveError> {
