@@ -92,14 +92,22 @@ impl<T> Leased<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
     elapsed: Duration,
-    recalled: bool,
+    pub(crate) recalled: bool,
+    /// For how long the server keeps the session in any case.
+    in_touch: Duration,
     /// Some file went through since; it may be the one spoken of.
     pub(crate) shared: bool,
 }
 
 impl Freshness {
-    /// For how long the kernel may keep what the server leased for `lease_ms`.
+    /// For how long the kernel may keep what the server leased for `lease_ms`: no longer than this
+    /// mount is known to be in touch with the server, as it may be stopped the next moment.
     pub fn validity(&self, lease_ms: u32) -> Duration {
+        self.lease_left(lease_ms).min(self.in_touch)
+    }
+
+    /// For how long this mount may keep it, while it is in touch.
+    pub(crate) fn lease_left(&self, lease_ms: u32) -> Duration {
         if self.recalled {
             return Duration::ZERO;
         }
@@ -124,10 +132,12 @@ struct Newest {
 }
 
 impl Coherence {
-    /// Hands `leased` over: `give` runs while no recall can begin.
+    /// Hands `leased` over: `give` runs while no recall can begin. The session lasts for `in_touch`
+    /// in any case.
     pub(crate) fn hand_over<T, R>(
         &self,
         leased: &Leased<T>,
+        in_touch: Duration,
         give: impl FnOnce(&T, Freshness) -> R,
     ) -> R {
         let newest = self.newest.read();
@@ -136,6 +146,7 @@ impl Coherence {
             elapsed: leased.asked.elapsed(),
             recalled: lost || newest.recall > leased.stamp,
             shared: lost || newest.through > leased.stamp,
+            in_touch,
         };
         give(&leased.value, freshness)
     }

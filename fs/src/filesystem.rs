@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use pocket_meta_client::Metadata;
-use pocket_proto::session::{Entry, GetAttributes, reply, request};
+use pocket_proto::session::{Entry, FileKind, GetAttributes, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use pocket_storage_client::BlockStore;
 
+use crate::ahead::InodeNumbers;
 use crate::budget::Budget;
 use crate::coherence::{Coherence, Freshness, KernelCache, Leased, NoKernelCache};
 use crate::config::FileSystemConfig;
+use crate::exclusive::{ExclusiveDirectories, Known};
 use crate::file::{BlockCache, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
@@ -36,6 +38,10 @@ pub struct FileSystem {
     pub(crate) coherence: Coherence,
     pub(crate) inodes: InodeCache,
     pub(crate) names: NameCache,
+    pub(crate) exclusive: ExclusiveDirectories,
+    pub(crate) numbers: InodeNumbers,
+    pub(crate) block_bytes: u32,
+    pub(crate) object_lease_ms: u32,
     pub(crate) files: OpenFiles,
     pub(crate) blocks: BlockCache,
     pub(crate) handles: Handles,
@@ -79,7 +85,8 @@ impl FileSystem {
             ));
         }
         let maps = Maps::new(Arc::clone(&metadata));
-        maps.learn(&metadata.session().weight_map)?;
+        let session = metadata.session();
+        maps.learn(&session.weight_map)?;
         // A quarter each for blocks held and for reads in flight; half for writes.
         let quarter = config.memory_bytes / 4;
         Ok(Arc::new(FileSystem {
@@ -88,6 +95,10 @@ impl FileSystem {
             coherence: Coherence::default(),
             inodes: InodeCache::new(),
             names: NameCache::new(),
+            exclusive: ExclusiveDirectories::new(),
+            numbers: InodeNumbers::new(),
+            block_bytes: session.block_bytes,
+            object_lease_ms: u32::try_from(session.object_lease.as_millis()).unwrap_or(u32::MAX),
             files: OpenFiles::default(),
             blocks: BlockCache::new(quarter),
             handles: Handles::default(),
@@ -177,7 +188,30 @@ impl FileSystem {
             session,
         };
         self.learn_changed(&changed);
-        changed.map(|_| Ok(answer.result))
+        let result = changed.with(answer.result);
+        if let reply::Result::Entry(entry) = &result.value {
+            self.hand_over(&result, |_, freshness| {
+                self.learn_directory(entry, freshness, since);
+            });
+        }
+        Ok(result)
+    }
+
+    /// Takes note of whether a directory is this mount's alone, as the server just said.
+    fn learn_directory(&self, entry: &Entry, freshness: Freshness, since: Tick) {
+        let Some(attributes) = &entry.attributes else {
+            return;
+        };
+        if attributes.kind() != FileKind::Directory {
+            return;
+        }
+        let inode = InodeId(attributes.inode);
+        if !entry.exclusive {
+            self.exclusive.give_back(inode);
+        } else if !freshness.recalled {
+            let is_late = || self.inodes.changed_since(since);
+            self.exclusive.granted(inode, entry, is_late);
+        }
     }
 
     /// Takes note of other inodes that an operation changed: the kernel has dropped their
@@ -186,12 +220,13 @@ impl FileSystem {
         if changed.value.is_empty() {
             return;
         }
-        self.coherence.hand_over(changed, |entries, freshness| {
+        self.hand_over(changed, |entries, freshness| {
             for entry in entries {
+                self.learn_directory(entry, freshness, changed.since);
                 let Some(attributes) = &entry.attributes else {
                     continue;
                 };
-                if freshness.validity(entry.attributes_valid_ms).is_zero() {
+                if freshness.lease_left(entry.attributes_valid_ms).is_zero() {
                     self.inodes.forget(InodeId(attributes.inode));
                 } else {
                     self.keep(entry, freshness, changed.since);
@@ -205,29 +240,64 @@ impl FileSystem {
         self.kept(|| Some((inode, Duration::ZERO)))
     }
 
-    /// What a name leads to, where this mount holds leases on both.
+    /// What a name leads to, where this mount knows that without asking: an entry without
+    /// attributes if the name is absent.
     pub(crate) fn kept_name(&self, directory: InodeId, name: &[u8]) -> Option<Leased<Entry>> {
-        self.kept(|| self.names.find(directory, name))
+        let object_lease = Duration::from_millis(u64::from(self.object_lease_ms));
+        match self.exclusive.find(directory, name) {
+            Some(Known::Present(_)) => {}
+            Some(Known::Absent) => return self.kept_absence(directory, name),
+            Some(Known::Unknown) | None => {
+                return self.kept(|| self.names.find(directory, name));
+            }
+        }
+        self.kept(|| match self.exclusive.find(directory, name)? {
+            Known::Present(inode) => Some((inode, object_lease)),
+            Known::Absent | Known::Unknown => None,
+        })
+    }
+
+    /// That a name is not there, if it is still known.
+    fn kept_absence(&self, directory: InodeId, name: &[u8]) -> Option<Leased<Entry>> {
+        if !self.is_in_touch() {
+            return None;
+        }
+        self.coherence.stamped(|stamp, session| {
+            let known = self.exclusive.find(directory, name)?;
+            let absent = Entry {
+                name_valid_ms: self.object_lease_ms,
+                ..Entry::default()
+            };
+            let since = self.inodes.tick();
+            (known == Known::Absent).then(|| self.answered_here(absent, since, (stamp, session)))
+        })
     }
 
     /// An entry that needs no asking for: of the inode that `find` answers, with how long its name
     /// is leased. No recall can begin meanwhile.
     fn kept(&self, find: impl FnOnce() -> Option<(InodeId, Duration)>) -> Option<Leased<Entry>> {
+        if !self.is_in_touch() {
+            return None;
+        }
         let milliseconds = |left: Duration| u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         self.coherence.stamped(|stamp, session| {
             let (inode, name_left) = find()?;
-            let (entry, since, left) = self.inodes.get(inode)?;
-            Some(Leased {
-                value: Entry {
-                    attributes_valid_ms: milliseconds(left),
-                    name_valid_ms: milliseconds(name_left),
+            let name_valid_ms = milliseconds(name_left);
+            if let Some(entry) = self.exclusive.attributes(inode) {
+                let kept = Entry {
+                    attributes_valid_ms: self.object_lease_ms,
+                    name_valid_ms,
                     ..entry
-                },
-                stamp,
-                asked: Instant::now(),
-                since,
-                session,
-            })
+                };
+                return Some(self.answered_here(kept, self.inodes.tick(), (stamp, session)));
+            }
+            let (entry, since, left) = self.inodes.get(inode)?;
+            let kept = Entry {
+                attributes_valid_ms: milliseconds(left),
+                name_valid_ms,
+                ..entry
+            };
+            Some(self.answered_here(kept, since, (stamp, session)))
         })
     }
 
@@ -291,7 +361,7 @@ impl FileSystem {
         leased: &Leased<Entry>,
         give: impl FnOnce(&Entry, Freshness) -> R,
     ) -> R {
-        self.coherence.hand_over(leased, |entry, freshness| {
+        self.hand_over(leased, |entry, freshness| {
             self.keep(entry, freshness, leased.since);
             give(entry, freshness)
         })
@@ -300,21 +370,23 @@ impl FileSystem {
     /// Keeps the entry as long as its lease runs.
     pub(crate) fn keep(&self, entry: &Entry, freshness: Freshness, since: Tick) {
         if let Some(attributes) = &entry.attributes {
-            let validity = freshness.validity(entry.attributes_valid_ms);
-            self.inodes
-                .keep(InodeId(attributes.inode), entry, validity, since);
+            let inode = InodeId(attributes.inode);
+            let validity = freshness.lease_left(entry.attributes_valid_ms);
+            self.inodes.keep(inode, entry, validity, since);
         }
     }
 
     /// Hands anything else over; see [`FileSystem::hand_over_entry`].
     pub fn hand_over<T, R>(&self, leased: &Leased<T>, give: impl FnOnce(&T, Freshness) -> R) -> R {
-        self.coherence.hand_over(leased, give)
+        let in_touch = self.metadata.in_touch_for();
+        self.coherence.hand_over(leased, in_touch, give)
     }
 
     /// This mount has changed a name, or may have: what was read before is out of date.
     pub(crate) fn name_changed(&self, directory: InodeId, name: &[u8]) {
         self.inodes.names_changed();
         self.names.changed(directory, name);
+        self.exclusive.doubt(directory, name);
     }
 
     pub(crate) fn refuse_if_read_only(&self) -> Result<(), crate::Errno> {

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
-use pocket_proto::session::Entry;
+use pocket_proto::session::{Entry, FileKind};
+
+use crate::exclusive::Owned;
 
 /// Entries per shard; 16 shards hold 65,536 entries of about 300 bytes.
 const ENTRIES_PER_SHARD_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -27,6 +29,8 @@ struct Cached {
     entry: Option<Entry>,
     valid_until: Instant,
     since: Tick,
+    /// Nobody else knows the inode, as long as this lasts.
+    owned: Option<Owned>,
 }
 
 /// How an answer of the server compares with what is cached.
@@ -40,11 +44,12 @@ enum Answered {
 }
 
 impl Cached {
-    fn tombstone(since: Tick) -> Self {
+    fn tombstone(since: Tick, owned: Option<Owned>) -> Self {
         Cached {
             entry: None,
             valid_until: Instant::now(),
             since,
+            owned,
         }
     }
 
@@ -101,26 +106,75 @@ impl InodeCache {
             return;
         }
         let mut shard = self.shard(inode).lock();
-        let answered = shard
-            .peek(&inode)
-            .map_or(Answered::Later, |cached| cached.compare(entry, since));
+        let known = shard.peek(&inode);
+        let owned = known.and_then(|cached| cached.owned);
+        let answered = known.map_or(Answered::Later, |cached| cached.compare(entry, since));
         match answered {
             Answered::Later => {}
             Answered::Earlier => return,
             Answered::Doubtful => {
-                shard.put(inode, Cached::tombstone(self.tick()));
+                shard.put(inode, Cached::tombstone(self.tick(), owned));
                 return;
             }
         }
         let valid_until = Instant::now() + validity;
+        // Said once, and not as often as the entry is found here.
+        let entry = Entry {
+            exclusive: false,
+            ..entry.clone()
+        };
         shard.put(
             inode,
             Cached {
-                entry: Some(entry.clone()),
+                entry: Some(entry),
                 valid_until,
                 since,
+                owned,
             },
         );
+    }
+
+    /// Keeps what this mount has made, or made of an inode, ahead of the server.
+    pub(crate) fn keep_owned(
+        &self,
+        inode: InodeId,
+        entry: Entry,
+        validity: Duration,
+        owned: Owned,
+    ) -> Tick {
+        let since = self.tick();
+        self.last_change
+            .fetch_max(since.0, atomic::Ordering::AcqRel);
+        let cached = Cached {
+            entry: Some(entry),
+            valid_until: Instant::now() + validity,
+            since,
+            owned: Some(owned),
+        };
+        self.shard(inode).lock().put(inode, cached);
+        since
+    }
+
+    /// The entry of an inode that nobody else knows as long as the answer's second part lasts.
+    pub(crate) fn owned(&self, inode: InodeId) -> Option<(Entry, Owned)> {
+        let mut shard = self.shard(inode).lock();
+        let cached = shard.get(&inode)?;
+        let fresh = cached.valid_until > Instant::now();
+        Some((cached.entry.clone().filter(|_| fresh)?, cached.owned?))
+    }
+
+    /// Others may come to know the inode.
+    pub(crate) fn disown(&self, inode: InodeId) {
+        if let Some(cached) = self.shard(inode).lock().peek_mut(&inode) {
+            cached.owned = None;
+        }
+    }
+
+    /// What kind of file it is, if that was ever told: it never changes.
+    pub(crate) fn kind(&self, inode: InodeId) -> Option<FileKind> {
+        let shard = self.shard(inode).lock();
+        let entry = shard.peek(&inode)?.entry.as_ref()?;
+        Some(entry.attributes.as_ref()?.kind())
     }
 
     /// Whether this mount has changed anything since a request that went out at `since`.
@@ -139,9 +193,9 @@ impl InodeCache {
         let since = self.tick();
         self.last_change
             .fetch_max(since.0, atomic::Ordering::AcqRel);
-        self.shard(inode)
-            .lock()
-            .put(inode, Cached::tombstone(since));
+        let mut shard = self.shard(inode).lock();
+        let owned = shard.peek(&inode).and_then(|cached| cached.owned);
+        shard.put(inode, Cached::tombstone(since, owned));
     }
 
     /// Whether this mount has changed the inode, or learned something newer of it, since a request

@@ -5,10 +5,12 @@
 //! to the storage servers. It never names FUSE, sockets or tasks of a server; what it needs of the
 //! kernel (dropping caches) it asks through [`KernelCache`].
 
+mod ahead;
 mod budget;
 mod coherence;
 mod config;
 mod errno;
+mod exclusive;
 mod file;
 mod filesystem;
 mod handle;

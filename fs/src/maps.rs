@@ -87,6 +87,11 @@ impl Maps {
     }
 
     /// Adds a map.
+    /// Whether the map of an epoch is at hand.
+    pub(crate) fn has(&self, epoch: u32) -> bool {
+        self.known.read().placements.contains_key(&epoch)
+    }
+
     pub(crate) fn learn(&self, map: &WeightMap) -> Result<(), Failure> {
         let placement = Placement::new(map)
             .map_err(|error| Failure::new(Status::NoSpace, error.to_string()))?;

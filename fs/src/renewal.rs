@@ -55,6 +55,9 @@ impl RecallHandler for RecallInbox {
             for name in &recall.names {
                 fs.names.forget(InodeId(name.parent), &name.name);
             }
+            for directory in &recall.directories {
+                fs.exclusive.give_back(InodeId(*directory));
+            }
         });
         let session = fs.coherence.session();
         runtime.spawn(async move { fs.obey(recall, session).await });
@@ -66,6 +69,8 @@ impl RecallHandler for RecallInbox {
         fs.coherence.begin_session(|| {
             fs.inodes.clear();
             fs.names.clear();
+            fs.exclusive.clear();
+            fs.numbers.clear();
         });
         fs.space.reset();
         for file in fs.files.all() {
@@ -96,6 +101,10 @@ impl FileSystem {
             if let Some(file) = self.files.get(InodeId(*inode)) {
                 file.forget_mode();
             }
+        }
+        for directory in &recall.directories {
+            // Its own attributes were this mount's, too.
+            kernel.drop_attributes(InodeId(*directory));
         }
         for inode in &recall.through {
             self.go_through(InodeId(*inode)).await;

@@ -7,6 +7,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +40,14 @@ impl Metadata for Counting {
 
     fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
         self.inner.tell(operation)
+    }
+
+    fn in_touch_for(&self) -> Duration {
+        self.inner.in_touch_for()
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.inner.newest_epoch()
     }
 
     fn session(&self) -> SessionInfo {

@@ -115,6 +115,7 @@ async fn measure(metadata: &dyn Metadata) -> Result<(), Failure> {
                 parent: ROOT,
                 name: name(file),
                 directory: false,
+                ahead: None,
             };
             metadata.call(Operation::Remove(remove)).await?;
         }

@@ -30,13 +30,17 @@ pub(crate) use truncation::{Truncated, Truncation};
 use crate::environment::Environment;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
-use crate::limits::LEASES_SWEPT_MAX;
+use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES};
 use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
 use crate::reaper::is_gone;
 use crate::session::Session;
 use crate::space::Space;
+
+/// Mounts are told a tenth of their session's lease less than what is remembered of their leases,
+/// so that replies may travel so long.
+const TRAVEL_PART: u32 = 10;
 
 /// A job.
 pub(crate) struct Job {
@@ -65,6 +69,11 @@ pub(crate) struct JobState {
     gone: bool,
     /// Counts the times when objects were recalled no more.
     pub(crate) unmarked: watch::Sender<u64>,
+}
+
+/// No leases yet, of a job whose sessions have this lease.
+fn new_leases(lease: Duration) -> Leases {
+    Leases::new(lease * OBJECT_LEASES, lease / TRAVEL_PART)
 }
 
 /// The failure that everything about a job answers once it has ended.
@@ -124,7 +133,7 @@ impl Job {
         let now = Now::take();
         let state = JobState {
             namespace: Namespace::new(now.wall),
-            leases: Leases::new(lease),
+            leases: new_leases(lease),
             opens: Opens::default(),
             layouts: Layouts::new(block_bytes.get(), map)?,
             space: Space::new(order.capacity_bytes),
@@ -182,6 +191,11 @@ impl Job {
         }
     }
 
+    /// The weight map for new files.
+    pub(crate) fn newest_epoch(&self) -> Epoch {
+        self.state.lock().newest_epoch()
+    }
+
     /// Bytes that the job's files hold.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         self.state.lock().namespace.allocated_bytes()
@@ -198,7 +212,7 @@ impl Job {
             }
             let empty = Namespace::new(Now::take().wall);
             let namespace = std::mem::replace(&mut state.namespace, empty);
-            state.leases = Leases::new(self.lease);
+            state.leases = new_leases(self.lease);
             state.opens = Opens::default();
             (state.layouts.all_servers(), namespace)
         };
@@ -222,6 +236,17 @@ impl JobState {
     /// The weight map for new files.
     pub(crate) fn newest_epoch(&self) -> Epoch {
         Epoch(self.layouts.newest().epoch)
+    }
+
+    /// The directory is removed: whoever had it to itself has nothing there any more.
+    pub(crate) fn forget_directory(&mut self, directory: InodeId) {
+        if let Some(holder) = self.leases.directory_holder(directory)
+            && let Some(session) = self.sessions.get_mut(&holder)
+        {
+            session.directories.remove(&directory);
+            let now = Instant::now();
+            self.leases.end_directory(directory, holder, now, now);
+        }
     }
 
     /// Lets go of an inode that has no names and that nobody has open, in a moment: a mount that

@@ -91,6 +91,11 @@ impl Layouts {
         &self.edition(self.newest).map
     }
 
+    /// Whether there is a map of this epoch.
+    pub(crate) fn has(&self, epoch: Epoch) -> bool {
+        self.map(epoch).is_ok()
+    }
+
     /// The map of an epoch; 0 names the newest.
     pub(crate) fn map(&self, epoch: Epoch) -> Result<&WeightMap, Failure> {
         if epoch == Epoch(0) {

@@ -2,8 +2,9 @@
 //!
 //! A lease lapses by itself; a conflicting change has to recall it earlier, and while it does, the
 //! object is marked and nobody gets a new lease on it. Attributes are leased per inode. Names are
-//! leased one by one, but remembered per directory: who holds some, and a filter that tells which
-//! they are not. Nothing here knows whether a session still exists: its leases lapse after it.
+//! leased one by one, or all of a directory to one session alone, which may then change them ahead
+//! of the server. Such an exclusive lease ends when it is recalled or its session does; the others
+//! lapse. Nothing here knows whether a session still exists.
 //!
 //! Memory: an object is remembered while someone holds a lease on it, and taken out by the queue
 //! of due times, a few steps with every grant.
@@ -28,8 +29,8 @@ use crate::limits::{DIRECTORY_ATTRIBUTES_LEASE, LEASED_OBJECTS_MAX};
 
 pub(crate) use marks::Object;
 
-/// Mounts are told a tenth less than what is remembered here, so that replies may travel so long.
-const TRAVEL_PART: u32 = 10;
+/// Longer than anyone waits for a recall.
+const FOR_GOOD: Duration = Duration::from_secs(24 * 3600);
 /// Due objects looked at with every grant: more than one, so that the queue shrinks.
 const SWEPT_PER_GRANT: usize = 2;
 
@@ -46,6 +47,14 @@ pub(crate) struct Grantee {
 pub(crate) struct Holder {
     pub(crate) session: SessionId,
     pub(crate) expires: Instant,
+}
+
+impl Holder {
+    /// A session that holds what does not lapse.
+    pub(crate) fn for_good(session: SessionId) -> Self {
+        let expires = Instant::now() + FOR_GOOD;
+        Holder { session, expires }
+    }
 }
 
 /// All leases of a job.
@@ -72,16 +81,22 @@ enum Kept {
 }
 
 impl Leases {
-    /// None yet; none longer than `lease`.
-    pub(crate) fn new(lease: Duration) -> Self {
+    /// None yet; none longer than `lease`, of which replies may travel for `travel`: mounts are
+    /// told so much less than what is remembered here.
+    pub(crate) fn new(lease: Duration, travel: Duration) -> Self {
         Leases {
             lease,
-            travel: lease / TRAVEL_PART,
+            travel,
             attributes: AttributeLeases::default(),
             names: NameLeases::default(),
             marks: Marks::default(),
             due: VecDeque::new(),
         }
+    }
+
+    /// What a mount is told of the length of a lease, in milliseconds.
+    pub(crate) fn told_ms(&self) -> u32 {
+        u32::try_from((self.lease - self.travel).as_millis()).unwrap_or(u32::MAX)
     }
 
     /// Leases the attributes of an inode. Returns for how long, 0 if they may not be cached.
@@ -157,6 +172,49 @@ impl Leases {
         now: Instant,
     ) -> bool {
         self.marks.has_name(to.0, to.1) && self.names.held_until(from, session, now).is_some()
+    }
+
+    /// Leases all names of a directory to one session alone, if it made the directory just now or
+    /// is the one that changes it, and nobody else holds any name. True if it has them now.
+    pub(crate) fn grant_directory(
+        &mut self,
+        directory: InodeId,
+        is_new: bool,
+        session: SessionId,
+        now: Instant,
+    ) -> bool {
+        // One that was made ahead is its maker's whatever else there is.
+        if self.marks.has_any_name(directory) || (self.is_full() && !is_new) {
+            return false;
+        }
+        let (granted, remember) = self.names.grant_exclusive(directory, is_new, session, now);
+        if remember {
+            self.remember_names(directory, now + self.lease);
+        }
+        granted
+    }
+
+    /// Whether the session has the directory to itself, and is not being asked to share it.
+    pub(crate) fn holds_directory(&self, directory: InodeId, session: SessionId) -> bool {
+        self.names.exclusive_holder(directory) == Some(session)
+            && !self.marks.has_any_name(directory)
+    }
+
+    /// The session that has the directory to itself.
+    pub(crate) fn directory_holder(&self, directory: InodeId) -> Option<SessionId> {
+        self.names.exclusive_holder(directory)
+    }
+
+    /// The session has the directory to itself no more; its kernel may hold any of the names until
+    /// `expires`.
+    pub(crate) fn end_directory(
+        &mut self,
+        directory: InodeId,
+        session: SessionId,
+        now: Instant,
+        expires: Instant,
+    ) {
+        self.names.end_exclusive(directory, session, now, expires);
     }
 
     /// Sessions other than `except` that may have the inode's attributes cached.

@@ -46,6 +46,13 @@ pub(crate) const WEIGHT_MAPS_MAX: usize = 10_000;
 /// Servers of a weight map.
 pub(crate) const WEIGHT_MAP_SERVERS_MAX: usize = 10_000;
 
+/// Leases on names and attributes last so many leases of a session, as long as the session does: a
+/// mount may count on them while it is in touch with the server.
+pub(crate) const OBJECT_LEASES: u32 = 12;
+/// Inode numbers granted to a session and not used yet.
+pub(crate) const INODES_GRANTED_MAX: u64 = 16 << 10;
+/// Names of a directory that are remembered one by one as leased to a session; beyond, all are.
+pub(crate) const NAMES_REMEMBERED_MAX: usize = 64 << 10;
 /// The longest that attributes of a directory are leased: a directory's own times may lag so long
 /// on other mounts (contract 2), so that changes of entries recall nothing.
 pub(crate) const DIRECTORY_ATTRIBUTES_LEASE: Duration = Duration::from_secs(1);

@@ -134,6 +134,7 @@ impl LocalMetadata {
         let request = Request {
             operation: Some(operation),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            told: 0,
         };
         self.job.execute(self.caller, request, one_way, Now::take())
     }
@@ -174,6 +175,14 @@ impl Metadata for LocalMetadata {
             // As over the wire, nobody hears what came of it.
             Executed::Now(_) | Executed::Later(_) => Ok(()),
         }
+    }
+
+    fn in_touch_for(&self) -> Duration {
+        self.info.lease * 9 / 10
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.job.newest_epoch().0
     }
 
     fn session(&self) -> SessionInfo {
@@ -220,6 +229,7 @@ async fn keep_alive(job: Arc<Job>, caller: Caller, lease: Duration, stop: Cancel
         let request = Request {
             operation: Some(request::Operation::KeepAlive(KeepAlive {})),
             sequence: 0,
+            told: 0,
         };
         if let Executed::Now(Err(_)) = job.execute(caller, request, true, Now::take()) {
             return;

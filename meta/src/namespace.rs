@@ -53,6 +53,8 @@ const ROOT_MODE: u32 = 0o1777;
 pub(crate) struct Namespace {
     inodes: HashMap<InodeId, Inode, BuildHasherDefault<IdHasher>>,
     next_inode: u64,
+    /// Inode numbers given out for inodes that are not made yet: they count as if they were.
+    granted_inodes: u64,
     allocated_bytes: u64,
     inodes_max: u64,
 }
@@ -63,6 +65,7 @@ impl Namespace {
         let mut namespace = Namespace {
             inodes: HashMap::default(),
             next_inode: InodeId::ROOT.0 + 1,
+            granted_inodes: 0,
             allocated_bytes: 0,
             inodes_max: INODES_MAX,
         };
@@ -84,6 +87,29 @@ impl Namespace {
     /// Inodes there are, the root and those without names included.
     pub(crate) fn inode_count(&self) -> u64 {
         self.inodes.len() as u64
+    }
+
+    /// Gives out up to `wanted` inode numbers, never to be given out again: the first, and how many
+    /// in a row.
+    pub(crate) fn grant_inodes(&mut self, wanted: u64) -> (InodeId, u64) {
+        let free = self
+            .inodes_max
+            .saturating_sub(self.inode_count() + self.granted_inodes);
+        let count = wanted.min(free);
+        let first = InodeId(self.next_inode);
+        self.next_inode += count;
+        self.granted_inodes += count;
+        (first, count)
+    }
+
+    /// Inode numbers given out that nobody will use.
+    pub(crate) fn return_inodes(&mut self, count: u64) {
+        self.granted_inodes -= count;
+    }
+
+    /// How many names a directory holds; none if it is something else.
+    pub(crate) fn name_count(&self, id: InodeId) -> u64 {
+        self.directory(id).map_or(0, |directory| directory.len())
     }
 
     /// Bytes of blocks that the inodes hold on storage servers.

@@ -5,12 +5,14 @@
 //! says for what ([`Step`]) and is attempted again from the start; what it has already done is in
 //! its [`Progress`].
 
+mod ahead;
 mod close;
 mod commit;
 mod create;
 mod entry;
 mod file_system_status;
 mod get_attributes;
+mod grant_inodes;
 mod grant_space;
 mod link;
 mod lookup;
@@ -31,6 +33,8 @@ mod xattr;
 use pocket_proto::session::{Done, Entry, reply, request};
 use pocket_proto::{Failure, InodeId, SessionId, Status};
 use tokio::sync::watch;
+
+pub(crate) use ahead::{Answered, of as answered_ahead};
 
 use crate::job::{Awaited, Job, JobState, Truncated, Truncation};
 use crate::leases::Object;
@@ -81,6 +85,8 @@ pub(crate) struct Context<'a> {
     pub(crate) session: SessionId,
     /// Nobody hears the answer.
     pub(crate) one_way: bool,
+    /// The mount has answered it already.
+    pub(crate) ahead: Option<Answered>,
     pub(crate) progress: &'a mut Progress,
     pub(crate) now: Now,
 }
@@ -91,6 +97,9 @@ pub(crate) fn attempt(
     operation: &request::Operation,
 ) -> Result<Step, Failure> {
     use request::Operation as O;
+    if let Some(ahead) = ahead::of(operation) {
+        context.begin_ahead(ahead, operation)?;
+    }
     match operation {
         O::Lookup(request) => lookup::lookup(context, request),
         O::GetAttributes(request) => get_attributes::get_attributes(context, request),
@@ -117,6 +126,7 @@ pub(crate) fn attempt(
         O::RecallDone(request) => session::recall_done(context, request),
         O::KeepAlive(_) => Ok(done()),
         O::Goodbye(_) => session::goodbye(context),
+        O::GrantInodes(request) => grant_inodes::grant_inodes(context, request),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A mount's session as its job sees it: what it holds, and what it was told and asked.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 use pocket_proto::session::Recall;
@@ -38,6 +39,12 @@ pub(crate) struct Session {
     pub(crate) granted_bytes: u64,
     /// What it has open.
     pub(crate) opens: HashSet<InodeId>,
+    /// Directories that it has to itself.
+    pub(crate) directories: HashSet<InodeId>,
+    /// Inode numbers that it may still use, in this order.
+    pub(crate) inodes: VecDeque<Range<u64>>,
+    /// Number of the last one-way message that was heard.
+    pub(crate) told: u64,
     pub(crate) replies: Replies,
     recalls: u64,
     pending: BTreeMap<u64, PendingRecall>,
@@ -64,6 +71,9 @@ impl Session {
             heard: now,
             granted_bytes: 0,
             opens: HashSet::new(),
+            directories: HashSet::new(),
+            inodes: VecDeque::new(),
+            told: 0,
             replies: Replies::default(),
             recalls: 0,
             pending: BTreeMap::new(),
@@ -108,6 +118,29 @@ impl Session {
     /// Leaves the connection to be closed by the mount.
     pub(crate) fn leave(&mut self) {
         self.sink = None;
+    }
+
+    /// Takes the next of the inode numbers granted. False if that is another one.
+    pub(crate) fn use_inode(&mut self, inode: InodeId) -> bool {
+        let Some(first) = self.inodes.front_mut() else {
+            return false;
+        };
+        if first.start != inode.0 {
+            return false;
+        }
+        first.start += 1;
+        if first.is_empty() {
+            self.inodes.pop_front();
+        }
+        true
+    }
+
+    /// Inode numbers granted and not used yet.
+    pub(crate) fn unused_inodes(&self) -> u64 {
+        self.inodes
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
     }
 
     /// Sends a recall. What is returned completes when it was acknowledged, or the session ended.

@@ -179,6 +179,7 @@ async fn failed_open_counts_for_nothing() {
         parent: ROOT,
         name: "d".into(),
         directory: true,
+        ahead: None,
     });
     one.done(removing).await.unwrap();
     assert_eq!(status(one.attributes(directory).await), Status::Stale);

@@ -326,6 +326,7 @@ async fn repeated_mutation_gets_the_first_answer_without_its_leases() {
     let request = Request {
         operation: Some(make(ROOT, "d", FileKind::Directory)),
         sequence: 9,
+        told: 0,
     };
     let first = entry(raw_call(&connection, JOB, &request).await.unwrap());
     connection.close();
@@ -353,6 +354,7 @@ async fn connection_that_was_replaced_is_heard_no_more() {
     let request = Request {
         operation: Some(lookup(ROOT, "f")),
         sequence: 0,
+        told: 0,
     };
     assert_eq!(
         status(raw_call(&old, JOB, &request).await),
@@ -373,6 +375,7 @@ async fn ended_session_is_renewed_and_says_so() {
     let goodbye = Request {
         operation: Some(Operation::Goodbye(Goodbye {})),
         sequence: 0,
+        told: 0,
     };
     raw_call(&thief, JOB, &goodbye).await.unwrap();
     let mut renewed = events.renewed.subscribe();
@@ -448,6 +451,7 @@ async fn strangers_are_refused() {
     let request = Request {
         operation: Some(lookup(ROOT, "f")),
         sequence: 0,
+        told: 0,
     };
     let other = raw_call(&connection, JobId(5), &request).await;
     assert_eq!(status(other), Status::Denied);
@@ -501,6 +505,7 @@ async fn malformed_requests_are_answered_and_the_session_goes_on() {
         let request = Request {
             operation: Some(operation),
             sequence: 0,
+            told: 0,
         };
         let answer = raw_call(&connection, JOB, &request).await;
         assert_eq!(status(answer), Status::Malformed);
@@ -512,6 +517,7 @@ async fn malformed_requests_are_answered_and_the_session_goes_on() {
     let request = Request {
         operation: Some(lookup(ROOT, "f")),
         sequence: 0,
+        told: 0,
     };
     raw_call(&connection, JOB, &request).await.unwrap();
 }

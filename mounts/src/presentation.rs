@@ -4,6 +4,7 @@
 //! what the server keeps, and what other mounts see, stays as it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pocket_meta_client::{Answered, Metadata, SessionInfo};
@@ -35,8 +36,16 @@ impl Presentation {
         }
     }
 
-    fn entry(self, entry: &mut Option<Entry>) {
-        if let Some(attributes) = entry.as_mut().and_then(|entry| entry.attributes.as_mut()) {
+    fn optional(self, entry: &mut Option<Entry>) {
+        if let Some(entry) = entry {
+            self.entry(entry);
+        }
+    }
+
+    fn entry(self, entry: &mut Entry) {
+        // What the mount made there ahead of the server would not be shown as it is here.
+        entry.exclusive = false;
+        if let Some(attributes) = &mut entry.attributes {
             self.attributes(attributes);
         }
     }
@@ -49,15 +58,11 @@ impl Presentation {
 
     fn result(self, result: &mut reply::Result) {
         match result {
-            reply::Result::Entry(entry) => {
-                if let Some(attributes) = &mut entry.attributes {
-                    self.attributes(attributes);
-                }
-            }
-            reply::Result::Opened(opened) => self.entry(&mut opened.entry),
+            reply::Result::Entry(entry) => self.entry(entry),
+            reply::Result::Opened(opened) => self.optional(&mut opened.entry),
             reply::Result::ReadDirectory(page) => {
                 let entries = page.entries.iter_mut();
-                entries.for_each(|named| self.entry(&mut named.entry));
+                entries.for_each(|named| self.optional(&mut named.entry));
             }
             // No attributes in these.
             reply::Result::Done(_)
@@ -65,6 +70,7 @@ impl Presentation {
             | reply::Result::Xattr(_)
             | reply::Result::FileSystemStatus(_)
             | reply::Result::GrantSpace(_)
+            | reply::Result::GrantInodes(_)
             | reply::Result::ReserveAppend(_)
             | reply::Result::Relocate(_)
             | reply::Result::WeightMap(_)
@@ -84,6 +90,9 @@ impl Metadata for Presented {
     async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
         let mut answered = self.metadata.call(operation).await?;
         self.presentation.result(&mut answered.result);
+        for entry in &mut answered.changed {
+            self.presentation.entry(entry);
+        }
         Ok(answered)
     }
 
@@ -97,6 +106,14 @@ impl Metadata for Presented {
 
     fn flush(&self) {
         self.metadata.flush();
+    }
+
+    fn in_touch_for(&self) -> Duration {
+        self.metadata.in_touch_for()
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.metadata.newest_epoch()
     }
 
     fn session(&self) -> SessionInfo {

@@ -108,6 +108,7 @@ impl Peer {
         let request = Request {
             operation: Some(operation),
             sequence: self.requests + 1,
+            told: 0,
         };
         let answer = self.call(Operation::Metadata, &request.encode_to_vec())?;
         if answer.status != Status::Ok {

@@ -272,6 +272,7 @@ fn a_job_cannot_touch_another_jobs_names() {
                 parent,
                 name: name.into(),
                 directory: false,
+                ahead: None,
             }),
         ];
         for operation in operations {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pocket_proto::Failure;
-use pocket_proto::session::{Commit, request};
+use pocket_proto::session::{Commit, Entry, request};
+use pocket_proto::{Failure, InodeId};
 
 use super::{File, State};
+use crate::Leased;
 use crate::filesystem::FileSystem;
 
 impl FileSystem {
@@ -35,6 +36,7 @@ impl FileSystem {
                 allocated_bytes: state.allocated_delta,
                 modified: state.modified.take(),
                 clear_set_id: false,
+                ahead: None,
             });
             (commit, state.era)
         });
@@ -47,8 +49,14 @@ impl FileSystem {
     }
 
     async fn send_commit(&self, file: &File, commit: Commit, era: u64) -> Result<(), Failure> {
-        self.inodes.forget(file.inode);
-        let answer = self.call_entry(request::Operation::Commit(commit)).await;
+        let answer = match self.commit_ahead(file.inode, &commit) {
+            Some(done) => Ok(done),
+            None => {
+                self.inodes.forget(file.inode);
+                self.call_entry(request::Operation::Commit(commit.clone()))
+                    .await
+            }
+        };
         let attributes = answer
             .as_ref()
             .ok()
@@ -80,6 +88,30 @@ impl FileSystem {
         });
         self.hand_over_entry(&answer?, |_, _| ());
         Ok(())
+    }
+
+    /// Commits to a file that nobody but this mount knows: the server is told, not asked.
+    fn commit_ahead(&self, inode: InodeId, commit: &Commit) -> Option<Leased<Entry>> {
+        self.coherence.stamped(|stamp, session| {
+            let (mut entry, mut attributes, owned) = self.owned_entry(inode)?;
+            let time = super::now();
+            let told = Commit {
+                ahead: Some(FileSystem::ahead_at(time)),
+                ..commit.clone()
+            };
+            self.metadata.tell(request::Operation::Commit(told)).ok()?;
+            attributes.size_bytes = attributes.size_bytes.max(commit.size_bytes);
+            attributes.allocated_bytes = attributes
+                .allocated_bytes
+                .saturating_add_signed(commit.allocated_bytes);
+            if let Some(modified) = commit.modified {
+                attributes.modified = Some(modified);
+                attributes.changed = Some(time);
+            }
+            entry.attributes = Some(attributes);
+            let since = self.keep_owned(&entry, owned);
+            Some(self.answered_here(entry, since, (stamp, session)))
+        })
     }
 }
 

@@ -1,9 +1,13 @@
 //! open(2) with O_CREAT.
 
+use std::sync::Arc;
+
 use pocket_proto::InodeId;
-use pocket_proto::session::{Create, Entry, reply, request};
+use pocket_proto::session::{Ahead, Create, Entry, FileKind, reply, request};
 
 use super::{Access, Caller, Opened};
+use crate::ahead::New;
+use crate::file::Sharing;
 use crate::filesystem::unexpected;
 use crate::operation::open::Flags;
 use crate::{Errno, FileSystem, Leased};
@@ -25,21 +29,19 @@ pub struct CreateRequest<'a> {
 
 impl FileSystem {
     /// Creates and opens a file; opens the existing one unless O_EXCL is set.
+    ///
+    /// In a directory of this mount's own the server is told, not asked.
     pub async fn create(
-        &self,
+        self: &Arc<Self>,
         create: CreateRequest<'_>,
     ) -> Result<Leased<(Entry, Opened)>, Errno> {
         self.refuse_if_read_only()?;
+        if let Some(made) = self.create_ahead(&create) {
+            return Ok(made);
+        }
         let flags = Flags(create.flags);
-        let request = Create {
-            parent: create.parent.0,
-            name: create.name.to_vec().into(),
-            mode: create.mode & 0o7777,
-            owner: Some(create.caller.owner()),
-            exclusive: create.flags & libc::O_EXCL != 0,
-            write: flags.access() == Access::Write,
-            truncate: flags.truncates(),
-        };
+        let request = create.request(None);
+        self.exclusive.doubt(create.parent, create.name);
         let answer = self.call(request::Operation::Create(request)).await;
         self.name_changed(create.parent, create.name);
         let answer = answer?;
@@ -57,5 +59,49 @@ impl FileSystem {
             let entry = answered.entry.ok_or_else(unexpected)?;
             Ok((self.overlaid(entry), opened))
         })
+    }
+
+    /// Creates a file whose name is known to be free, in a directory that is this mount's alone.
+    fn create_ahead(
+        self: &Arc<Self>,
+        create: &CreateRequest<'_>,
+    ) -> Option<Leased<(Entry, Opened)>> {
+        if !self.is_in_touch() {
+            return None;
+        }
+        let new = New {
+            kind: FileKind::Regular,
+            mode: create.mode,
+            caller: create.caller,
+            device: 0,
+            target: &[],
+        };
+        let flags = Flags(create.flags);
+        self.coherence.stamped(|stamp, session| {
+            let heritage = self.exclusive.heritage(create.parent, create.name)?;
+            let describe = |ahead| request::Operation::Create(create.request(Some(ahead)));
+            let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
+            let since = self.show_made(create.parent, create.name, &entry, heritage.owned);
+            let (sharing, access) = (Sharing::Cached, flags.access());
+            let file = self.files.open(inode, &entry, since, sharing, access);
+            let opened = self.new_handle(file, flags);
+            Some(self.answered_here((entry, opened), since, (stamp, session)))
+        })
+    }
+}
+
+impl CreateRequest<'_> {
+    fn request(&self, ahead: Option<Ahead>) -> Create {
+        let flags = Flags(self.flags);
+        Create {
+            parent: self.parent.0,
+            name: self.name.to_vec().into(),
+            mode: self.mode & 0o7777,
+            owner: Some(self.caller.owner()),
+            exclusive: self.flags & libc::O_EXCL != 0,
+            write: flags.access() == Access::Write,
+            truncate: flags.truncates(),
+            ahead,
+        }
     }
 }

@@ -20,6 +20,8 @@ impl FileSystem {
             name: name.to_vec().into(),
         };
         self.inodes.forget(inode);
+        self.inodes.disown(inode);
+        self.exclusive.doubt(parent, name);
         let linked = self.call_shown(request::Operation::Link(request)).await;
         self.name_changed(parent, name);
         Ok(linked?)

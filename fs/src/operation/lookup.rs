@@ -6,12 +6,15 @@ use pocket_proto::InodeId;
 use pocket_proto::session::{Entry, Lookup, ReadDirectory, ReadDirectoryReply, reply, request};
 use tokio::runtime::Handle;
 
+use crate::exclusive::{Glance, Known};
 use crate::filesystem::unexpected;
 use crate::name_cache::{ReadName, WantedPage};
 use crate::{Errno, FileSystem, Leased, start};
 
 /// Names read ahead at once.
 const NAMES_PER_PAGE: u32 = 256;
+/// Names asked for at once where all are wanted, without attributes.
+const ALL_NAMES_PER_PAGE: u32 = 1024;
 
 impl FileSystem {
     /// The entry of `name` in `parent`. An absent name is answered as an entry without
@@ -29,7 +32,11 @@ impl FileSystem {
             parent: parent.0,
             name: name.to_vec().into(),
         };
+        let glance = self.exclusive.glance(parent);
         let answer = self.call(request::Operation::Lookup(request)).await?;
+        if let Some(glance) = glance {
+            self.learn_name(parent, name, glance, &answer);
+        }
         answer.map(|result| match result {
             reply::Result::Entry(entry) => {
                 self.read_names_ahead(parent);
@@ -41,6 +48,64 @@ impl FileSystem {
             }),
             _ => Err(unexpected().into()),
         })
+    }
+
+    /// Takes note of what a name leads to in a directory that is this mount's alone. If many are
+    /// looked up in vain there, all names are read.
+    fn learn_name(
+        self: &Arc<Self>,
+        directory: InodeId,
+        name: &[u8],
+        glance: Glance,
+        answer: &Leased<reply::Result>,
+    ) {
+        let read = self.hand_over(answer, |result, freshness| {
+            let known = match result {
+                _ if freshness.recalled => return false,
+                reply::Result::Absent(_) => Known::Absent,
+                reply::Result::Entry(entry) => {
+                    let Some(attributes) = &entry.attributes else {
+                        return false;
+                    };
+                    Known::Present(InodeId(attributes.inode))
+                }
+                _ => return false,
+            };
+            self.exclusive.learn(directory, glance, name, known)
+        });
+        if read && let Some(glance) = self.exclusive.glance(directory) {
+            let fs = Arc::clone(self);
+            start(&Handle::current(), async move {
+                let listed = fs.read_all_names(directory).await;
+                fs.coherence
+                    .steady(|| fs.exclusive.read(directory, glance, listed));
+            });
+        }
+    }
+
+    /// All names of a directory; none if they cannot be read.
+    async fn read_all_names(&self, directory: InodeId) -> Option<Vec<(Box<[u8]>, InodeId)>> {
+        let (mut names, mut cookie) = (Vec::new(), 0);
+        loop {
+            let request = ReadDirectory {
+                inode: directory.0,
+                cookie,
+                entries_max: ALL_NAMES_PER_PAGE,
+                with_attributes: false,
+            };
+            let answer = self.call(request::Operation::ReadDirectory(request)).await;
+            let page = match answer.ok()?.value {
+                reply::Result::ReadDirectory(page) => page,
+                _ => return None,
+            };
+            cookie = page.entries.last().map_or(cookie, |last| last.cookie);
+            let (end, entries) = (page.end || page.entries.is_empty(), page.entries);
+            let named = entries.into_iter().filter(|listed| !is_dot(&listed.name));
+            names.extend(named.map(|listed| (listed.name.to_vec().into(), InodeId(listed.inode))));
+            if end {
+                return Some(names);
+            }
+        }
     }
 
     /// Fetches the next names of a directory in which one name after another is looked up.
@@ -86,11 +151,15 @@ impl FileSystem {
                 Some(ReadName {
                     name: &listed.name,
                     inode: InodeId(listed.inode),
-                    validity: freshness.validity(entry.name_valid_ms),
+                    validity: freshness.lease_left(entry.name_valid_ms),
                 })
             });
             let last = listed.entries.last().map(|listed| listed.cookie);
             self.names.learn(page, names, last.filter(|_| !listed.end));
         });
     }
+}
+
+fn is_dot(name: &[u8]) -> bool {
+    name == b"." || name == b".."
 }

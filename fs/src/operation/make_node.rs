@@ -1,10 +1,16 @@
 //! mkdir, mknod, symlink.
 
+use std::sync::Arc;
+
 use pocket_proto::InodeId;
-use pocket_proto::session::{Entry, FileKind, MakeNode, request};
+use pocket_proto::session::{Ahead, Entry, FileKind, MakeNode, request};
 
 use super::Caller;
+use crate::ahead::New;
 use crate::{Errno, FileSystem, Leased};
+
+/// Bytes of a symbolic link's target (PATH_MAX without its NUL).
+const TARGET_BYTES_MAX: usize = 4095;
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
@@ -34,24 +40,69 @@ pub struct NodeRequest<'a> {
 
 impl FileSystem {
     /// Makes an inode and names it.
-    pub async fn make_node(&self, node: NodeRequest<'_>) -> Result<Leased<Entry>, Errno> {
+    pub async fn make_node(
+        self: &Arc<Self>,
+        node: NodeRequest<'_>,
+    ) -> Result<Leased<Entry>, Errno> {
         self.refuse_if_read_only()?;
-        let (kind, target, device) = match node.node {
+        if let Some(made) = self.make_node_ahead(&node) {
+            return Ok(made);
+        }
+        self.exclusive.doubt(node.parent, node.name);
+        let request = node.request(None);
+        let made = self.call_shown(request::Operation::MakeNode(request)).await;
+        self.name_changed(node.parent, node.name);
+        Ok(made?)
+    }
+
+    /// Makes an inode whose name is known to be free, in a directory that is this mount's alone.
+    fn make_node_ahead(self: &Arc<Self>, node: &NodeRequest<'_>) -> Option<Leased<Entry>> {
+        let new = node.new();
+        let bad_target =
+            new.kind == FileKind::Symlink && !(1..=TARGET_BYTES_MAX).contains(&new.target.len());
+        if bad_target || !self.is_in_touch() {
+            return None;
+        }
+        self.coherence.stamped(|stamp, session| {
+            let heritage = self.exclusive.heritage(node.parent, node.name)?;
+            let describe = |ahead| request::Operation::MakeNode(node.request(Some(ahead)));
+            let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
+            let since = self.show_made(node.parent, node.name, &entry, heritage.owned);
+            if new.kind == FileKind::Directory {
+                self.exclusive.made(inode, &entry);
+            }
+            Some(self.answered_here(entry, since, (stamp, session)))
+        })
+    }
+}
+
+impl NodeRequest<'_> {
+    fn new(&self) -> New<'_> {
+        let (kind, target, device) = match self.node {
             NewNode::Directory => (FileKind::Directory, &[][..], 0),
             NewNode::Symlink(target) => (FileKind::Symlink, target, 0),
             NewNode::Other(kind, device) => (kind, &[][..], device),
         };
-        let request = MakeNode {
-            parent: node.parent.0,
-            name: node.name.to_vec().into(),
-            kind: kind.into(),
-            mode: node.mode & 0o7777,
-            owner: Some(node.caller.owner()),
+        New {
+            kind,
+            mode: self.mode,
+            caller: self.caller,
             device,
-            target: target.to_vec().into(),
-        };
-        let made = self.call_shown(request::Operation::MakeNode(request)).await;
-        self.name_changed(node.parent, node.name);
-        Ok(made?)
+            target,
+        }
+    }
+
+    fn request(&self, ahead: Option<Ahead>) -> MakeNode {
+        let new = self.new();
+        MakeNode {
+            parent: self.parent.0,
+            name: self.name.to_vec().into(),
+            kind: new.kind.into(),
+            mode: self.mode & 0o7777,
+            owner: Some(self.caller.owner()),
+            device: new.device,
+            target: new.target.to_vec().into(),
+            ahead,
+        }
     }
 }

@@ -122,6 +122,9 @@ impl FileSystem {
             // Heard before the acknowledgement of any recall, which is what counts.
             self.metadata.tell_soon(request::Operation::Open(open)).ok()
         };
+        if !self.is_in_touch() {
+            return None;
+        }
         // The lease is looked at and the open announced with no recall in between: whoever
         // recalls it hears of the open before the acknowledgement.
         self.coherence.steady(|| {
@@ -154,7 +157,7 @@ impl FileSystem {
         answer: &Leased<session::Opened>,
         flags: Flags,
     ) -> Result<(Opened, Arc<File>), Failure> {
-        self.coherence.hand_over(answer, |opened, freshness| {
+        self.hand_over(answer, |opened, freshness| {
             let sharing = match opened.mode() {
                 OpenMode::Through => Sharing::Through,
                 _ if freshness.shared => Sharing::Through,
@@ -194,7 +197,7 @@ impl FileSystem {
         Ok(())
     }
 
-    fn new_handle(&self, file: Arc<File>, flags: Flags) -> Opened {
+    pub(super) fn new_handle(&self, file: Arc<File>, flags: Flags) -> Opened {
         let access = flags.access();
         let handle = self.handles.insert_file(FileHandle {
             failures_seen: AtomicU64::new(file.with(|state| state.failures)),

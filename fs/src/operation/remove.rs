@@ -1,8 +1,9 @@
 //! unlink(2) and rmdir(2).
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Remove, request};
+use pocket_proto::session::{FileKind, Remove, request};
 
+use crate::exclusive::Known;
 use crate::{Errno, FileSystem};
 
 impl FileSystem {
@@ -22,9 +23,57 @@ impl FileSystem {
             parent: parent.0,
             name: name.to_vec().into(),
             directory,
+            ahead: None,
         };
+        if self.remove_ahead(parent, name, &request) {
+            return Ok(());
+        }
+        if directory && let Some(Known::Present(removed)) = self.exclusive.find(parent, name) {
+            self.exclusive.give_back(removed);
+        }
+        self.exclusive.doubt(parent, name);
         let done = self.call_done(request::Operation::Remove(request)).await;
         self.name_changed(parent, name);
         Ok(done?)
+    }
+
+    /// Removes a name that is known to be there and to be what is to be removed, from a directory
+    /// that is this mount's alone. False if too little is known.
+    fn remove_ahead(&self, parent: InodeId, name: &[u8], request: &Remove) -> bool {
+        if !self.is_in_touch() {
+            return false;
+        }
+        self.coherence.steady(|| {
+            let Some(Known::Present(inode)) = self.exclusive.find(parent, name) else {
+                return false;
+            };
+            let fit = match self.inodes.kind(inode) {
+                None => false,
+                Some(FileKind::Directory) => request.directory && self.exclusive.is_empty(inode),
+                Some(_) => !request.directory,
+            };
+            if !fit {
+                return false;
+            }
+            let time = crate::file::now();
+            let remove = Remove {
+                ahead: Some(FileSystem::ahead_at(time)),
+                ..request.clone()
+            };
+            if self
+                .metadata
+                .tell(request::Operation::Remove(remove))
+                .is_err()
+            {
+                return false;
+            }
+            let links = -i32::from(request.directory);
+            self.show_name(parent, name, Known::Absent, time, links);
+            if request.directory {
+                self.exclusive.give_back(inode);
+            }
+            self.inodes.forget(inode);
+            true
+        })
     }
 }

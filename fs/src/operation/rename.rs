@@ -1,8 +1,9 @@
 //! renameat2(2).
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Rename, request};
+use pocket_proto::session::{FileKind, Rename, Time, request};
 
+use crate::exclusive::{Known, Owned};
 use crate::{Errno, FileSystem};
 
 /// What becomes of a name that is there already.
@@ -25,6 +26,14 @@ impl FileSystem {
         mode: RenameMode,
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        if mode == RenameMode::Replace && self.rename_ahead(from, to) {
+            return Ok(());
+        }
+        if let Some(Known::Present(replaced)) = self.exclusive.find(to.0, to.1) {
+            self.exclusive.give_back(replaced);
+        }
+        self.exclusive.doubt(from.0, from.1);
+        self.exclusive.doubt(to.0, to.1);
         let request = Rename {
             parent: from.0.0,
             name: from.1.to_vec().into(),
@@ -32,10 +41,75 @@ impl FileSystem {
             new_name: to.1.to_vec().into(),
             no_replace: mode == RenameMode::NoReplace,
             exchange: mode == RenameMode::Exchange,
+            ahead: None,
         };
         let done = self.call_done(request::Operation::Rename(request)).await;
         self.name_changed(from.0, from.1);
         self.name_changed(to.0, to.1);
         Ok(done?)
+    }
+
+    /// Moves a name of a file within directories that are this mount's alone, over no name or
+    /// another file's. False if too little is known.
+    fn rename_ahead(&self, from: (InodeId, &[u8]), to: (InodeId, &[u8])) -> bool {
+        if !self.is_in_touch() {
+            return false;
+        }
+        let is_file = |inode| {
+            let kind = self.inodes.kind(inode);
+            kind.is_some_and(|kind| kind != FileKind::Directory)
+        };
+        self.coherence.steady(|| {
+            let Some(Known::Present(moved)) = self.exclusive.find(from.0, from.1) else {
+                return false;
+            };
+            let Some(target) = self.exclusive.owned_name(to.0, to.1) else {
+                return false;
+            };
+            let replaced = match target.known {
+                Known::Present(replaced) => Some(replaced),
+                Known::Absent | Known::Unknown => None,
+            };
+            // Two names of one file: nothing happens, and the server is to say so.
+            let fit = is_file(moved) && replaced.is_none_or(|it| it != moved && is_file(it));
+            if !fit {
+                return false;
+            }
+            let time = crate::file::now();
+            let rename = Rename {
+                parent: from.0.0,
+                name: from.1.to_vec().into(),
+                new_parent: to.0.0,
+                new_name: to.1.to_vec().into(),
+                no_replace: false,
+                exchange: false,
+                ahead: Some(FileSystem::ahead_at(time)),
+            };
+            if self
+                .metadata
+                .tell(request::Operation::Rename(rename))
+                .is_err()
+            {
+                return false;
+            }
+            self.show_name(from.0, from.1, Known::Absent, time, 0);
+            self.show_name(to.0, to.1, Known::Present(moved), time, 0);
+            if let Some(replaced) = replaced {
+                self.inodes.forget(replaced);
+            }
+            self.show_moved(moved, target.owned, time);
+            true
+        })
+    }
+
+    /// A file has another name now, in a directory that is this mount's alone.
+    fn show_moved(&self, moved: InodeId, now_in: Owned, time: Time) {
+        let Some((mut entry, mut attributes, _)) = self.owned_entry(moved) else {
+            self.inodes.forget(moved);
+            return;
+        };
+        attributes.changed = Some(time);
+        entry.attributes = Some(attributes);
+        self.keep_owned(&entry, now_in);
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Entry, SetAttributes, Time, request};
+use pocket_proto::session::{Attributes, Entry, FileKind, SetAttributes, Time, request};
 
 use crate::file::FILE_BYTES_MAX;
 use crate::{Errno, FileSystem, Leased};
+
+const SET_USER_ID: u32 = 0o4000;
+const SET_GROUP_ID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o0010;
 
 /// How a time is to be changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +68,14 @@ impl FileSystem {
             // A later flush must not replace the time that is set here.
             file.forget_modified();
         }
+        if change.size_bytes.is_none()
+            && let Some(done) = self.set_attributes_ahead(inode, &change)
+        {
+            if let Some(file) = &open {
+                file.refresh(&done.value, done.since);
+            }
+            return Ok(self.shown(done));
+        }
         self.inodes.forget(inode);
         let request = self.request(inode, &change);
         let answer = self
@@ -79,6 +91,32 @@ impl FileSystem {
             }
         }
         Ok(self.shown(answer))
+    }
+
+    /// Changes attributes other than the size of a file that nobody but this mount knows.
+    fn set_attributes_ahead(
+        &self,
+        inode: InodeId,
+        change: &SetAttributesRequest,
+    ) -> Option<Leased<Entry>> {
+        self.coherence.stamped(|stamp, session| {
+            let (mut entry, mut attributes, owned) = self.owned_entry(inode)?;
+            if attributes.kind() == FileKind::Directory {
+                return None;
+            }
+            let time = crate::file::now();
+            let request = SetAttributes {
+                ahead: Some(FileSystem::ahead_at(time)),
+                ..self.request(inode, change)
+            };
+            self.metadata
+                .tell(request::Operation::SetAttributes(request))
+                .ok()?;
+            change.apply(&mut attributes, time);
+            entry.attributes = Some(attributes);
+            let since = self.keep_owned(&entry, owned);
+            Some(self.answered_here(entry, since, (stamp, session)))
+        })
     }
 
     fn request(&self, inode: InodeId, change: &SetAttributesRequest) -> SetAttributes {
@@ -98,6 +136,39 @@ impl FileSystem {
             modified_now: change.modified == Some(TimeChange::Now),
             clear_set_id: change.clear_set_id,
             changed: None,
+            ahead: None,
         }
+    }
+}
+
+impl SetAttributesRequest {
+    /// What the server makes of the attributes of a file that is no directory, at `now`.
+    fn apply(&self, attributes: &mut Attributes, now: Time) {
+        let nothing = self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.accessed.is_none()
+            && self.modified.is_none()
+            && !self.clear_set_id;
+        if nothing {
+            return;
+        }
+        attributes.uid = self.uid.unwrap_or(attributes.uid);
+        attributes.gid = self.gid.unwrap_or(attributes.gid);
+        if let Some(mode) = self.mode {
+            attributes.mode = mode & 0o7777;
+        } else if self.clear_set_id || self.uid.is_some() || self.gid.is_some() {
+            attributes.mode &= !SET_USER_ID;
+            if attributes.mode & GROUP_EXECUTE != 0 {
+                attributes.mode &= !SET_GROUP_ID;
+            }
+        }
+        let time = |change: Option<TimeChange>| match change? {
+            TimeChange::Now => Some(now),
+            TimeChange::To(time) => Some(time),
+        };
+        attributes.accessed = time(self.accessed).or(attributes.accessed);
+        attributes.modified = time(self.modified).or(attributes.modified);
+        attributes.changed = Some(now);
     }
 }

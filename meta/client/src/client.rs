@@ -166,6 +166,14 @@ impl Metadata for MetaClient {
         }
     }
 
+    fn in_touch_for(&self) -> Duration {
+        self.shared.link.in_touch_for()
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.shared.link.newest_epoch()
+    }
+
     fn session(&self) -> SessionInfo {
         self.shared.link.info()
     }
@@ -173,9 +181,7 @@ impl Metadata for MetaClient {
 
 impl Shared {
     fn tell(&self, operation: request::Operation, when: When) -> Result<(), Failure> {
-        let sequence = self.sequence.number(&operation);
-        let body = requests::encode(operation, sequence);
-        self.link.tell(self.target.job, body, when)
+        self.link.tell(self.target.job, operation, when)
     }
 
     async fn call(
@@ -207,8 +213,8 @@ impl Shared {
             let remaining = until.saturating_duration_since(asked);
             let failure = match line.call(self.target.job, body.clone(), remaining).await {
                 Ok(frame) => {
-                    self.link.confirm(&line, told);
-                    return answered(frame, &line, asked.elapsed());
+                    self.link.confirm(&line, told, asked);
+                    return self.answered(frame, &line, asked.elapsed());
                 }
                 Err(failure) => failure,
             };
@@ -229,6 +235,25 @@ impl Shared {
         }
     }
 
+    fn answered(
+        &self,
+        frame: ReplyFrame,
+        line: &Line,
+        elapsed: Duration,
+    ) -> Result<Answered, Failure> {
+        let malformed = |what: String| Failure::new(Status::Malformed, what);
+        let reply = Reply::decode(frame.body)
+            .map_err(|error| malformed(format!("the reply cannot be read: {error}")))?;
+        self.link.note_epoch(reply.newest_epoch);
+        let (mut result, mut changed) = (reply.result, reply.changed);
+        leases::age(result.as_mut(), &mut changed, elapsed);
+        Ok(Answered {
+            result: result.ok_or_else(|| malformed("a reply without a result".to_owned()))?,
+            changed,
+            stamp: line.first_stamp + frame.pushes_before,
+        })
+    }
+
     /// Waits until the connector has a line. Fails if that takes too long, or if there will be
     /// none.
     async fn wait_for_line(&self, until: Instant) -> Result<Line, Failure> {
@@ -247,19 +272,6 @@ impl Shared {
             }
         }
     }
-}
-
-fn answered(frame: ReplyFrame, line: &Line, elapsed: Duration) -> Result<Answered, Failure> {
-    let malformed = |what: String| Failure::new(Status::Malformed, what);
-    let reply = Reply::decode(frame.body)
-        .map_err(|error| malformed(format!("the reply cannot be read: {error}")))?;
-    let (mut result, mut changed) = (reply.result, reply.changed);
-    leases::age(result.as_mut(), &mut changed, elapsed);
-    Ok(Answered {
-        result: result.ok_or_else(|| malformed("a reply without a result".to_owned()))?,
-        changed,
-        stamp: line.first_stamp + frame.pushes_before,
-    })
 }
 
 impl Line {

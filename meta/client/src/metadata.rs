@@ -29,6 +29,12 @@ pub trait Metadata: Send + Sync {
     /// Sends what [`Metadata::tell_soon`] has held back.
     fn flush(&self) {}
 
+    /// For how long the server keeps the session from now on, even if it hears nothing more.
+    fn in_touch_for(&self) -> Duration;
+
+    /// The epoch of the newest weight map that the server has spoken of.
+    fn newest_epoch(&self) -> u32;
+
     /// The session as it is now; another one after [`RecallHandler::session_renewed`].
     fn session(&self) -> SessionInfo;
 }
@@ -76,6 +82,8 @@ pub struct SessionInfo {
     pub block_bytes: u32,
     /// A mount that the server does not hear from for so long is ended.
     pub lease: Duration,
+    /// Leases on names and attributes of what the mount makes ahead of the server.
+    pub object_lease: Duration,
     /// The newest weight map at the time the session was opened or resumed.
     pub weight_map: WeightMap,
 }
@@ -99,6 +107,7 @@ impl SessionInfo {
             root: InodeId(session.root_inode),
             block_bytes: session.block_bytes,
             lease: Duration::from_millis(u64::from(session.lease_ms)),
+            object_lease: Duration::from_millis(u64::from(session.object_lease_ms)),
             weight_map,
         })
     }

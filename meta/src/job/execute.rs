@@ -9,6 +9,7 @@ use pocket_proto::{Failure, Status};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::sessions::session_ended;
 use super::{Caller, Job, JobState, job_gone};
@@ -54,6 +55,16 @@ impl Job {
         if let Err(failure) = state.hear(self, caller, now) {
             return Executed::Now(Err(failure));
         }
+        if one_way && request.told != 0 {
+            match state.sessions.get_mut(&caller.session) {
+                // It was heard before the connection was lost.
+                Some(session) if request.told <= session.told => {
+                    return Executed::Now(Ok(Bytes::new()));
+                }
+                Some(session) => session.told = request.told,
+                None => {}
+            }
+        }
         if request.sequence != 0
             && let Some(session) = state.sessions.get_mut(&caller.session)
         {
@@ -72,7 +83,14 @@ impl Job {
         };
         match work.attempt(self, &mut state, now) {
             Ok(Step::Done(result)) => Executed::Now(work.finish(&mut state, Ok(result))),
-            Err(failure) => Executed::Now(work.finish(&mut state, Err(failure))),
+            Err(failure) => {
+                if operation::answered_ahead(&work.operation).is_some() {
+                    warn!(job = %self.id, session = %caller.session, %failure,
+                        "session ended: it went ahead with what cannot be");
+                    state.end_session(caller.session, now);
+                }
+                Executed::Now(work.finish(&mut state, Err(failure)))
+            }
             Ok(step) => {
                 if let Some(session) = state.sessions.get_mut(&caller.session)
                     && work.sequence != 0
@@ -140,6 +158,7 @@ impl Work {
             state,
             session: self.caller.session,
             one_way: self.one_way,
+            ahead: None,
             progress: &mut self.progress,
             now,
         };
@@ -159,6 +178,7 @@ impl Work {
             let reply = Reply {
                 result: Some(result),
                 changed: std::mem::take(&mut self.progress.changed),
+                newest_epoch: state.newest_epoch().0,
             };
             reply.encode_to_vec().into()
         });

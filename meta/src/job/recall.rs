@@ -1,5 +1,7 @@
 //! Taking leases back before a conflicting change.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pocket_proto::session::{Recall, recall::Name};
 use pocket_proto::{Failure, InodeId, SessionId, Status};
@@ -17,6 +19,9 @@ use crate::operation::Context;
 pub(crate) struct Touches<'a> {
     pub(crate) names: &'a [(InodeId, &'a [u8])],
     pub(crate) attributes: &'a [InodeId],
+    /// Directories that are read, or change as a whole: nobody may be changing names in them ahead
+    /// of the server.
+    pub(crate) directories: &'a [InodeId],
     /// A file that becomes shared: those who cache its data have to go through.
     pub(crate) through: Option<InodeId>,
 }
@@ -26,10 +31,10 @@ pub(crate) struct Touches<'a> {
 pub(crate) struct Awaited {
     session: SessionId,
     acknowledged: oneshot::Receiver<()>,
-    /// When the leases lapse by themselves.
+    /// When the leases lapse by themselves, or patience ends.
     until: Instant,
-    /// Dirty data do not lapse: the session is ended instead.
-    through: bool,
+    /// There is more than leases that lapse: a session that holds on to it is ended.
+    insists: bool,
 }
 
 /// The recall for one session, as it is put together.
@@ -37,6 +42,7 @@ struct Draft {
     session: SessionId,
     recall: Recall,
     until: Instant,
+    insists: bool,
 }
 
 impl Context<'_> {
@@ -44,6 +50,10 @@ impl Context<'_> {
     /// `None`: nobody is in the way (any more); the marks are gone, and the caller goes on at once.
     pub(crate) fn recall(&mut self, touches: Touches<'_>) -> Option<Vec<Awaited>> {
         let drafts = self.draft(touches);
+        if self.ahead.is_some() {
+            self.send_unawaited(drafts);
+            return None;
+        }
         if drafts.is_empty() {
             self.release_marks();
             return None;
@@ -54,17 +64,28 @@ impl Context<'_> {
         for &inode in touches.attributes {
             self.hold(Object::Attributes(inode));
         }
+        for &directory in touches.directories {
+            self.hold(Object::Directory(directory));
+        }
         let awaited = drafts.into_iter().filter_map(|draft| {
-            let through = !draft.recall.through.is_empty();
             let session = self.state.sessions.get_mut(&draft.session)?;
             Some(Awaited {
                 session: draft.session,
                 acknowledged: session.recall(draft.recall, self.now.tick),
                 until: draft.until,
-                through,
+                insists: draft.insists,
             })
         });
         Some(awaited.collect())
+    }
+
+    /// Has others drop what is out of date already.
+    fn send_unawaited(&mut self, drafts: Vec<Draft>) {
+        for draft in drafts {
+            if let Some(session) = self.state.sessions.get_mut(&draft.session) {
+                drop(session.recall(draft.recall, self.now.tick));
+            }
+        }
     }
 
     /// Marks an object for as long as this mutation waits.
@@ -85,12 +106,23 @@ impl Context<'_> {
     fn draft(&self, touches: Touches<'_>) -> Vec<Draft> {
         let (state, now) = (&*self.state, self.now.tick);
         let mut drafts = Vec::new();
+        let parents = touches.names.iter().map(|(parent, _)| parent);
+        for &directory in touches.directories.iter().chain(parents) {
+            if let Some(holder) = self.exclusive_elsewhere(directory)
+                && let Some(recall) = self.recall_for(&mut drafts, holder)
+                && !recall.directories.contains(&directory.0)
+            {
+                recall.directories.push(directory.0);
+            }
+        }
         for &(parent, name) in touches.names {
             if self.holds_name(parent, name) {
                 continue;
             }
-            for holder in state.leases.name_holders(parent, name, self.session, now) {
-                if let Some(recall) = state.recall_for(&mut drafts, holder) {
+            let holders = state.leases.name_holders(parent, name, self.session, now);
+            // Who has all names may have told its kernel of this one.
+            for holder in holders.chain(self.exclusive_elsewhere(parent)) {
+                if let Some(recall) = self.recall_for(&mut drafts, holder) {
                     recall.names.push(Name {
                         parent: parent.0,
                         name: Bytes::copy_from_slice(name),
@@ -103,21 +135,47 @@ impl Context<'_> {
                 continue;
             }
             for holder in state.leases.attribute_holders(inode, self.session, now) {
-                if let Some(recall) = state.recall_for(&mut drafts, holder) {
+                if let Some(recall) = self.recall_for(&mut drafts, holder) {
                     recall.attributes.push(inode.0);
                 }
             }
         }
         if let Some(inode) = touches.through {
             for session in state.opens.cached_elsewhere(inode, self.session) {
-                let expires = now + self.job.lease;
-                let holder = Holder { session, expires };
-                if let Some(recall) = state.recall_for(&mut drafts, holder) {
+                if let Some(recall) = self.recall_for(&mut drafts, Holder::for_good(session)) {
                     recall.through.push(inode.0);
                 }
             }
         }
         drafts
+    }
+
+    /// The session, if it is another one, that has the directory to itself.
+    fn exclusive_elsewhere(&self, directory: InodeId) -> Option<Holder> {
+        let holder = self.state.leases.directory_holder(directory)?;
+        (holder != self.session).then(|| Holder::for_good(holder))
+    }
+
+    /// The recall to be sent to a holder; `None` if its session has ended.
+    fn recall_for<'a>(&self, drafts: &'a mut Vec<Draft>, holder: Holder) -> Option<&'a mut Recall> {
+        self.state.sessions.get(&holder.session)?;
+        let patience = self.now.tick + self.job.lease;
+        let known = drafts
+            .iter()
+            .position(|draft| draft.session == holder.session);
+        let at = known.unwrap_or_else(|| {
+            drafts.push(Draft {
+                session: holder.session,
+                recall: Recall::default(),
+                until: self.now.tick,
+                insists: false,
+            });
+            drafts.len() - 1
+        });
+        let draft = &mut drafts[at];
+        draft.until = draft.until.max(holder.expires.min(patience));
+        draft.insists |= holder.expires > patience;
+        Some(&mut draft.recall)
     }
 
     fn holds_name(&self, parent: InodeId, name: &[u8]) -> bool {
@@ -127,25 +185,6 @@ impl Context<'_> {
 }
 
 impl JobState {
-    /// The recall to be sent to a holder; `None` if its session has ended.
-    fn recall_for<'a>(&self, drafts: &'a mut Vec<Draft>, holder: Holder) -> Option<&'a mut Recall> {
-        self.sessions.get(&holder.session)?;
-        let known = drafts
-            .iter()
-            .position(|draft| draft.session == holder.session);
-        let at = known.unwrap_or_else(|| {
-            drafts.push(Draft {
-                session: holder.session,
-                recall: Recall::default(),
-                until: holder.expires,
-            });
-            drafts.len() - 1
-        });
-        let draft = &mut drafts[at];
-        draft.until = draft.until.max(holder.expires);
-        Some(&mut draft.recall)
-    }
-
     pub(super) fn release_marks(&mut self, held: &mut Vec<Object>) {
         if held.is_empty() {
             return;
@@ -157,7 +196,7 @@ impl JobState {
     }
 
     /// A session has done what a recall asked.
-    pub(crate) fn acknowledge(&mut self, id: SessionId, number: u64) {
+    pub(crate) fn acknowledge(&mut self, id: SessionId, number: u64, lease: Duration) {
         let session = self.sessions.get_mut(&id);
         let Some((recall, waiter)) = session.and_then(|session| session.acknowledge(number)) else {
             return;
@@ -169,24 +208,37 @@ impl JobState {
             use pocket_proto::session::OpenMode;
             self.opens.set_mode(InodeId(inode), id, OpenMode::Through);
         }
+        for directory in recall.directories {
+            self.share_directory(InodeId(directory), id, lease);
+        }
         // Nobody waits if the leases lapsed first.
         let _ = waiter.send(());
+    }
+
+    /// A session has the directory to itself no more. What it told its kernel of names, present
+    /// and absent, is cached for no longer than the lease.
+    fn share_directory(&mut self, directory: InodeId, id: SessionId, lease: Duration) {
+        let now = Instant::now();
+        self.leases.end_directory(directory, id, now, now + lease);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.directories.remove(&directory);
+        }
     }
 }
 
 impl Job {
     /// Waits until all recalls are acknowledged, or need not be any more: because the leases
-    /// lapsed, or because the session ended. A session that holds data back for the lease time is
-    /// ended here.
+    /// lapsed, or because the session ended. A session that does not answer for the lease time, and
+    /// holds what does not lapse by then, is ended here.
     pub(super) async fn await_recalls(&self, awaited: Vec<Awaited>) {
         for recall in awaited {
             // A waiter dropped without a word means that the session has ended.
-            if timeout_at(recall.until, recall.acknowledged).await.is_ok() || !recall.through {
+            if timeout_at(recall.until, recall.acknowledged).await.is_ok() || !recall.insists {
                 continue;
             }
             let mut state = self.state.lock();
             info!(job = %self.id, session = %recall.session,
-                "session ended: it did not write back in time");
+                "session ended: it did not give back in time");
             state.end_session(recall.session, Now::take());
         }
     }

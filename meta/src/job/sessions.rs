@@ -91,6 +91,7 @@ impl Job {
             block_bytes: state.layouts.block_bytes(),
             weight_map: Some(state.layouts.newest().clone()),
             job_name: state.order.name.clone(),
+            object_lease_ms: state.leases.told_ms(),
         }
     }
 }
@@ -121,6 +122,11 @@ impl JobState {
         };
         session.hang_up();
         self.space.give_back(session.granted_bytes);
+        self.namespace.return_inodes(session.unused_inodes());
+        for directory in std::mem::take(&mut session.directories) {
+            // It is in touch no more, and so is what it cached.
+            self.leases.end_directory(directory, id, now.tick, now.tick);
+        }
         for inode in std::mem::take(&mut session.opens) {
             let closed = self.opens.remove_all(inode, id);
             if closed.was_writing {

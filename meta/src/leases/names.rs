@@ -1,14 +1,21 @@
-//! Leases on names, by directory, and which directories are contended.
+//! Leases on names, by directory: of some names to many sessions, or of all to one alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
+use std::time::Duration;
 
 use pocket_proto::{InodeId, SessionId};
 use tokio::time::Instant;
 
 use super::Holder;
-use crate::limits::CONTENTION_WINDOW;
+use crate::limits::{CONTENTION_WINDOW, NAMES_REMEMBERED_MAX};
 use crate::namespace::IdHasher;
+
+/// Changes in a row by one session before it is given a directory for itself: recalling it costs
+/// whoever comes next a round trip.
+const EXCLUSIVE_AFTER: u32 = 4;
+/// A directory that one session has to itself is looked at again after this.
+const EXCLUSIVE_SWEEP: Duration = Duration::from_secs(60);
 
 /// By directory. An entry is there exactly while the queue of due times names it.
 #[derive(Debug, Default)]
@@ -17,7 +24,13 @@ pub(super) struct NameLeases(HashMap<InodeId, Directory, BuildHasherDefault<IdHa
 #[derive(Debug, Default)]
 struct Directory {
     holders: Vec<Lease>,
+    /// The session that may change names without asking, and while it does holds all of them.
+    exclusive: Option<SessionId>,
     last_change: Option<(SessionId, Instant)>,
+    /// Changes in a row by the session of the last one.
+    streak: u32,
+    /// Not leased to one alone before this.
+    shared_until: Option<Instant>,
     contended_until: Option<Instant>,
 }
 
@@ -25,7 +38,7 @@ struct Directory {
 #[derive(Debug)]
 struct Lease {
     holder: Holder,
-    names: NameFilter,
+    names: Names,
 }
 
 impl NameLeases {
@@ -43,19 +56,83 @@ impl NameLeases {
         match holders.find(|lease| lease.holder.session == session) {
             Some(lease) => {
                 if lease.holder.expires <= now {
-                    lease.names = NameFilter::default();
+                    lease.names = Names::default();
                 }
                 lease.holder.expires = lease.holder.expires.max(expires);
                 lease.names.add(name);
             }
             None => {
-                let mut names = NameFilter::default();
+                let mut names = Names::default();
                 names.add(name);
                 let holder = Holder { session, expires };
                 entry.holders.push(Lease { holder, names });
             }
         }
         is_new
+    }
+
+    /// Leases all names to `session` alone if it made the directory or keeps changing it, unless
+    /// others hold any, or shared it a moment ago. True, too, if it has them already. The second value is as of
+    /// [`NameLeases::grant`].
+    pub(super) fn grant_exclusive(
+        &mut self,
+        directory: InodeId,
+        directory_is_new: bool,
+        session: SessionId,
+        now: Instant,
+    ) -> (bool, bool) {
+        let (entry, is_new) = self.entry(directory);
+        let free = match entry.exclusive {
+            Some(holder) => holder == session,
+            None if !directory_is_new && entry.streak < EXCLUSIVE_AFTER => false,
+            None => {
+                let others =
+                    |lease: &Lease| lease.holder.session != session && lease.holder.expires > now;
+                let before = |until: Option<Instant>| until.is_some_and(|until| until > now);
+                !entry.holders.iter().any(others)
+                    && !before(entry.shared_until)
+                    && !before(entry.contended_until)
+            }
+        };
+        if free {
+            entry.exclusive = Some(session);
+        }
+        (free, is_new)
+    }
+
+    /// Who has the directory to itself.
+    pub(super) fn exclusive_holder(&self, directory: InodeId) -> Option<SessionId> {
+        self.0.get(&directory)?.exclusive
+    }
+
+    /// The session has the directory to itself no more; it may hold any of the names until
+    /// `expires`, and nobody gets the directory alone for a while.
+    pub(super) fn end_exclusive(
+        &mut self,
+        directory: InodeId,
+        session: SessionId,
+        now: Instant,
+        expires: Instant,
+    ) {
+        let Some(entry) = self.0.get_mut(&directory) else {
+            return;
+        };
+        if entry.exclusive != Some(session) {
+            return;
+        }
+        entry.exclusive = None;
+        entry.shared_until = Some(now + CONTENTION_WINDOW);
+        let mut holders = entry.holders.iter_mut();
+        match holders.find(|lease| lease.holder.session == session) {
+            Some(lease) => {
+                lease.holder.expires = lease.holder.expires.max(expires);
+                lease.names = Names::All;
+            }
+            None => entry.holders.push(Lease {
+                holder: Holder { session, expires },
+                names: Names::All,
+            }),
+        }
     }
 
     /// Until when the session holds names of the directory.
@@ -78,13 +155,13 @@ impl NameLeases {
         except: SessionId,
         now: Instant,
     ) -> impl Iterator<Item = Holder> {
-        let bit = NameFilter::bit(name);
+        let hash = Names::hash(name);
         let entry = self.0.get(&directory).into_iter();
         entry
             .flat_map(|entry| &entry.holders)
             .filter(move |lease| {
                 let holder = lease.holder;
-                holder.session != except && holder.expires > now && lease.names.may_have(bit)
+                holder.session != except && holder.expires > now && lease.names.may_have(hash)
             })
             .map(|lease| lease.holder)
     }
@@ -102,11 +179,14 @@ impl NameLeases {
         now: Instant,
     ) -> Option<Instant> {
         let (entry, is_new) = self.entry(directory);
-        if let Some((last, at)) = entry.last_change
-            && last != session
-            && at + CONTENTION_WINDOW > now
-        {
-            entry.contended_until = Some(now + CONTENTION_WINDOW);
+        let last = entry.last_change;
+        match last.filter(|(_, at)| *at + CONTENTION_WINDOW > now) {
+            Some((last, _)) if last == session => entry.streak += 1,
+            Some(_) => {
+                entry.contended_until = Some(now + CONTENTION_WINDOW);
+                entry.streak = 1;
+            }
+            None => entry.streak = 1,
         }
         entry.last_change = Some((session, now));
         is_new.then(|| now + CONTENTION_WINDOW)
@@ -126,7 +206,10 @@ impl NameLeases {
         let held = entry.holders.iter().map(|lease| lease.holder.expires).max();
         let changed = entry.last_change.map(|(_, at)| at + CONTENTION_WINDOW);
         let due = held.max(changed).max(entry.contended_until);
-        let due = due.filter(|&due| due > now);
+        let due = due.max(entry.shared_until).filter(|&due| due > now);
+        if entry.exclusive.is_some() {
+            return due.or(Some(now + EXCLUSIVE_SWEEP));
+        }
         if due.is_none() {
             self.0.remove(&directory);
         }
@@ -143,26 +226,42 @@ impl NameLeases {
     }
 }
 
-/// Which names a session may hold: a Bloom filter of one hash. Saves recalls of names that it
-/// never asked for; a few hundred names fill it, and then all are recalled.
-#[derive(Clone, Copy, Debug, Default)]
-struct NameFilter([u64; 4]);
+/// Which names a session may hold, by their hashes: two names of one hash are recalled together.
+#[derive(Debug)]
+enum Names {
+    Some(HashSet<u32, BuildHasherDefault<IdHasher>>),
+    All,
+}
 
-impl NameFilter {
-    fn bit(name: &[u8]) -> u8 {
-        // FNV-1a, folded to a byte.
+impl Default for Names {
+    fn default() -> Self {
+        Names::Some(HashSet::default())
+    }
+}
+
+impl Names {
+    fn hash(name: &[u8]) -> u32 {
+        // FNV-1a, folded.
         let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        (hash ^ (hash >> 32)).to_le_bytes()[1]
+        (hash ^ (hash >> 32)) as u32
     }
 
     fn add(&mut self, name: &[u8]) {
-        let bit = NameFilter::bit(name);
-        self.0[usize::from(bit >> 6)] |= 1 << (bit & 63);
+        if let Names::Some(hashes) = self {
+            if hashes.len() < NAMES_REMEMBERED_MAX {
+                hashes.insert(Names::hash(name));
+            } else {
+                *self = Names::All;
+            }
+        }
     }
 
-    fn may_have(&self, bit: u8) -> bool {
-        self.0[usize::from(bit >> 6)] & (1 << (bit & 63)) != 0
+    fn may_have(&self, hash: u32) -> bool {
+        match self {
+            Names::Some(hashes) => hashes.contains(&hash),
+            Names::All => true,
+        }
     }
 }

@@ -29,7 +29,7 @@ fn name_holders(leases: &Leases, name: &[u8], except: SessionId, now: Instant) -
 
 #[test]
 fn holders_are_the_others_whose_lease_has_not_lapsed() {
-    let (mut leases, start) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, start) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     let later = start + LEASE / 2;
     leases.grant_attributes(FILE, false, to(ONE), start);
     leases.grant_attributes(FILE, false, to(TWO), later);
@@ -41,7 +41,7 @@ fn holders_are_the_others_whose_lease_has_not_lapsed() {
 
 #[test]
 fn mounts_are_told_less_than_is_remembered() {
-    let (mut leases, start) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, start) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     for is_directory in [false, true] {
         let told = leases.grant_attributes(FILE, is_directory, to(ONE), start);
         let holder = leases.attribute_holders(FILE, TWO, start).next().unwrap();
@@ -54,7 +54,7 @@ fn mounts_are_told_less_than_is_remembered() {
 
 #[test]
 fn nothing_is_leased_while_marked_however_often() {
-    let (mut leases, now) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     let objects = [
         Object::Attributes(FILE),
         Object::Name(DIRECTORY, "a".into()),
@@ -76,7 +76,7 @@ fn nothing_is_leased_while_marked_however_often() {
 
 #[test]
 fn late_acknowledgement_leaves_a_newer_lease() {
-    let (mut leases, now) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     let newer = Grantee {
         session: ONE,
         recalls: 7,
@@ -90,7 +90,7 @@ fn late_acknowledgement_leaves_a_newer_lease() {
 
 #[test]
 fn names_never_asked_for_are_mostly_not_recalled() {
-    let (mut leases, now) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     for name in 0..8 {
         leases.grant_name(DIRECTORY, format!("held{name}").as_bytes(), to(ONE), now);
     }
@@ -102,7 +102,7 @@ fn names_never_asked_for_are_mostly_not_recalled() {
 
 #[test]
 fn directory_changed_by_two_sessions_is_contended_for_a_while() {
-    let (mut leases, start) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, start) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     leases.name_changed(DIRECTORY, ONE, start);
     leases.name_changed(DIRECTORY, ONE, start);
     assert!(!leases.grant_name(DIRECTORY, b"a", to(ONE), start).is_zero());
@@ -114,7 +114,7 @@ fn directory_changed_by_two_sessions_is_contended_for_a_while() {
 
 #[test]
 fn changes_of_two_sessions_far_apart_are_no_contention() {
-    let (mut leases, start) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, start) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     leases.name_changed(DIRECTORY, ONE, start);
     let later = start + CONTENTION_WINDOW;
     leases.name_changed(DIRECTORY, TWO, later);
@@ -123,7 +123,7 @@ fn changes_of_two_sessions_far_apart_are_no_contention() {
 
 #[test]
 fn moved_name_takes_its_lease_along() {
-    let (mut leases, now) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     leases.grant_name(InodeId(9), b"old", to(ONE), now);
     leases.inherit_name(InodeId(9), (DIRECTORY, b"new"), ONE, now);
     leases.inherit_name(InodeId(8), (DIRECTORY, b"new"), TWO, now);
@@ -132,7 +132,7 @@ fn moved_name_takes_its_lease_along() {
 
 #[test]
 fn lapsed_leases_leave_nothing_behind() {
-    let (mut leases, start) = (Leases::new(LEASE), Instant::now());
+    let (mut leases, start) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     for inode in 0..1000 {
         leases.grant_attributes(InodeId(inode), false, to(ONE), start);
         leases.grant_name(InodeId(inode), b"a", to(ONE), start);

@@ -52,6 +52,10 @@ impl Directory {
         self.entries.is_empty()
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     pub(super) fn get(&self, name: &[u8]) -> Option<InodeId> {
         self.entries.get(name).map(|dentry| dentry.inode)
     }

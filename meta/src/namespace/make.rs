@@ -30,15 +30,18 @@ impl NewInode {
 pub(crate) struct MakePlan<'a> {
     parent: InodeId,
     name: &'a [u8],
+    granted: Option<InodeId>,
 }
 
 impl Namespace {
-    /// Checks that `name` can be given to a new inode: [`Status::Exists`] if it is taken.
+    /// Checks that `name` can be given to a new inode: [`Status::Exists`] if it is taken. The inode
+    /// gets the number that was `granted` for it, or the next.
     pub(crate) fn plan_make<'a>(
         &self,
         parent: InodeId,
         name: &'a [u8],
         new: &NewInode,
+        granted: Option<InodeId>,
     ) -> Result<MakePlan<'a>, Status> {
         check_name(name)?;
         let (_, directory) = self.living_directory(parent)?;
@@ -52,17 +55,29 @@ impl Namespace {
                 _ => {}
             }
         }
-        if self.inode_count() >= self.inodes_max {
+        if granted.is_none() && self.inode_count() + self.granted_inodes >= self.inodes_max {
             return Err(Status::NoSpace);
         }
-        Ok(MakePlan { parent, name })
+        Ok(MakePlan {
+            parent,
+            name,
+            granted,
+        })
     }
 
     /// Makes the inode. In a set-group-id directory it gets the directory's group, and a directory
     /// also the bit.
     pub(crate) fn make(&mut self, plan: &MakePlan<'_>, new: NewInode, now: Timestamp) -> InodeId {
-        let id = InodeId(self.next_inode);
-        self.next_inode += 1;
+        let id = match plan.granted {
+            Some(id) => {
+                self.granted_inodes -= 1;
+                id
+            }
+            None => {
+                self.next_inode += 1;
+                InodeId(self.next_inode - 1)
+            }
+        };
         let (parent_mode, parent_gid) = {
             let parent = self.planned(plan.parent);
             (parent.mode, parent.gid)

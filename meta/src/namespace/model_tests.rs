@@ -186,7 +186,7 @@ fn apply(namespace: &mut Namespace, model: &mut Model, action: &Action) {
                 gid: 0,
                 content,
             };
-            let plan = namespace.plan_make(parent, name, &new);
+            let plan = namespace.plan_make(parent, name, &new, None);
             let result = plan.map(|plan| {
                 namespace.make(&plan, new, now());
             });

@@ -24,7 +24,7 @@ fn new_inode(content: Content) -> NewInode {
 
 fn make(namespace: &mut Namespace, parent: InodeId, name: &[u8], content: Content) -> InodeId {
     let new = new_inode(content);
-    let plan = namespace.plan_make(parent, name, &new).unwrap();
+    let plan = namespace.plan_make(parent, name, &new, None).unwrap();
     namespace.make(&plan, new, at(2))
 }
 
@@ -65,7 +65,7 @@ fn names_of_any_255_bytes_are_taken_and_others_refused() {
         (b"..", Status::Invalid),
     ] {
         let new = new_inode(Content::File(File::default()));
-        let plan = namespace.plan_make(ROOT, name, &new);
+        let plan = namespace.plan_make(ROOT, name, &new, None);
         assert_eq!(plan.err(), Some(status));
         assert_eq!(namespace.plan_link(inode, ROOT, name).err(), Some(status));
         let rename = namespace.plan_rename((ROOT, &odd), (ROOT, name), RenameMode::Replace);
@@ -136,7 +136,7 @@ fn nothing_can_be_put_into_a_removed_directory() {
     let plan = namespace.plan_remove(ROOT, b"d", true).unwrap();
     namespace.remove(&plan, at(2));
     let new = new_inode(Content::File(File::default()));
-    let made = namespace.plan_make(gone, b"x", &new);
+    let made = namespace.plan_make(gone, b"x", &new, None);
     assert_eq!(made.err(), Some(Status::NotFound));
     let link = namespace.plan_link(inode, gone, b"x");
     assert_eq!(link.err(), Some(Status::NotFound));
@@ -164,7 +164,7 @@ fn inodes_are_limited() {
     namespace.inodes_max = 2;
     file(&mut namespace, ROOT, b"f");
     let new = new_inode(Content::File(File::default()));
-    let plan = namespace.plan_make(ROOT, b"g", &new);
+    let plan = namespace.plan_make(ROOT, b"g", &new, None);
     assert_eq!(plan.err(), Some(Status::NoSpace));
 }
 

@@ -3,7 +3,7 @@
 use pocket_proto::session::{Commit, reply};
 use pocket_proto::{Failure, InodeId, SessionId};
 
-use super::{Context, Step};
+use super::{Context, Step, done};
 use crate::job::{JobState, Touches};
 use crate::namespace::CommitChange;
 use crate::now::Timestamp;
@@ -27,6 +27,10 @@ pub(super) fn commit(context: &mut Context<'_>, request: &Commit) -> Result<Step
         let wall = context.now.wall;
         let moved = context.state.namespace.commit(inode, &change, wall)?;
         context.state.move_from_grant(context.session, moved);
+    }
+    if context.ahead.is_some() {
+        context.lease_changed(inode);
+        return Ok(done());
     }
     let entry = context.entry(inode)?;
     Ok(Step::Done(reply::Result::Entry(entry)))

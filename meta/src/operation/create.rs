@@ -4,7 +4,7 @@ use pocket_proto::session::{Create, OpenMode, Opened, reply};
 use pocket_proto::{Failure, InodeId, Status};
 
 use super::open::Opening;
-use super::{Context, Step};
+use super::{Context, Step, done};
 use crate::job::Touches;
 use crate::namespace::{Content, File, NewInode};
 
@@ -21,7 +21,7 @@ pub(super) fn create(context: &mut Context<'_>, request: &Create) -> Result<Step
         return context.open(opening(opened.inode));
     }
     match context.state.namespace.lookup(parent, name)? {
-        Some(_) if request.exclusive => Err(Status::Exists.into()),
+        Some(_) if request.exclusive || context.ahead.is_some() => Err(Status::Exists.into()),
         Some(inode) => match context.state.namespace.inode(inode)?.content {
             Content::File(_) => context.open(opening(inode)),
             Content::Directory(_) => Err(Status::IsDirectory.into()),
@@ -40,12 +40,17 @@ fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failu
         uid: owner.uid,
         gid: owner.gid,
         content: Content::File(File {
-            epoch: context.state.newest_epoch(),
+            epoch: context.epoch_of_new()?,
             ..File::default()
         }),
     };
-    let plan = context.state.namespace.plan_make(parent, name, &new)?;
+    let granted = context.granted_inode();
+    let plan = context
+        .state
+        .namespace
+        .plan_make(parent, name, &new, granted)?;
     context.check_open_limit()?;
+    context.use_granted_inode()?;
     let touches = Touches {
         names: &[(parent, name)],
         ..Touches::default()
@@ -56,6 +61,10 @@ fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failu
     let inode = context.state.namespace.make(&plan, new, context.now.wall);
     context.name_changed(parent);
     context.count_open(inode, request.write);
+    if context.ahead.is_some() {
+        context.lease_made(parent, name, inode);
+        return Ok(done());
+    }
     let entry = context.named_entry(parent, name, inode)?;
     Ok(Step::Done(reply::Result::Opened(Opened {
         entry: Some(entry),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use pocket_proto::session::Entry;
 use pocket_proto::{InodeId, Status};
 
-use super::Context;
+use super::{Context, Step};
+use crate::job::Touches;
 use crate::leases::Grantee;
 
 impl Context<'_> {
@@ -23,7 +24,22 @@ impl Context<'_> {
             layout: inode.file().map(|file| self.state.layouts.layout(file)),
             attributes_valid_ms: milliseconds(valid),
             name_valid_ms: 0,
+            exclusive: inode.is_directory() && self.state.leases.holds_directory(id, self.session),
+            names: self.state.namespace.name_count(id),
         })
+    }
+
+    /// What was made ahead is leased as if it were answered now.
+    pub(super) fn lease_made(&mut self, parent: InodeId, name: &[u8], id: InodeId) {
+        self.lease_name(parent, name);
+        self.lease_changed(id);
+    }
+
+    /// What was changed ahead is leased as if it were answered now.
+    pub(super) fn lease_changed(&mut self, id: InodeId) {
+        let inode = self.state.namespace.inode(id);
+        let is_directory = inode.is_ok_and(|inode| inode.is_directory());
+        self.lease_attributes(id, is_directory);
     }
 
     /// An entry and the name that led to it, both leased if they may be.
@@ -49,6 +65,29 @@ impl Context<'_> {
         milliseconds(leases.grant_name(parent, name, grantee, self.now.tick))
     }
 
+    /// Before names of a directory are read: has whoever has it to itself share it. `None`: nobody
+    /// has.
+    pub(super) fn share_directory(&mut self, directory: InodeId) -> Option<Step> {
+        let touches = Touches {
+            directories: &[directory],
+            ..Touches::default()
+        };
+        self.recall(touches).map(Step::Recall)
+    }
+
+    /// Gives this session the directory for itself, if it made it just now or keeps changing it.
+    pub(super) fn lease_directory(&mut self, directory: InodeId, is_new: bool) {
+        let now = self.now.tick;
+        let Some(session) = self.state.sessions.get_mut(&self.session) else {
+            return;
+        };
+        let leases = &mut self.state.leases;
+        let answered = !self.one_way || self.ahead.is_some();
+        if answered && leases.grant_directory(directory, is_new, self.session, now) {
+            session.directories.insert(directory);
+        }
+    }
+
     /// A file that someone else writes changes at any moment: its attributes are not leased.
     fn lease_attributes(&mut self, id: InodeId, is_directory: bool) -> Duration {
         let Some(grantee) = self.grantee() else {
@@ -63,7 +102,7 @@ impl Context<'_> {
 
     /// Nobody is given a lease whose answer goes nowhere.
     fn grantee(&self) -> Option<Grantee> {
-        if self.one_way {
+        if self.one_way && self.ahead.is_none() {
             return None;
         }
         Some(self.state.sessions.get(&self.session)?.grantee())

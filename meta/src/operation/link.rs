@@ -13,7 +13,7 @@ pub(super) fn link(context: &mut Context<'_>, request: &Link) -> Result<Step, Fa
     let touches = Touches {
         names: &[(parent, name)],
         attributes: &[inode],
-        through: None,
+        ..Touches::default()
     };
     if let Some(awaited) = context.recall(touches) {
         return Ok(Step::Recall(awaited));

@@ -7,6 +7,9 @@ use super::{Context, Step};
 
 pub(super) fn lookup(context: &mut Context<'_>, request: &Lookup) -> Result<Step, Failure> {
     let parent = InodeId(request.parent);
+    if let Some(step) = context.share_directory(parent) {
+        return Ok(step);
+    }
     let found = context.state.namespace.lookup(parent, &request.name)?;
     Ok(Step::Done(match found {
         Some(inode) => reply::Result::Entry(context.named_entry(parent, &request.name, inode)?),

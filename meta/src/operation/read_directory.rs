@@ -12,6 +12,9 @@ pub(super) fn read_directory(
     request: &ReadDirectory,
 ) -> Result<Step, Failure> {
     let directory = InodeId(request.inode);
+    if let Some(step) = context.share_directory(directory) {
+        return Ok(step);
+    }
     let entries_max = request.entries_max.clamp(1, READ_ENTRIES_MAX) as usize;
     let (listed, mut end) =
         context

@@ -14,12 +14,17 @@ pub(super) fn remove(context: &mut Context<'_>, request: &Remove) -> Result<Step
     let touches = Touches {
         names: &[(parent, name)],
         attributes: &[plan.inode],
+        // A directory that goes has to be empty for everyone.
+        directories: &[plan.inode],
         through: None,
     };
     if let Some(awaited) = context.recall(touches) {
         return Ok(Step::Recall(awaited));
     }
     context.state.namespace.remove(&plan, context.now.wall);
+    if request.directory {
+        context.state.forget_directory(plan.inode);
+    }
     context.name_changed(parent);
     context.state.drop_if_unused(plan.inode);
     context.show_changed(plan.inode);

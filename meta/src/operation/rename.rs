@@ -21,22 +21,30 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
         return Ok(done());
     }
     let inodes = [plan.moved, plan.target.unwrap_or(plan.moved)];
+    let replaced = plan.replaced();
     let touches = Touches {
         names: &[old, new],
         attributes: &inodes,
+        // A directory that is replaced has to be empty for everyone.
+        directories: replaced.as_slice(),
         through: None,
     };
     if let Some(awaited) = context.recall(touches) {
         return Ok(Step::Recall(awaited));
     }
     // The marks that are left are of others.
-    if context.is_marked(old, new, mode) {
+    if context.ahead.is_none() && context.is_marked(old, new, mode) {
         return Ok(Step::AwaitUnmarked(context.state.unmarked.subscribe()));
     }
     context.state.namespace.rename(&plan, context.now.wall);
     context.move_leases(old, new, mode);
-    if let Some(replaced) = plan.replaced() {
+    if let Some(replaced) = replaced {
+        context.state.forget_directory(replaced);
         context.state.drop_if_unused(replaced);
+    }
+    if context.ahead.is_some() {
+        context.lease_changed(plan.moved);
+        return Ok(done());
     }
     context.show_changed(plan.moved);
     if let Some(target) = plan.target {

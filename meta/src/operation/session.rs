@@ -9,7 +9,9 @@ pub(super) fn recall_done(
     context: &mut Context<'_>,
     request: &RecallDone,
 ) -> Result<Step, Failure> {
-    context.state.acknowledge(context.session, request.recall);
+    let lease = context.job.lease;
+    let state = &mut *context.state;
+    state.acknowledge(context.session, request.recall, lease);
     Ok(done())
 }
 

@@ -3,7 +3,7 @@
 use pocket_proto::session::{SetAttributes, reply};
 use pocket_proto::{Failure, InodeId};
 
-use super::{Context, Step};
+use super::{Context, Step, done, malformed};
 use crate::job::Touches;
 use crate::namespace::AttributeChange;
 use crate::now::{Now, Timestamp};
@@ -24,8 +24,13 @@ pub(super) fn set_attributes(
     if !changes {
         return answer(context, inode);
     }
+    if context.ahead.is_some() && change.size_bytes.is_some() {
+        return Err(malformed("a size is not set ahead"));
+    }
     let touches = Touches {
         attributes: &[inode],
+        // What is made in a directory depends on its mode and group.
+        directories: &[inode],
         // Whoever has the file open believes that its size is its own affair.
         through: change.size_bytes.map(|_| inode),
         ..Touches::default()
@@ -47,6 +52,10 @@ pub(super) fn set_attributes(
 }
 
 fn answer(context: &mut Context<'_>, inode: InodeId) -> Result<Step, Failure> {
+    if context.ahead.is_some() {
+        context.lease_changed(inode);
+        return Ok(done());
+    }
     Ok(Step::Done(reply::Result::Entry(context.entry(inode)?)))
 }
 

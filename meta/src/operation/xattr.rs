@@ -55,6 +55,7 @@ pub(super) fn remove_xattr(
 fn recall_change_time(context: &mut Context<'_>, inode: InodeId) -> Option<Step> {
     let touches = Touches {
         attributes: &[inode],
+        directories: &[inode],
         ..Touches::default()
     };
     context.recall(touches).map(Step::Recall)

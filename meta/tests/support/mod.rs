@@ -354,6 +354,7 @@ pub fn remove(parent: u64, name: &str) -> Operation {
         parent,
         name: Bytes::copy_from_slice(name.as_bytes()),
         directory: false,
+        ahead: None,
     })
 }
 
@@ -390,6 +391,7 @@ pub fn commit(inode: u64, size_bytes: u64, allocated_bytes: i64) -> Operation {
         allocated_bytes,
         modified: Some(Time::default()),
         clear_set_id: false,
+        ahead: None,
     })
 }
 

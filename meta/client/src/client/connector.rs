@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pocket_proto::session::{Hello, KeepAlive, request};
+use pocket_proto::session::{Hello, KeepAlive, Reply, request};
 use pocket_proto::{Failure, PROTOCOL_VERSION, SessionId, Status};
 use pocket_wire::Connection;
+use prost::Message;
 use tokio::time::{Instant, interval_at, sleep};
 use tracing::{debug, info, warn};
 
@@ -37,6 +38,7 @@ pub(super) async fn open(
         session: session.map_or(0, |session| session.0),
     };
     let pushes = recalls.next_connection();
+    let asked = Instant::now();
     let first_stamp = pushes.first_stamp;
     let (connection, welcome) = Connection::connect(
         &target.endpoint,
@@ -51,6 +53,7 @@ pub(super) async fn open(
         session: info.session,
         first_stamp,
         generation: 0,
+        asked,
     };
     Ok((line, info))
 }
@@ -128,8 +131,14 @@ impl Connector {
         let link = &self.shared.link;
         let told = link.told();
         let body = requests::encode(request::Operation::KeepAlive(KeepAlive {}), 0);
+        let asked = Instant::now();
         match line.call(self.shared.target.job, body, CALL_DEADLINE).await {
-            Ok(_) => link.confirm(line, told),
+            Ok(frame) => {
+                link.confirm(line, told, asked);
+                if let Ok(reply) = Reply::decode(frame.body) {
+                    link.note_epoch(reply.newest_epoch);
+                }
+            }
             Err(failure) if failure.status == Status::SessionEnded => {
                 link.lose_session(line.session, failure)
             }

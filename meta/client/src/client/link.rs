@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use pocket_proto::session::request;
 use pocket_proto::{Failure, JobId, Operation, SessionId, Status};
 use pocket_wire::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::requests;
 use crate::SessionInfo;
 
 /// One-way messages kept until the server is known to have them.
@@ -26,6 +28,8 @@ pub(super) struct Line {
     pub(super) first_stamp: u64,
     /// Tells lines apart; grows.
     pub(super) generation: u64,
+    /// When the greeting that the server answered was sent.
+    pub(super) asked: Instant,
 }
 
 impl Line {
@@ -79,6 +83,9 @@ struct State {
     over: Option<Failure>,
     info: SessionInfo,
     away_since: Option<Instant>,
+    /// When the last request that the server answered was sent.
+    heard: Instant,
+    newest_epoch: u32,
     /// Why the last attempt to connect failed.
     trouble: Option<Failure>,
     told: VecDeque<Bytes>,
@@ -91,6 +98,8 @@ impl Link {
         line.generation = 1;
         Link {
             state: Mutex::new(State {
+                heard: line.asked,
+                newest_epoch: info.weight_map.epoch,
                 line: Some(line),
                 generation: 1,
                 lost: None,
@@ -138,7 +147,12 @@ impl Link {
     }
 
     /// Sends a message one-way, now or soon, or as soon as there is a line.
-    pub(super) fn tell(&self, job: JobId, body: Bytes, when: When) -> Result<(), Failure> {
+    pub(super) fn tell(
+        &self,
+        job: JobId,
+        operation: request::Operation,
+        when: When,
+    ) -> Result<(), Failure> {
         let mut state = self.state.lock();
         if let Some(failure) = &state.over {
             return Err(failure.clone());
@@ -147,8 +161,9 @@ impl Link {
             let what = format!("{TOLD_MAX} messages wait for the metadata server");
             return Err(Failure::new(Status::Unavailable, what));
         }
-        state.told.push_back(body.clone());
         state.told_total += 1;
+        let body = requests::encode_told(operation, state.told_total);
+        state.told.push_back(body.clone());
         if state.told.len().is_multiple_of(TOLD_MANY) {
             self.work.notify_one();
         }
@@ -163,12 +178,34 @@ impl Link {
         self.state.lock().told_total
     }
 
-    /// The server answered on `line` what was sent behind the first `told` messages: it has them.
-    pub(super) fn confirm(&self, line: &Line, told: u64) {
+    /// The server answered on `line` what was sent at `asked` behind the first `told` messages: it
+    /// has them.
+    pub(super) fn confirm(&self, line: &Line, told: u64, asked: Instant) {
         let mut state = self.state.lock();
         if state.generation == line.generation {
             state.confirm(told);
+            state.heard = state.heard.max(asked);
         }
+    }
+
+    /// For how long the server keeps the session from now on; nothing if it is lost.
+    pub(super) fn in_touch_for(&self) -> Duration {
+        let state = self.state.lock();
+        if state.lost.is_some() || state.over.is_some() {
+            return Duration::ZERO;
+        }
+        // The server counts from when it heard; a tenth is for clocks that differ.
+        (state.info.lease * 9 / 10).saturating_sub(state.heard.elapsed())
+    }
+
+    /// The server has spoken of a weight map.
+    pub(super) fn note_epoch(&self, epoch: u32) {
+        let mut state = self.state.lock();
+        state.newest_epoch = state.newest_epoch.max(epoch);
+    }
+
+    pub(super) fn newest_epoch(&self) -> u32 {
+        self.state.lock().newest_epoch
     }
 
     /// Gives up a line whose connection has ended.
@@ -220,7 +257,8 @@ impl Link {
         }
     }
 
-    /// Puts a new line to use; on a resumed session, tells first what may not have arrived.
+    /// Puts a new line to use; on a resumed session, tells first what may not have arrived. What
+    /// did arrive is not done again: the server knows the messages by their numbers.
     pub(super) fn install(&self, job: JobId, mut line: Line, info: SessionInfo) {
         let mut state = self.state.lock();
         if state.over.is_some() {
@@ -231,6 +269,8 @@ impl Link {
         }
         state.generation += 1;
         line.generation = state.generation;
+        state.heard = line.asked;
+        state.newest_epoch = info.weight_map.epoch;
         state.line = Some(line);
         state.info = info;
         state.lost = None;

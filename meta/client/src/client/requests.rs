@@ -61,6 +61,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::Relocate(_)
         | O::RecallDone(_)
         | O::KeepAlive(_)
+        | O::GrantInodes(_)
         | O::Goodbye(_) => Repetition::OwnSession,
     }
 }
@@ -70,6 +71,17 @@ pub(super) fn encode(operation: request::Operation, sequence: u64) -> Bytes {
     let request = Request {
         operation: Some(operation),
         sequence,
+        told: 0,
+    };
+    request.encode_to_vec().into()
+}
+
+/// The body of a one-way message's frame.
+pub(super) fn encode_told(operation: request::Operation, told: u64) -> Bytes {
+    let request = Request {
+        operation: Some(operation),
+        sequence: 0,
+        told,
     };
     request.encode_to_vec().into()
 }

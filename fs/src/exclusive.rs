@@ -1,0 +1,390 @@
+//! Directories that this mount has to itself, and their names, present and absent, as it knows them.
+//!
+//! While the metadata server leases a directory to this mount alone, nobody else changes names in
+//! it, so what is known of them stays true until this mount changes it or the server recalls the
+//! lease ([`ExclusiveDirectories::give_back`]). That lets the mount answer lookups without asking,
+//! and change names ahead of the server. Each lease has an era; what was made under one is known to
+//! nobody else as long as it lasts ([`Owned`]).
+//!
+//! Everything here is called while no recall can begin (`Coherence::steady`).
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use pocket_proto::InodeId;
+use pocket_proto::session::{Attributes, Entry, Time};
+
+/// Directories at once; one that is dropped is still this mount's for the server, and is used as
+/// any other here.
+const DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// Names held, of all directories: some 25 MB.
+const NAMES_MAX: usize = 262_144;
+/// Names looked up in vain in a directory before all of its names are read.
+const MISSES_TO_READ: u32 = 4;
+/// Directories with more names are not read whole.
+const READ_NAMES_MAX: u64 = 16_384;
+/// Bytes of a name (NAME_MAX).
+const NAME_BYTES_MAX: usize = 255;
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// What was made in a directory while this mount had it to itself: as long as that lasts, and no
+/// name leads there from elsewhere, nobody else knows the inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) directory: InodeId,
+    era: u64,
+}
+
+/// What a new inode takes from its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heritage {
+    pub(crate) owned: Owned,
+    /// The group, where the directory hands its own on.
+    pub(crate) group: Option<u32>,
+}
+
+/// A name in a directory that this mount has to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnedName {
+    pub(crate) known: Known,
+    pub(crate) owned: Owned,
+}
+
+/// What is known of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Present(InodeId),
+    Absent,
+    /// An operation that was asked of the server may have changed it.
+    Unknown,
+}
+
+/// A directory as a request to the server finds it: see [`ExclusiveDirectories::learn`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Glance {
+    era: u64,
+    changes: u64,
+}
+
+/// See the module.
+pub(crate) struct ExclusiveDirectories {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    directories: LruCache<InodeId, Directory>,
+    names: usize,
+    eras: u64,
+}
+
+struct Directory {
+    era: u64,
+    /// Its attributes; what this mount does in it changes their times.
+    entry: Entry,
+    names: HashMap<Box<[u8]>, Known>,
+    /// What is not among the names is absent.
+    complete: bool,
+    reading: bool,
+    misses: u32,
+    /// Counts changes of names.
+    changes: u64,
+    /// How many names the server said there are.
+    names_said: u64,
+}
+
+impl ExclusiveDirectories {
+    pub(crate) fn new() -> Self {
+        ExclusiveDirectories {
+            inner: Mutex::new(Inner {
+                directories: LruCache::new(DIRECTORIES_MAX),
+                names: 0,
+                eras: 0,
+            }),
+        }
+    }
+
+    /// The server says that the directory is this mount's alone. `late`: this mount has changed
+    /// names there since it asked, so that the times in `entry` are out of date.
+    pub(crate) fn granted(&self, directory: InodeId, entry: &Entry, is_late: impl Fn() -> bool) {
+        let mut inner = self.inner.lock();
+        let said = Entry {
+            exclusive: false,
+            ..entry.clone()
+        };
+        match inner.directories.get_mut(&directory) {
+            Some(held) => held.refresh(said, is_late()),
+            None => inner.add(directory, said, entry.names),
+        }
+    }
+
+    /// The lease is recalled.
+    pub(crate) fn give_back(&self, directory: InodeId) {
+        self.inner.lock().forget(directory);
+    }
+
+    /// Every lease is gone.
+    pub(crate) fn clear(&self) {
+        let mut inner = self.inner.lock();
+        inner.directories.clear();
+        inner.names = 0;
+    }
+
+    /// What is known of a name; none if that is nothing.
+    pub(crate) fn find(&self, directory: InodeId, name: &[u8]) -> Option<Known> {
+        let mut inner = self.inner.lock();
+        let held = inner.directories.get(&directory)?;
+        match held.names.get(name) {
+            Some(Known::Unknown) => None,
+            Some(known) => Some(*known),
+            None => held.complete.then_some(Known::Absent),
+        }
+    }
+
+    /// The directory's own attributes.
+    pub(crate) fn attributes(&self, directory: InodeId) -> Option<Entry> {
+        let mut inner = self.inner.lock();
+        Some(inner.directories.get(&directory)?.entry.clone())
+    }
+
+    /// Whether the directory is known to have no names.
+    pub(crate) fn is_empty(&self, directory: InodeId) -> bool {
+        let inner = self.inner.lock();
+        let held = inner.directories.peek(&directory);
+        held.is_some_and(|held| held.complete && held.names.is_empty())
+    }
+
+    /// Whether what was made under a lease is still known to nobody else.
+    pub(crate) fn is_owned(&self, owned: Owned) -> bool {
+        let inner = self.inner.lock();
+        let held = inner.directories.peek(&owned.directory);
+        held.is_some_and(|held| held.era == owned.era)
+    }
+
+    /// What is known of a name that may be given, and what would be owned by leading there.
+    pub(crate) fn owned_name(&self, directory: InodeId, name: &[u8]) -> Option<OwnedName> {
+        if !is_name(name) {
+            return None;
+        }
+        let known = self.find(directory, name)?;
+        let inner = self.inner.lock();
+        let era = inner.directories.peek(&directory)?.era;
+        Some(OwnedName {
+            known,
+            owned: Owned { directory, era },
+        })
+    }
+
+    /// What an inode made at a name would inherit, if that name is free and may be given.
+    pub(crate) fn heritage(&self, directory: InodeId, name: &[u8]) -> Option<Heritage> {
+        if !is_name(name) || self.find(directory, name)? != Known::Absent {
+            return None;
+        }
+        let inner = self.inner.lock();
+        let held = inner.directories.peek(&directory)?;
+        let attributes = held.entry.attributes.as_ref()?;
+        Some(Heritage {
+            owned: Owned {
+                directory,
+                era: held.era,
+            },
+            group: (attributes.mode & SET_GROUP_ID != 0).then_some(attributes.gid),
+        })
+    }
+
+    /// This mount let a name lead somewhere, or nowhere; `links` is by how many directories the
+    /// directory's own changed.
+    pub(crate) fn changed(
+        &self,
+        directory: InodeId,
+        name: &[u8],
+        known: Known,
+        time: Time,
+        links: i32,
+    ) {
+        let mut inner = self.inner.lock();
+        if let Some(held) = inner.directories.get_mut(&directory)
+            && let Some(attributes) = &mut held.entry.attributes
+        {
+            touch(attributes, time);
+            attributes.link_count = attributes.link_count.saturating_add_signed(links);
+        }
+        inner.set(directory, name, known);
+    }
+
+    /// The server is asked to change a name, or has answered: what is known of it says nothing.
+    pub(crate) fn doubt(&self, directory: InodeId, name: &[u8]) {
+        self.inner.lock().set(directory, name, Known::Unknown);
+    }
+
+    /// A directory of this mount's own making is there.
+    pub(crate) fn made(&self, directory: InodeId, entry: &Entry) {
+        self.inner.lock().add(directory, entry.clone(), 0);
+    }
+
+    /// How the directory is now: to be taken before the server is asked about a name in it.
+    pub(crate) fn glance(&self, directory: InodeId) -> Option<Glance> {
+        let inner = self.inner.lock();
+        let held = inner.directories.peek(&directory)?;
+        Some(Glance {
+            era: held.era,
+            changes: held.changes,
+        })
+    }
+
+    /// The server has told what a name leads to; nothing is learned if names were changed since
+    /// the glance. True if all names should be read now: exactly one [`ExclusiveDirectories::read`]
+    /// is to follow.
+    pub(crate) fn learn(
+        &self,
+        directory: InodeId,
+        glance: Glance,
+        name: &[u8],
+        known: Known,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(held) = inner.directories.get_mut(&directory) else {
+            return false;
+        };
+        let doubted = held.names.get(name) == Some(&Known::Unknown);
+        if held.era != glance.era || (held.complete && !doubted) {
+            return false;
+        }
+        let unchanged = held.changes == glance.changes;
+        held.misses += u32::from(known == Known::Absent);
+        let read = held.misses >= MISSES_TO_READ
+            && !held.complete
+            && !held.reading
+            && held.names_said <= READ_NAMES_MAX;
+        held.reading |= read;
+        if unchanged {
+            inner.set(directory, name, known);
+        }
+        read
+    }
+
+    /// All names of a directory were read, or could not be. What is known of names otherwise is
+    /// kept up to date by every change, so it is right where the two differ.
+    pub(crate) fn read(
+        &self,
+        directory: InodeId,
+        glance: Glance,
+        listed: Option<Vec<(Box<[u8]>, InodeId)>>,
+    ) {
+        let mut inner = self.inner.lock();
+        let Some(held) = inner.directories.get_mut(&directory) else {
+            return;
+        };
+        if held.era != glance.era || !std::mem::take(&mut held.reading) {
+            return;
+        }
+        held.misses = 0;
+        let Some(listed) = listed else {
+            return;
+        };
+        let before = held.names.len();
+        for (name, inode) in listed {
+            held.names.entry(name).or_insert(Known::Present(inode));
+        }
+        held.names.retain(|_, known| *known != Known::Absent);
+        held.complete = true;
+        let after = held.names.len();
+        inner.names = inner.names - before + after;
+        inner.shrink(directory);
+    }
+}
+
+impl Inner {
+    fn add(&mut self, directory: InodeId, entry: Entry, names_said: u64) {
+        self.forget(directory);
+        self.eras += 1;
+        let held = Directory {
+            era: self.eras,
+            entry,
+            names: HashMap::new(),
+            complete: names_said == 0,
+            reading: false,
+            misses: 0,
+            changes: 0,
+            names_said,
+        };
+        if let Some((_, evicted)) = self.directories.push(directory, held) {
+            self.names -= evicted.names.len();
+        }
+    }
+
+    fn forget(&mut self, directory: InodeId) {
+        if let Some(held) = self.directories.pop(&directory) {
+            self.names -= held.names.len();
+        }
+    }
+
+    fn set(&mut self, directory: InodeId, name: &[u8], known: Known) {
+        let Some(held) = self.directories.get_mut(&directory) else {
+            return;
+        };
+        held.changes += 1;
+        let before = held.names.len();
+        if held.complete && known == Known::Absent {
+            held.names.remove(name);
+        } else {
+            held.names.insert(name.into(), known);
+        }
+        let after = held.names.len();
+        self.names = self.names - before + after;
+        self.shrink(directory);
+    }
+
+    /// Forgets names of the directories not used for longest; of `current` only at last.
+    fn shrink(&mut self, current: InodeId) {
+        while self.names > NAMES_MAX {
+            let mut oldest = self.directories.iter_mut().rev();
+            let with_names =
+                |(id, held): &(&InodeId, &mut Directory)| **id != current && !held.names.is_empty();
+            let held = match oldest.find(with_names) {
+                Some((_, held)) => Some(held),
+                None => self.directories.get_mut(&current),
+            };
+            let Some(held) = held else { return };
+            self.names -= held.names.len();
+            held.forget_names();
+        }
+    }
+}
+
+impl Directory {
+    /// What is not known is asked for, and what is being read comes too late.
+    fn forget_names(&mut self) {
+        self.names = HashMap::new();
+        self.complete = false;
+        self.reading = false;
+        self.changes += 1;
+        // More names than fit.
+        self.names_said = u64::MAX;
+    }
+
+    fn refresh(&mut self, entry: Entry, is_late: bool) {
+        let before = self.entry.attributes;
+        self.entry = entry;
+        if is_late && let (Some(before), Some(attributes)) = (before, &mut self.entry.attributes) {
+            attributes.modified = before.modified;
+            attributes.changed = before.changed;
+            attributes.link_count = before.link_count;
+        }
+    }
+}
+
+fn touch(attributes: &mut Attributes, time: Time) {
+    attributes.modified = Some(time);
+    attributes.changed = Some(time);
+}
+
+/// Whether the server would take these bytes for a name; if not, it is to say why.
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
