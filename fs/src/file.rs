@@ -12,6 +12,7 @@
 mod attributes;
 mod block_cache;
 mod commit;
+mod contents;
 mod dirty;
 mod fetch;
 mod open_files;
@@ -22,6 +23,7 @@ mod state;
 mod write_back;
 
 pub(crate) use block_cache::BlockCache;
+pub(crate) use contents::Contents;
 pub use fetch::ReadData;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use read_ahead::{Pattern, ReadAhead};

@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::coherence::{Coherence, Freshness, KernelCache, Leased, NoKernelCache};
 use crate::config::FileSystemConfig;
 use crate::exclusive::{ExclusiveDirectories, Known};
-use crate::file::{BlockCache, OpenFiles};
+use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
 use crate::maps::Maps;
@@ -44,6 +44,7 @@ pub struct FileSystem {
     pub(crate) object_lease_ms: u32,
     pub(crate) files: OpenFiles,
     pub(crate) blocks: BlockCache,
+    pub(crate) contents: Contents,
     pub(crate) handles: Handles,
     pub(crate) write_budget: Budget,
     pub(crate) read_budget: Budget,
@@ -52,7 +53,7 @@ pub struct FileSystem {
     kernel: RwLock<Arc<dyn KernelCache>>,
 }
 
-/// What a mount holds at the moment; all but the grant are zero when nothing is open.
+/// What a mount holds at the moment; all but the last two are zero when nothing is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauges {
     /// Open handles, files and directories.
@@ -61,6 +62,8 @@ pub struct Gauges {
     pub write_bytes: u64,
     /// Bytes held for readers.
     pub read_bytes: u64,
+    /// Bytes of small files kept for whoever opens them next.
+    pub content_bytes: u64,
     /// Bytes of space granted and not used.
     pub granted_bytes: i64,
 }
@@ -100,7 +103,8 @@ impl FileSystem {
             block_bytes: session.block_bytes,
             object_lease_ms: u32::try_from(session.object_lease.as_millis()).unwrap_or(u32::MAX),
             files: OpenFiles::default(),
-            blocks: BlockCache::new(quarter),
+            blocks: BlockCache::new(quarter / 2),
+            contents: Contents::new(quarter / 2),
             handles: Handles::default(),
             write_budget: Budget::new(quarter * 2),
             read_budget: Budget::new(quarter),
@@ -132,6 +136,7 @@ impl FileSystem {
             handles: self.handles.len(),
             write_bytes: self.write_budget.used(),
             read_bytes: self.blocks.bytes() + self.read_budget.used(),
+            content_bytes: self.contents.bytes(),
             granted_bytes: self.space.free_bytes(),
         }
     }

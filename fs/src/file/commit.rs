@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use pocket_proto::session::{Commit, Entry, request};
+use bytes::Bytes;
+use pocket_proto::session::{Attributes, Commit, Entry, request};
 use pocket_proto::{Failure, InodeId};
 
+use super::contents::Version;
 use super::{File, State};
 use crate::Leased;
 use crate::filesystem::FileSystem;
@@ -53,8 +55,7 @@ impl FileSystem {
             Some(done) => Ok(done),
             None => {
                 self.inodes.forget(file.inode);
-                self.call_entry(request::Operation::Commit(commit.clone()))
-                    .await
+                self.call_entry(request::Operation::Commit(commit)).await
             }
         };
         let attributes = answer
@@ -62,6 +63,7 @@ impl FileSystem {
             .ok()
             .and_then(|entry| entry.value.attributes);
         let now = self.inodes.tick();
+        let mut content = None;
         file.with(|state| {
             state.changed = Some(now);
             if state.era != era {
@@ -70,6 +72,7 @@ impl FileSystem {
             match &answer {
                 Ok(_) => {
                     state.changed_time = attributes.and_then(|attributes| attributes.changed);
+                    content = state.content.take().zip(attributes);
                     if commit.size_bytes >= state.through_end {
                         state.through_end = 0;
                     }
@@ -87,7 +90,18 @@ impl FileSystem {
             }
         });
         self.hand_over_entry(&answer?, |_, _| ());
+        if let Some((content, attributes)) = content {
+            self.keep_content(file, content, &attributes);
+        }
         Ok(())
+    }
+
+    fn keep_content(&self, file: &File, content: Bytes, attributes: &Attributes) {
+        if let Some(changed) = attributes.changed {
+            let size = attributes.size_bytes;
+            self.contents
+                .put(file.inode, Version { size, changed }, content);
+        }
     }
 
     /// Commits to a file that nobody but this mount knows: the server is told, not asked.
@@ -97,7 +111,7 @@ impl FileSystem {
             let time = super::now();
             let told = Commit {
                 ahead: Some(FileSystem::ahead_at(time)),
-                ..commit.clone()
+                ..*commit
             };
             self.metadata.tell(request::Operation::Commit(told)).ok()?;
             attributes.size_bytes = attributes.size_bytes.max(commit.size_bytes);

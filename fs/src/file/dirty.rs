@@ -114,6 +114,11 @@ impl DirtyBlock {
         matches!(self.pending.as_slice(), [extent] if extent.start == 0 && extent.end() >= block_bytes)
     }
 
+    /// Whether something waits to be sent.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether something is being sent.
     pub(super) fn is_sending(&self) -> bool {
         !self.sending.is_empty()

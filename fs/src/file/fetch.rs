@@ -8,9 +8,10 @@ use pocket_proto::session::{StorageServer, Time};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 use tokio::runtime::Handle;
 
+use super::contents::CONTENT_BYTES_MAX;
 use super::dirty::Held;
 use super::state::pieces;
-use super::{File, Sharing, block_cache::Slot};
+use super::{File, Sharing, State, block_cache::Slot};
 use crate::HandleId;
 use crate::filesystem::FileSystem;
 use crate::operation::Access;
@@ -19,7 +20,7 @@ use crate::start;
 /// Zeros for holes, handed out without a copy.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// A whole file up to this size is fetched at the first read, wherever that reads.
-const SMALL_FILE_BYTES: u64 = 128 << 10;
+const SMALL_FILE_BYTES: u64 = CONTENT_BYTES_MAX;
 /// A file that changes faster than it can be read is taken as it is found.
 const READ_TRIES_MAX: u32 = 5;
 
@@ -233,7 +234,12 @@ impl FileSystem {
             if keep {
                 state.kept.insert(block);
                 let bytes = block_length(state.size, file.block_bytes, block);
-                return Ok(Source::Slot(self.blocks.slot(file.inode, block, bytes).0));
+                let (slot, new) = self.blocks.slot(file.inode, block, bytes);
+                if new && let Some(content) = self.content(file.inode, state) {
+                    // Nobody else fills a slot that has just been made, but who gets it here later.
+                    let _ = slot.set(content);
+                }
+                return Ok(Source::Slot(slot));
             }
             let kept = state.kept.contains(&block);
             let slot = kept.then(|| self.blocks.peek(file.inode, block)).flatten();
@@ -334,6 +340,28 @@ impl FileSystem {
                     .await
             }
         }
+    }
+
+    /// The whole content of a small file as the server has it, if it is at hand.
+    fn content(&self, inode: InodeId, state: &State) -> Option<Bytes> {
+        let version = state.version()?;
+        (1..=CONTENT_BYTES_MAX)
+            .contains(&version.size)
+            .then(|| self.contents.get(inode, version))?
+    }
+
+    /// The file's last handle is closed: keeps its content, if it was read whole, and forgets the
+    /// rest.
+    pub(crate) fn retire_kept(&self, file: &File) {
+        let version = file.with(|state| state.version());
+        if let Some(version) = version
+            && version.size <= CONTENT_BYTES_MAX.min(u64::from(file.block_bytes))
+            && let Some(slot) = self.blocks.peek(file.inode, 0)
+            && let Some(content) = slot.get()
+        {
+            self.contents.put(file.inode, version, content.clone());
+        }
+        self.drop_kept(file);
     }
 
     /// Forgets what is held of a file for readers.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pocket_proto::session::{Entry, Layout, Time};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::contents::Version;
 use super::dirty::DirtyBlock;
 use super::reservation::Reservation;
 use crate::inode_cache::Tick;
@@ -64,6 +66,10 @@ pub(crate) struct State {
     pub(super) kept: BTreeSet<u64>,
     /// The time of change that came with what is known of the file.
     pub(super) changed_time: Option<Time>,
+    /// Nothing has been written to the file since it was opened.
+    pub(super) pristine: bool,
+    /// All that the file will hold with the next commit, if that is in memory.
+    pub(super) content: Option<Bytes>,
     /// When this mount last changed size or layout: older answers of the server may know less.
     pub(super) changed: Option<Tick>,
     /// Grows when the session is lost: what was on its way then counts for nothing.
@@ -137,6 +143,8 @@ impl File {
                 lost: BTreeSet::new(),
                 kept: BTreeSet::new(),
                 changed_time: attributes.changed,
+                pristine: true,
+                content: None,
                 changed: None,
                 era: 0,
                 lost_era: 0,
@@ -195,7 +203,7 @@ impl File {
     /// told so. From here on the file goes through. Answers the blocks held for readers.
     pub(crate) fn abandon(&self, failure: &Failure) -> BTreeSet<u64> {
         let mut state = self.state.lock();
-        state.sharing = Sharing::Through;
+        state.share();
         state.era += 1;
         if !state.dirty.is_empty() || state.needs_commit() {
             state.fail(failure.clone());
@@ -220,6 +228,23 @@ impl State {
     pub(crate) fn share(&mut self) {
         self.sharing = Sharing::Through;
         self.reservation.dense = false;
+        self.touch();
+    }
+
+    /// The content changes, or may.
+    fn touch(&mut self) {
+        self.pristine = false;
+        self.content = None;
+    }
+
+    /// As what a content found or left here counts, if the file is as the server has it.
+    pub(super) fn version(&self) -> Option<Version> {
+        let changed = self.changed_time?;
+        let fit = self.pristine && self.sharing == Sharing::Cached && self.dead.is_none();
+        fit.then_some(Version {
+            size: self.size,
+            changed,
+        })
     }
 
     /// Buffers `data`.
@@ -231,6 +256,7 @@ impl State {
         mut permit: OwnedSemaphorePermit,
     ) -> Touched {
         self.writes += 1;
+        self.touch();
         let mut touched = Touched::default();
         let mut rest = data;
         for (block, start, length) in pieces(block_bytes, offset, data.len() as u32) {
@@ -274,6 +300,7 @@ impl State {
 
     /// The file was cut or grown by a truncate that the server has answered.
     pub(crate) fn resized(&mut self, size: u64, now: Tick) {
+        self.touch();
         self.reservation.resized(size, self.size);
         // Nothing is buffered but what was written since the server answered.
         self.size = size;
@@ -286,6 +313,7 @@ impl State {
 
     /// A piece of a write that went through is stored; its block is no longer held for readers.
     pub(crate) fn stored_through(&mut self, block: u64, start: u64, end: u64, allocated: i64) {
+        self.touch();
         if start > self.size {
             self.reservation.dense = false;
         }

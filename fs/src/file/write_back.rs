@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pocket_proto::Failure;
 
-use super::{File, State};
+use super::contents::CONTENT_BYTES_MAX;
+use super::{File, Sharing, State};
 use crate::HandleId;
 use crate::filesystem::FileSystem;
 
@@ -89,8 +90,12 @@ impl FileSystem {
             let extents = file.with(|state| state.dirty.get(&block).map(|dirty| dirty.sending()));
             for (start, data) in extents.unwrap_or_default() {
                 let end = u64::from(start) + data.len() as u64;
-                let outcome = self.store(file, block, start, data).await;
+                let outcome = self.store(file, block, start, data.clone()).await;
+                let stored = outcome.is_ok();
                 note(file, block, end, era, outcome);
+                if stored && block == 0 && start == 0 {
+                    keep_content(file, data);
+                }
             }
             if !finish(file, block, era) {
                 return;
@@ -153,6 +158,23 @@ fn note(file: &File, block: u64, end: u64, era: u64, outcome: Result<i64, Failur
                 state.reservation.dense = false;
                 state.fail(failure);
             }
+        }
+    });
+}
+
+/// If what was stored is all there is of a small file, it is worth keeping for whoever reads it.
+fn keep_content(file: &File, data: Bytes) {
+    file.with(|state| {
+        let whole = data.len() as u64 == state.size
+            && state.size <= CONTENT_BYTES_MAX
+            && state.sharing == Sharing::Cached
+            && state.dirty.get(&0).is_some_and(|dirty| !dirty.is_pending());
+        if whole {
+            // Joined from several writes it may lie in a larger buffer.
+            state.content = Some(match state.writes {
+                1 => data,
+                _ => Bytes::copy_from_slice(&data),
+            });
         }
     });
 }

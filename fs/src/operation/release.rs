@@ -21,7 +21,7 @@ impl FileSystem {
             tracing::warn!(inode = %file.inode, %failure, "data lost after close");
         }
         if self.files.close(file, handle.access) {
-            self.drop_kept(file);
+            self.retire_kept(file);
             let unused = file.with(|state| state.give_up_reservation());
             self.space.give_back(unused);
         }
@@ -36,6 +36,10 @@ impl FileSystem {
         let close = request::Operation::Close(close);
         let told = match handle.access {
             Access::Read => self.metadata.tell_soon(close),
+            // Nobody else knows it.
+            Access::Write if self.owned_entry(file.inode).is_some() => {
+                self.metadata.tell_soon(close)
+            }
             // Others may wait for the file to be theirs alone again.
             Access::Write => self.metadata.tell(close),
         };

@@ -73,6 +73,7 @@ impl FileSystem {
                 self.exclusive.give_back(inode);
             }
             self.inodes.forget(inode);
+            self.contents.forget(inode);
             true
         })
     }
