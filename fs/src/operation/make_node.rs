@@ -57,7 +57,7 @@ impl FileSystem {
 
     /// Makes an inode whose name is known to be free, in a directory that is this mount's alone.
     fn make_node_ahead(self: &Arc<Self>, node: &NodeRequest<'_>) -> Option<Leased<Entry>> {
-        let new = node.to_be_made();
+        let new = node.described();
         let bad_target =
             new.kind == FileKind::Symlink && !(1..=TARGET_BYTES_MAX).contains(&new.target.len());
         if bad_target || !self.is_in_touch() {
@@ -77,7 +77,7 @@ impl FileSystem {
 }
 
 impl NodeRequest<'_> {
-    fn to_be_made(&self) -> New<'_> {
+    fn described(&self) -> New<'_> {
         let (kind, target, device) = match self.node {
             NewNode::Directory => (FileKind::Directory, &[][..], 0),
             NewNode::Symlink(target) => (FileKind::Symlink, target, 0),
@@ -93,7 +93,7 @@ impl NodeRequest<'_> {
     }
 
     fn request(&self, ahead: Option<Ahead>) -> MakeNode {
-        let new = self.to_be_made();
+        let new = self.described();
         MakeNode {
             parent: self.parent.0,
             name: self.name.to_vec().into(),
