@@ -195,8 +195,13 @@ impl FileSystem {
 
     /// Keeps the attributes of an inode that is this mount's own.
     pub(crate) fn keep_owned(&self, entry: &Entry, owned: Owned) -> Tick {
-        let inode = entry.attributes.map_or(InodeId(0), |it| InodeId(it.inode));
-        let validity = Duration::from_millis(u64::from(self.object_lease_ms));
+        let attributes = entry.attributes.unwrap_or_default();
+        let inode = InodeId(attributes.inode);
+        let validity = match attributes.kind() {
+            // As long as it is this mount's alone, its attributes are with its names.
+            FileKind::Directory => Duration::ZERO,
+            _ => Duration::from_millis(u64::from(self.object_lease_ms)),
+        };
         self.inodes
             .keep_owned(inode, entry.clone(), validity, owned)
     }

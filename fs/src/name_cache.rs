@@ -188,6 +188,14 @@ impl NameCache {
         self.changed(directory, name);
     }
 
+    /// The leases on all names of a directory are recalled.
+    pub(crate) fn forget_all(&self, directory: InodeId) {
+        let mut inner = self.inner.lock();
+        if let Some(evicted) = inner.directories.pop(&directory) {
+            inner.names -= evicted.names.len();
+        }
+    }
+
     /// Every lease is gone.
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();

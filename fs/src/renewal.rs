@@ -57,6 +57,10 @@ impl RecallHandler for RecallInbox {
             }
             for directory in &recall.directories {
                 fs.exclusive.give_back(InodeId(*directory));
+                fs.inodes.forget(InodeId(*directory));
+            }
+            for directory in &recall.all_names {
+                fs.names.forget_all(InodeId(*directory));
             }
         });
         let session = fs.coherence.session();
@@ -110,7 +114,11 @@ impl FileSystem {
             self.go_through(InodeId(*inode)).await;
         }
         if !recall.names.is_empty() {
-            drop_names(kernel, recall.names).await;
+            drop_names(Arc::clone(&kernel), recall.names).await;
+        }
+        if !recall.all_names.is_empty() && !kernel.drop_all_names() {
+            // An older kernel: it knows them for no longer than this mount could vouch for.
+            tokio::time::sleep(self.metadata.in_touch_for()).await;
         }
         if self.coherence.session() != session {
             // Another session's recalls have the same numbers.

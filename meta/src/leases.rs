@@ -141,7 +141,7 @@ impl Leases {
             return Duration::ZERO;
         }
         let expires = now + self.lease;
-        if self.names.grant(directory, name, to.session, now, expires) {
+        if self.names.grant(directory, name, to, now, expires) {
             self.remember_names(directory, expires);
         }
         self.lease - self.travel
@@ -152,11 +152,11 @@ impl Leases {
         &mut self,
         from: InodeId,
         to: (InodeId, &[u8]),
-        session: SessionId,
+        holder: Grantee,
         now: Instant,
     ) {
-        if let Some(expires) = self.names.held_until(from, session, now)
-            && self.names.grant(to.0, to.1, session, now, expires)
+        if let Some(expires) = self.names.held_until(from, holder.session, now)
+            && self.names.grant(to.0, to.1, holder, now, expires)
         {
             self.remember_names(to.0, expires);
         }
@@ -262,6 +262,17 @@ impl Leases {
     /// that it was given since then stays.
     pub(crate) fn attributes_dropped(&mut self, inode: InodeId, session: SessionId, recall: u64) {
         self.attributes.drop_before(inode, session, recall);
+    }
+
+    /// Notes that the session is asked to drop a name. True if it is better asked to drop all of
+    /// the directory.
+    pub(crate) fn note_name_recall(&mut self, directory: InodeId, session: SessionId) -> bool {
+        self.names.note_recall(directory, session)
+    }
+
+    /// The session has dropped all names of a directory, as its recall of number `recall` asked.
+    pub(crate) fn names_dropped(&mut self, directory: InodeId, session: SessionId, recall: u64) {
+        self.names.drop_before(directory, session, recall);
     }
 
     /// The inode is gone.

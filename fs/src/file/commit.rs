@@ -52,7 +52,10 @@ impl FileSystem {
 
     async fn send_commit(&self, file: &File, commit: Commit, era: u64) -> Result<(), Failure> {
         let answer = match self.commit_ahead(file.inode, &commit) {
-            Some(done) => Ok(done),
+            Some(done) => {
+                file.with(|state| state.told = true);
+                Ok(done)
+            }
             None => {
                 self.inodes.forget(file.inode);
                 self.call_entry(request::Operation::Commit(commit)).await

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(super) kept: BTreeSet<u64>,
     /// The time of change that came with what is known of the file.
     pub(super) changed_time: Option<Time>,
+    /// A commit was told to the metadata server that it is not known to have heard.
+    pub(crate) told: bool,
     /// Nothing has been written to the file since it was opened.
     pub(super) pristine: bool,
     /// All that the file will hold with the next commit, if that is in memory.
@@ -143,6 +145,7 @@ impl File {
                 lost: BTreeSet::new(),
                 kept: BTreeSet::new(),
                 changed_time: attributes.changed,
+                told: false,
                 pristine: true,
                 content: None,
                 changed: None,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pocket_proto::session::{KeepAlive, request};
+
 use super::Access;
 use crate::{Errno, FileSystem, HandleId};
 
@@ -27,8 +29,16 @@ impl FileSystem {
         Ok(committed?)
     }
 
-    /// As [`FileSystem::flush`]: there is no cache on the servers that could be lost alone.
+    /// As [`FileSystem::flush`], and what the metadata server was only told it has heard: there is
+    /// no cache on the servers that could be lost alone.
     pub async fn fsync(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
-        self.flush(handle).await
+        self.flush(handle).await?;
+        let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        if handle.file.with(|state| std::mem::take(&mut state.told)) {
+            // Done behind everything told so far; fails if the session was lost with it.
+            let sign = request::Operation::KeepAlive(KeepAlive {});
+            self.call_done(sign).await?;
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use super::{Job, JobState};
-use crate::leases::{Holder, Object};
+use crate::leases::{Holder, Leases, Object};
 use crate::now::Now;
 use crate::operation::Context;
 
@@ -45,6 +45,21 @@ struct Draft {
     insists: bool,
 }
 
+impl Draft {
+    /// Asks for all names of a directory where names would be asked for one after the other.
+    fn widen(&mut self, leases: &mut Leases) {
+        let recall = &mut self.recall;
+        for name in &recall.names {
+            let wide = leases.note_name_recall(InodeId(name.parent), self.session);
+            if wide && !recall.all_names.contains(&name.parent) {
+                recall.all_names.push(name.parent);
+            }
+        }
+        let wide = &recall.all_names;
+        recall.names.retain(|name| !wide.contains(&name.parent));
+    }
+}
+
 impl Context<'_> {
     /// Sends the recalls that `touches` need, marks the objects, and returns what to wait for.
     /// `None`: nobody is in the way (any more); the marks are gone, and the caller goes on at once.
@@ -67,7 +82,8 @@ impl Context<'_> {
         for &directory in touches.directories {
             self.hold(Object::Directory(directory));
         }
-        let awaited = drafts.into_iter().filter_map(|draft| {
+        let awaited = drafts.into_iter().filter_map(|mut draft| {
+            draft.widen(&mut self.state.leases);
             let session = self.state.sessions.get_mut(&draft.session)?;
             Some(Awaited {
                 session: draft.session,
@@ -207,6 +223,9 @@ impl JobState {
         for inode in recall.through {
             use pocket_proto::session::OpenMode;
             self.opens.set_mode(InodeId(inode), id, OpenMode::Through);
+        }
+        for directory in recall.all_names {
+            self.leases.names_dropped(InodeId(directory), id, number);
         }
         for directory in recall.directories {
             self.share_directory(InodeId(directory), id, lease);

@@ -7,10 +7,12 @@ use std::time::Duration;
 use pocket_proto::{InodeId, SessionId};
 use tokio::time::Instant;
 
-use super::Holder;
+use super::{Grantee, Holder};
 use crate::limits::{CONTENTION_WINDOW, NAMES_REMEMBERED_MAX};
 use crate::namespace::IdHasher;
 
+/// Names recalled from a session that may hold all of a directory before it is asked for all.
+const RECALLED_ONE_BY_ONE: u32 = 4;
 /// Changes in a row by one session before it is given a directory for itself: recalling it costs
 /// whoever comes next a round trip.
 const EXCLUSIVE_AFTER: u32 = 4;
@@ -39,6 +41,10 @@ struct Directory {
 struct Lease {
     holder: Holder,
     names: Names,
+    /// Recalls sent to the holder before its newest name.
+    recalls: u64,
+    /// Names recalled one by one since all were leased.
+    recalled: u32,
 }
 
 impl NameLeases {
@@ -47,10 +53,11 @@ impl NameLeases {
         &mut self,
         directory: InodeId,
         name: &[u8],
-        session: SessionId,
+        to: Grantee,
         now: Instant,
         expires: Instant,
     ) -> bool {
+        let session = to.session;
         let (entry, is_new) = self.entry(directory);
         let mut holders = entry.holders.iter_mut();
         match holders.find(|lease| lease.holder.session == session) {
@@ -58,17 +65,43 @@ impl NameLeases {
                 if lease.holder.expires <= now {
                     lease.names = Names::default();
                 }
+                lease.recalls = to.recalls;
                 lease.holder.expires = lease.holder.expires.max(expires);
                 lease.names.add(name);
             }
             None => {
                 let mut names = Names::default();
                 names.add(name);
-                let holder = Holder { session, expires };
-                entry.holders.push(Lease { holder, names });
+                entry.holders.push(Lease {
+                    holder: Holder { session, expires },
+                    names,
+                    recalls: to.recalls,
+                    recalled: 0,
+                });
             }
         }
         is_new
+    }
+
+    /// Notes that the session is asked to drop a name. True if it is better asked to drop all: it
+    /// may hold any, and was asked for one after the other.
+    pub(super) fn note_recall(&mut self, directory: InodeId, session: SessionId) -> bool {
+        let holders = self.0.get_mut(&directory).map(|entry| &mut entry.holders);
+        let mut holders = holders.into_iter().flatten();
+        let Some(lease) = holders.find(|lease| lease.holder.session == session) else {
+            return false;
+        };
+        lease.recalled += 1;
+        matches!(lease.names, Names::All) && lease.recalled > RECALLED_ONE_BY_ONE
+    }
+
+    /// The session has dropped all names, as its recall of number `recall` asked, unless it was
+    /// given one since.
+    pub(super) fn drop_before(&mut self, directory: InodeId, session: SessionId, recall: u64) {
+        if let Some(entry) = self.0.get_mut(&directory) {
+            let newer = |lease: &Lease| lease.holder.session != session || lease.recalls >= recall;
+            entry.holders.retain(newer);
+        }
     }
 
     /// Leases all names to `session` alone if it made the directory or keeps changing it, unless
@@ -127,10 +160,13 @@ impl NameLeases {
             Some(lease) => {
                 lease.holder.expires = lease.holder.expires.max(expires);
                 lease.names = Names::All;
+                lease.recalled = 0;
             }
             None => entry.holders.push(Lease {
                 holder: Holder { session, expires },
                 names: Names::All,
+                recalls: 0,
+                recalled: 0,
             }),
         }
     }

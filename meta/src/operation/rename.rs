@@ -70,10 +70,13 @@ impl Context<'_> {
             self.name_changed(new.0);
         }
         let now = self.now.tick;
-        let leases = &mut self.state.leases;
-        leases.inherit_name(old.0, new, self.session, now);
+        let Some(session) = self.state.sessions.get(&self.session) else {
+            return;
+        };
+        let (holder, leases) = (session.grantee(), &mut self.state.leases);
+        leases.inherit_name(old.0, new, holder, now);
         if mode == RenameMode::Exchange {
-            leases.inherit_name(new.0, old, self.session, now);
+            leases.inherit_name(new.0, old, holder, now);
         }
     }
 }

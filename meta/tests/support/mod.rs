@@ -139,8 +139,14 @@ impl Mount {
             all.names.extend(names.map(|name| (name.parent, name.name)));
             all.attributes.extend(recall.attributes);
             all.through.extend(recall.through);
+            all.directories.extend(recall.directories);
         }
         all
+    }
+
+    /// How many recalls have come since the last call.
+    pub fn recalls(&self) -> usize {
+        self.recorder.recalls.send_replace(Vec::new()).len()
     }
 
     /// Waits for a recall to come in.
@@ -277,6 +283,7 @@ pub struct Recalled {
     pub names: Vec<(u64, Bytes)>,
     pub attributes: Vec<u64>,
     pub through: Vec<u64>,
+    pub directories: Vec<u64>,
 }
 
 impl Recalled {
