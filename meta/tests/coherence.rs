@@ -43,6 +43,8 @@ struct Cached {
     names: HashMap<Name, (Option<u64>, Instant)>,
     attributes: HashMap<u64, (Attributes, Instant)>,
     names_recalled: HashMap<Name, u64>,
+    /// All names of a directory.
+    directories_recalled: HashMap<u64, u64>,
     attributes_recalled: HashMap<u64, u64>,
 }
 
@@ -53,6 +55,10 @@ impl RecallHandler for Cache {
             let name = (name.parent, name.name);
             state.names.remove(&name);
             state.names_recalled.insert(name, stamp);
+        }
+        for directory in recall.all_names {
+            state.names.retain(|name, _| name.0 != directory);
+            state.directories_recalled.insert(directory, stamp);
         }
         for inode in recall.attributes {
             state.attributes.remove(&inode);
@@ -72,8 +78,15 @@ impl RecallHandler for Cache {
 }
 
 impl Cached {
+    /// Whether a name that came with an answer of this stamp was recalled since.
+    fn is_recalled(&self, name: &Name, stamp: u64) -> bool {
+        let all = self.directories_recalled.get(&name.0);
+        let one = self.names_recalled.get(name);
+        all.into_iter().chain(one).any(|at| *at > stamp)
+    }
+
     fn put_name(&mut self, name: Name, inode: Option<u64>, valid_ms: u32, stamp: u64) {
-        if self.names_recalled.get(&name).is_some_and(|at| *at > stamp) || valid_ms == 0 {
+        if self.is_recalled(&name, stamp) || valid_ms == 0 {
             self.names.remove(&name);
             return;
         }
@@ -83,9 +96,8 @@ impl Cached {
 
     /// A kernel holds its locks over a rename: recalls of the names come in when it is done.
     fn arrive(&mut self, name: Name, cached: Option<(Option<u64>, Instant)>, stamp: u64) {
-        let recalled = self.names_recalled.get(&name);
         if let Some(cached) = cached
-            && recalled.is_none_or(|at| *at <= stamp)
+            && !self.is_recalled(&name, stamp)
         {
             self.names.insert(name, cached);
         }

@@ -125,8 +125,8 @@ fn changes_of_two_sessions_far_apart_are_no_contention() {
 fn moved_name_takes_its_lease_along() {
     let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
     leases.grant_name(InodeId(9), b"old", to(ONE), now);
-    leases.inherit_name(InodeId(9), (DIRECTORY, b"new"), ONE, now);
-    leases.inherit_name(InodeId(8), (DIRECTORY, b"new"), TWO, now);
+    leases.inherit_name(InodeId(9), (DIRECTORY, b"new"), to(ONE), now);
+    leases.inherit_name(InodeId(8), (DIRECTORY, b"new"), to(TWO), now);
     assert_eq!(name_holders(&leases, b"new", THREE, now), [ONE]);
 }
 
