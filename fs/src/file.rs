@@ -21,6 +21,7 @@ mod relocation;
 mod reservation;
 mod state;
 mod write_back;
+mod write_data;
 
 pub(crate) use block_cache::BlockCache;
 pub(crate) use contents::Contents;
@@ -28,6 +29,8 @@ pub use fetch::ReadData;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use read_ahead::{Pattern, ReadAhead};
 pub(crate) use state::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, pieces};
+
+pub use write_data::WriteData;
 
 use pocket_proto::session::Time;
 use std::time::{SystemTime, UNIX_EPOCH};

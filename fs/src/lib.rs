@@ -26,7 +26,7 @@ mod start;
 pub use coherence::{Freshness, KernelCache, Leased, NoKernelCache};
 pub use config::FileSystemConfig;
 pub use errno::Errno;
-pub use file::ReadData;
+pub use file::{ReadData, WriteData};
 pub use filesystem::{FileSystem, Gauges};
 pub use handle::HandleId;
 pub use operation::{

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pocket_fs::{
     Caller, CreateRequest, Errno, FileSystem, HandleId, OpenRequest, RenameMode,
-    SetAttributesRequest, WriteRequest,
+    SetAttributesRequest, WriteData, WriteRequest,
 };
 use pocket_proto::InodeId;
 use proptest::prelude::*;
@@ -151,7 +151,12 @@ impl World {
             ..WriteRequest::default()
         };
         let offset = offset.unwrap_or(model.len() as u64);
-        let written = match self.fs.try_write(*handle, write, data) {
+        let shared = Bytes::copy_from_slice(data);
+        let way = match data.len() % 2 {
+            0 => WriteData::Shared(&shared),
+            _ => WriteData::Borrowed(data),
+        };
+        let written = match self.fs.try_write(*handle, write, way) {
             Some(outcome) => outcome?,
             None => {
                 let data = Bytes::copy_from_slice(data);

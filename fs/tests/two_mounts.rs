@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pocket_fs::{
-    Caller, CreateRequest, FileSystem, HandleId, OpenRequest, SetAttributesRequest, WriteRequest,
+    Caller, CreateRequest, FileSystem, HandleId, OpenRequest, SetAttributesRequest, WriteData,
+    WriteRequest,
 };
 use pocket_proto::InodeId;
 
@@ -28,7 +29,7 @@ async fn write(fs: &Arc<FileSystem>, handle: HandleId, offset: u64, data: &'stat
         offset,
         ..WriteRequest::default()
     };
-    let written = match fs.try_write(handle, write, data) {
+    let written = match fs.try_write(handle, write, WriteData::Borrowed(data)) {
         Some(written) => written,
         None => fs.write(handle, write, Bytes::from_static(data)).await,
     };

@@ -631,6 +631,6 @@ impl Adapter {
     ) -> Option<Result<u32, Errno>> {
         // Sending a full block starts a task.
         let _runtime = self.dispatcher.enter();
-        self.fs.try_write(handle, write, data)
+        self.fs.try_write(handle, write, WriteData::Borrowed(data))
     }
 }

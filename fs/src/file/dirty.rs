@@ -3,13 +3,15 @@
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::write_data::Buffer;
+
 /// First growth of an extent reserves so much at once, so that small appends do not copy.
 const EXTENT_GROWTH_BYTES: usize = 64 << 10;
 
 /// A run of buffered bytes.
 struct Extent {
     start: u32,
-    data: BytesMut,
+    data: Buffer,
     /// The write budget's bytes for `data`.
     permit: OwnedSemaphorePermit,
 }
@@ -72,7 +74,7 @@ impl DirtyBlock {
         if first == last {
             let extent = Extent {
                 start,
-                data: BytesMut::from(data),
+                data: Buffer::Own(BytesMut::from(data)),
                 permit,
             };
             self.pending.insert(first, extent);
@@ -87,26 +89,42 @@ impl DirtyBlock {
             if end < extent.end() {
                 joined.extend_from_slice(&extent.data[(end - extent.start) as usize..]);
             }
-            (extent.start, extent.data) = (start, joined);
+            (extent.start, extent.data) = (start, Buffer::Own(joined));
         } else {
             let at = (start - extent.start) as usize;
-            let inside = data.len().min(extent.data.len() - at);
-            extent.data[at..at + inside].copy_from_slice(&data[..inside]);
+            let own = extent.data.own();
+            let inside = data.len().min(own.len() - at);
+            own[at..at + inside].copy_from_slice(&data[..inside]);
             if inside < data.len() {
-                reserve(&mut extent.data, data.len() - inside);
-                extent.data.extend_from_slice(&data[inside..]);
+                reserve(own, data.len() - inside);
+                own.extend_from_slice(&data[inside..]);
             }
         }
         for swallowed in rest.drain(..) {
             if swallowed.end() > extent.end() {
                 let tail = (extent.end() - swallowed.start) as usize;
-                extent.data.extend_from_slice(&swallowed.data[tail..]);
+                extent.data.own().extend_from_slice(&swallowed.data[tail..]);
             }
             extent.permit.merge(swallowed.permit);
         }
         // What was replaced is not held any more.
         let surplus = extent.permit.num_permits() - extent.data.len();
         drop(extent.permit.split(surplus));
+    }
+
+    /// Buffers `data` for the whole block, as it is, in place of all that was pending.
+    pub(super) fn write_whole(&mut self, data: Bytes, permit: OwnedSemaphorePermit, number: u64) {
+        if self.pending.is_empty() {
+            self.pending_since = number;
+            if self.sending.is_empty() {
+                self.oldest = number;
+            }
+        }
+        self.pending = vec![Extent {
+            start: 0,
+            data: Buffer::Shared(data),
+            permit,
+        }];
     }
 
     /// Whether one extent covers the whole block.

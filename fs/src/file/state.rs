@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::contents::Version;
 use super::dirty::DirtyBlock;
 use super::reservation::Reservation;
+use super::write_data::WriteData;
 use crate::inode_cache::Tick;
 
 /// Whether data may stay in this mount's memory.
@@ -88,7 +89,7 @@ pub(crate) struct State {
 pub(crate) struct NewData<'a> {
     /// None: at the end of the file, wherever that is by now.
     pub(crate) offset: Option<u64>,
-    pub(crate) data: &'a [u8],
+    pub(crate) data: WriteData<'a>,
     /// From the grant, bytes.
     pub(crate) space: u64,
     /// From the write budget, as many bytes as `data` has.
@@ -255,21 +256,25 @@ impl State {
         &mut self,
         block_bytes: u32,
         offset: u64,
-        data: &[u8],
+        data: WriteData<'_>,
         mut permit: OwnedSemaphorePermit,
     ) -> Touched {
         self.writes += 1;
         self.touch();
         let mut touched = Touched::default();
-        let mut rest = data;
+        let mut end = 0;
         for (block, start, length) in pieces(block_bytes, offset, data.len() as u32) {
-            let (piece, behind) = rest.split_at(length as usize);
-            rest = behind;
+            let piece = end..end + length as usize;
+            end = piece.end;
             let permit = permit
                 .split(length as usize)
                 .expect("the permit covers the data");
             let dirty = self.dirty.entry(block).or_default();
-            dirty.write(start, piece, permit, self.writes);
+            let whole = (length == block_bytes).then(|| data.share(piece.clone()));
+            match whole.flatten() {
+                Some(whole) => dirty.write_whole(whole, permit, self.writes),
+                None => dirty.write(start, &data[piece], permit, self.writes),
+            }
             if dirty.is_full(block_bytes) {
                 touched.full.push(block);
                 self.lost.remove(&block);

@@ -8,7 +8,9 @@ use pocket_proto::session::{ReserveAppend, SetAttributes, reply, request};
 use pocket_proto::{Failure, Status};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::file::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, pieces};
+use crate::file::{
+    Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, WriteData, pieces,
+};
 use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem, HandleId};
 
@@ -36,7 +38,7 @@ impl FileSystem {
         self: &Arc<Self>,
         handle: HandleId,
         write: WriteRequest,
-        data: &[u8],
+        data: WriteData<'_>,
     ) -> Option<Result<u32, Errno>> {
         let handle = self.handles.file(handle)?;
         let file = &handle.file;
@@ -143,7 +145,7 @@ impl FileSystem {
             let permit = self.write_permit(length).await;
             let new = NewData {
                 offset,
-                data: &data,
+                data: WriteData::Shared(&data),
                 space,
                 permit,
             };
