@@ -1,4 +1,4 @@
-//! close(2), fsync(2), fdatasync(2).
+//! close(2), fsync(2), fdatasync(2), syncfs(2).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,5 +40,17 @@ impl FileSystem {
             self.call_done(sign).await?;
         }
         Ok(())
+    }
+
+    /// Brings everything that was written through this mount to the servers, and makes it visible
+    /// to whoever opens next. Answers the first failure; those of single files are told to their
+    /// handles as well.
+    pub async fn sync_fs(self: &Arc<Self>) -> Result<(), Errno> {
+        let mut outcome = Ok(());
+        for file in self.files.all() {
+            let flushed = self.flush_file(&file).await;
+            outcome = outcome.and(flushed);
+        }
+        Ok(outcome?)
     }
 }
