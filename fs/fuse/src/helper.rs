@@ -27,7 +27,7 @@ const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 #[derive(Debug)]
 pub(crate) struct Helped {
     mount_point: PathBuf,
-    /// While it is open, a helper that was asked to does not unmount.
+    /// Stays as long as this process, to unmount after it.
     watched: Mutex<Option<Watched>>,
 }
 
@@ -93,21 +93,20 @@ pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<
 impl Helped {
     /// Takes the mount out of the tree at once; it ends when nobody uses it any more.
     pub(crate) fn unmount(&self) -> io::Result<()> {
-        if let Some(watched) = self.watched.lock().take() {
-            let Watched { socket, mut helper } = watched;
-            drop(socket);
-            helper.wait()?;
-            return Ok(());
-        }
         let mut command = Command::new(PROGRAM);
         command
             .args(["-u", "-q", "-z", "--"])
             .arg(&self.mount_point);
         let output = command.stdin(Stdio::null()).output()?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(refusal(&output)),
+        if !output.status.success() {
+            return Err(refusal(&output));
         }
+        // A helper that watches unmounts only what is dead, and goes when it finds nothing.
+        if let Some(Watched { socket, mut helper }) = self.watched.lock().take() {
+            drop(socket);
+            helper.wait()?;
+        }
+        Ok(())
     }
 }
 
