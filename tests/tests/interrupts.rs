@@ -20,7 +20,7 @@ use pocket_tests::{Mount, ProcessCluster, try_until, until, with_cluster, within
 
 /// Files, each of one block; with two servers it is certain that the frozen one holds some.
 const FILES: usize = 32;
-const CONTENT: [u8; 64 << 10] = [7; 64 << 10];
+static CONTENT: [u8; 64 << 10] = [7; 64 << 10];
 /// How long a killed process may take. An operation whose server is silent takes seconds.
 const GONE_DEADLINE: Duration = Duration::from_secs(1);
 const END_DEADLINE: Duration = Duration::from_secs(30);

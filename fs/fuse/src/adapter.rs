@@ -99,8 +99,7 @@ impl Handler for Adapter {
                 with_attributes,
             } => self.read_directory(call, handle, (cookie, bytes_max), with_attributes),
             Operation::ReleaseDirectory { handle } => self.release_directory(call, handle),
-            // Names are on the metadata server when the call that made them returns.
-            Operation::SyncDirectory => call.reply.ok(),
+            Operation::SyncDirectory => self.sync_names(call),
 
             // The kernel keeps locks itself, as long as it is not asked to send them: where they
             // are to hold across mounts, this is the place, with FUSE_POSIX_LOCKS and

@@ -51,6 +51,15 @@ impl FileSystem {
             let flushed = self.flush_file(&file).await;
             outcome = outcome.and(flushed);
         }
-        Ok(outcome?)
+        let named = self.sync_names().await;
+        outcome?;
+        named
+    }
+
+    /// Waits until the metadata server has done what it was told of so far: names made, removed and
+    /// renamed ahead of it, and commits.
+    pub async fn sync_names(&self) -> Result<(), Errno> {
+        // Whatever is asked is answered after that; this changes nothing.
+        self.stat_fs().await.map(drop)
     }
 }

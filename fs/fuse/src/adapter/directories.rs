@@ -5,7 +5,7 @@ use pocket_fs::HandleId;
 use super::{Adapter, Call};
 use crate::kernel::Listing;
 use crate::kernel::abi::OpenOut;
-use crate::reply::{list, list_with_attributes};
+use crate::reply::{list, list_with_attributes, reply_empty};
 
 impl Adapter {
     pub(super) fn open_directory(&self, call: Call) {
@@ -46,6 +46,10 @@ impl Adapter {
                 reply.bytes(listing.bytes());
             });
         });
+    }
+
+    pub(super) fn sync_names(&self, call: Call) {
+        self.run(|fs| async move { reply_empty(fs.sync_names().await, call.reply) });
     }
 
     pub(super) fn release_directory(&self, call: Call, handle: u64) {
