@@ -37,8 +37,8 @@ impl Device {
         }
     }
 
-    /// Another descriptor of the same queue, which keeps the connection alive for nobody: it is
-    /// only written to.
+    /// Another descriptor of the same queue, to be written to. The connection ends with the last of
+    /// them, so this must not outlive the session.
     pub(crate) fn try_share(&self) -> io::Result<Self> {
         Ok(Device(self.0.try_clone()?))
     }
