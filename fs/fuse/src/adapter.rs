@@ -22,6 +22,7 @@ use crate::kernel::{Handler, Operation, Reply, Request};
 pub(crate) struct Adapter {
     fs: Arc<FileSystem>,
     dispatcher: Dispatcher,
+    birth_times: bool,
 }
 
 /// What all operations come with.
@@ -32,8 +33,13 @@ struct Call {
 }
 
 impl Adapter {
-    pub(crate) fn new(fs: Arc<FileSystem>, dispatcher: Dispatcher) -> Self {
-        Adapter { fs, dispatcher }
+    /// `birth_times`: see [`crate::MountSettings`].
+    pub(crate) fn new(fs: Arc<FileSystem>, dispatcher: Dispatcher, birth_times: bool) -> Self {
+        Adapter {
+            fs,
+            dispatcher,
+            birth_times,
+        }
     }
 
     /// Runs one operation with a share of the file system.
@@ -71,7 +77,7 @@ impl Handler for Adapter {
             Operation::Link { target, name } => self.link(call, InodeId(target), name),
 
             Operation::GetAttributes => self.get_attributes(call),
-            Operation::Statx { .. } => self.statx(call),
+            Operation::Statx { .. } if self.birth_times => self.statx(call),
             Operation::SetAttributes(set) => self.set_attributes(call, &set),
             Operation::ReadLink => self.read_link(call),
             Operation::SetXattr { name, value, flags } => {
@@ -110,9 +116,10 @@ impl Handler for Adapter {
             // isatty(3) asks every file.
             Operation::Ioctl => call.reply.error(libc::ENOTTY),
             // For these the kernel has an answer of its own: a file is all data, is copied by
-            // reading and writing, is always ready, and permissions are its own to check. O_TMPFILE
-            // it refuses.
-            Operation::Seek { .. }
+            // reading and writing, is always ready, permissions are its own to check, and GETATTR
+            // does for STATX. O_TMPFILE it refuses.
+            Operation::Statx { .. }
+            | Operation::Seek { .. }
             | Operation::Copy { .. }
             | Operation::Poll
             | Operation::Access { .. }

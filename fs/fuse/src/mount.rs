@@ -43,6 +43,10 @@ pub struct MountSettings {
     pub readers: Readers,
     /// Unmount when the process is gone (through fusermount3).
     pub auto_unmount: bool,
+    /// Tell statx(2) when a file was born. Costs a request more for every inode that a program asks
+    /// about which always asks for that (those in Rust, Node.js): the kernel learns it from nothing
+    /// but STATX, and leaves that away for good once it was refused.
+    pub birth_times: bool,
     /// Further options for the kernel, by their usual names (ro, nosuid, noexec, ...).
     pub options: Vec<String>,
     /// Threads that read the kernel's requests.
@@ -56,6 +60,7 @@ impl Default for MountSettings {
             subtype: "pocket".to_owned(),
             readers: Readers::Everyone,
             auto_unmount: false,
+            birth_times: false,
             options: Vec::new(),
             threads: 2,
         }
@@ -148,7 +153,7 @@ pub fn mount(
             (device, Unmounter::Helper(Arc::new(helped)))
         }
     };
-    serve(fs, device, unmounter.clone(), settings.threads.max(1))
+    serve(fs, device, unmounter.clone(), settings)
         .inspect_err(|_| {
             if let Err(error) = unmounter.detach() {
                 tracing::warn!(%error, "a mount that never served was left behind");
@@ -163,11 +168,13 @@ fn serve(
     fs: &Arc<FileSystem>,
     device: OwnedFd,
     unmounter: Unmounter,
-    threads: usize,
+    settings: &MountSettings,
 ) -> io::Result<watch::Receiver<bool>> {
     let runtime = Handle::current();
     let session = Session::begin(device, runtime.clone())?;
-    let adapter = Adapter::new(Arc::clone(fs), Dispatcher::new(runtime));
+    let dispatcher = Dispatcher::new(runtime);
+    let adapter = Adapter::new(Arc::clone(fs), dispatcher, settings.birth_times);
+    let threads = settings.threads.max(1);
     let (end, ended) = watch::channel(false);
     let served = Arc::clone(fs);
     fs.attach_kernel(Arc::new(FuseKernelCache::new(session.notifier()?)));

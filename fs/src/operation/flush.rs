@@ -35,9 +35,7 @@ impl FileSystem {
         self.flush(handle).await?;
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         if handle.file.with(|state| std::mem::take(&mut state.told)) {
-            // Done behind everything told so far; fails if the session was lost with it.
-            let sign = request::Operation::KeepAlive(KeepAlive {});
-            self.call_done(sign).await?;
+            self.sync_names().await?;
         }
         Ok(())
     }
@@ -59,7 +57,8 @@ impl FileSystem {
     /// Waits until the metadata server has done what it was told of so far: names made, removed and
     /// renamed ahead of it, and commits.
     pub async fn sync_names(&self) -> Result<(), Errno> {
-        // Whatever is asked is answered after that; this changes nothing.
-        self.stat_fs().await.map(drop)
+        // Done behind everything told so far; fails if the session was lost with it.
+        let sign = request::Operation::KeepAlive(KeepAlive {});
+        Ok(self.call_done(sign).await?)
     }
 }

@@ -29,7 +29,6 @@ claims![
     blocks_are_counted_when_written,
     space_is_reported,
     the_times_of_a_new_file_are_now,
-    the_time_of_birth_stays,
 ];
 
 fn chmod_sets_every_bit(root: &Path) {
@@ -192,6 +191,12 @@ fn the_times_of_a_new_file_are_now(root: &Path) {
     assert!(
         fs::metadata(root.join("f")).unwrap().accessed().unwrap() >= status.accessed().unwrap()
     );
+}
+
+#[test]
+fn the_time_of_birth_is_told_where_that_is_wanted() {
+    crate::on_tmpfs(the_time_of_birth_stays);
+    pocket_tests::with_mount_and(&["-o", "btime"], the_time_of_birth_stays);
 }
 
 fn the_time_of_birth_stays(root: &Path) {
