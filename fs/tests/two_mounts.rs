@@ -77,6 +77,20 @@ fn a_write_after_another_mount_cut_the_file_makes_it_as_long_as_the_write() {
 }
 
 #[test]
+fn what_is_written_is_seen_by_all_after_a_sync_of_the_mount() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (job.mount().await, job.mount().await);
+        let (first, second) = (create(&one, b"f").await, create(&one, b"g").await);
+        write(&one, first, 0, b"one").await;
+        write(&one, second, 0, b"and two").await;
+        one.sync_fs().await.expect("brought to the servers");
+        assert_eq!(one.gauges().write_bytes, 0);
+        assert_eq!((size(&other, b"f").await, size(&other, b"g").await), (3, 7));
+    });
+}
+
+#[test]
 fn a_commit_does_not_undo_the_cut_of_another_mount() {
     support::runtime().block_on(async {
         let job = support::Job::start(BLOCK_BYTES).await;

@@ -23,7 +23,7 @@ const VARIABLE: &str = "POCKET_LOG";
 /// What SIGUSR2 goes through, and `-v` counts along.
 const LEVELS: [&str; 4] = ["warn", "info", "debug", "trace"];
 /// Libraries that have nothing to say to whoever debugs Pocket, and say much.
-const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,fuser=error";
+const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn";
 
 /// How much is logged when nobody says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,36 +1,20 @@
 //! Between the kernel's vocabulary and Pocket's.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
-use pocket_fs::{Caller, Errno, TimeChange};
-use pocket_proto::InodeId;
+use pocket_fs::{RenameMode, SetAttributesRequest, TimeChange, XattrMode};
 use pocket_proto::session::{Attributes, FileKind, Time};
 
-pub(crate) fn errno(errno: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(errno.0)
-}
+use crate::kernel::abi::{Attr, SetattrIn, Statx, SxTime, fattr};
 
-pub(crate) fn inode(inode: INodeNo) -> InodeId {
-    InodeId(inode.0)
-}
-
-pub(crate) fn caller(request: &fuser::Request) -> Caller {
-    Caller {
-        uid: request.uid(),
-        gid: request.gid(),
-    }
-}
-
-pub(crate) fn file_type(kind: FileKind) -> FileType {
+/// The type bits of a mode.
+pub(crate) fn type_bits(kind: FileKind) -> u32 {
     match kind {
-        FileKind::Unspecified | FileKind::Regular => FileType::RegularFile,
-        FileKind::Directory => FileType::Directory,
-        FileKind::Symlink => FileType::Symlink,
-        FileKind::Fifo => FileType::NamedPipe,
-        FileKind::Socket => FileType::Socket,
-        FileKind::CharacterDevice => FileType::CharDevice,
-        FileKind::BlockDevice => FileType::BlockDevice,
+        FileKind::Unspecified | FileKind::Regular => libc::S_IFREG,
+        FileKind::Directory => libc::S_IFDIR,
+        FileKind::Symlink => libc::S_IFLNK,
+        FileKind::Fifo => libc::S_IFIFO,
+        FileKind::Socket => libc::S_IFSOCK,
+        FileKind::CharacterDevice => libc::S_IFCHR,
+        FileKind::BlockDevice => libc::S_IFBLK,
     }
 }
 
@@ -46,18 +30,53 @@ pub(crate) fn node_kind(mode: u32) -> Option<FileKind> {
     })
 }
 
+/// What renameat2(2)'s flags ask for; none for what is not offered.
+pub(crate) fn rename_mode(flags: u32) -> Option<RenameMode> {
+    Some(match flags {
+        0 => RenameMode::Replace,
+        libc::RENAME_NOREPLACE => RenameMode::NoReplace,
+        libc::RENAME_EXCHANGE => RenameMode::Exchange,
+        _ => return None,
+    })
+}
+
+/// What setxattr(2)'s flags ask for.
+pub(crate) fn xattr_mode(flags: u32) -> XattrMode {
+    match flags.cast_signed() {
+        libc::XATTR_CREATE => XattrMode::Create,
+        libc::XATTR_REPLACE => XattrMode::Replace,
+        _ => XattrMode::Set,
+    }
+}
+
+fn mode(attributes: &Attributes) -> u32 {
+    type_bits(attributes.kind()) | (attributes.mode & 0o7777)
+}
+
+/// stat(2) counts in these.
+fn sectors(attributes: &Attributes) -> u64 {
+    attributes.allocated_bytes.div_ceil(512)
+}
+
 /// Attributes for the kernel. `block_bytes` is what stat(2) tells as the best size for I/O.
-pub(crate) fn attributes(attributes: &Attributes, block_bytes: u32) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attributes.inode),
+pub(crate) fn attr(attributes: &Attributes, block_bytes: u32) -> Attr {
+    let (accessed, modified, changed) = (
+        attributes.accessed.unwrap_or_default(),
+        attributes.modified.unwrap_or_default(),
+        attributes.changed.unwrap_or_default(),
+    );
+    Attr {
+        ino: attributes.inode,
         size: attributes.size_bytes,
-        blocks: attributes.allocated_bytes.div_ceil(512),
-        atime: system_time(attributes.accessed),
-        mtime: system_time(attributes.modified),
-        ctime: system_time(attributes.changed),
-        crtime: system_time(attributes.created),
-        kind: file_type(attributes.kind()),
-        perm: (attributes.mode & 0o7777) as u16,
+        blocks: sectors(attributes),
+        // The kernel takes them for signed.
+        atime: accessed.seconds.cast_unsigned(),
+        mtime: modified.seconds.cast_unsigned(),
+        ctime: changed.seconds.cast_unsigned(),
+        atimensec: accessed.nanoseconds,
+        mtimensec: modified.nanoseconds,
+        ctimensec: changed.nanoseconds,
+        mode: mode(attributes),
         nlink: attributes.link_count,
         uid: attributes.uid,
         gid: attributes.gid,
@@ -67,74 +86,141 @@ pub(crate) fn attributes(attributes: &Attributes, block_bytes: u32) -> FileAttr 
     }
 }
 
-/// A time from the wire; one that the host cannot express is the epoch.
-fn system_time(time: Option<Time>) -> SystemTime {
-    let time = time.unwrap_or_default();
-    let nanoseconds = Duration::from_nanos(u64::from(time.nanoseconds));
-    let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let seconds = if time.seconds >= 0 {
-        UNIX_EPOCH.checked_add(whole)
-    } else {
-        UNIX_EPOCH.checked_sub(whole)
+/// As [`attr`], with the time of birth.
+pub(crate) fn statx(attributes: &Attributes, block_bytes: u32) -> Statx {
+    let born = match attributes.created {
+        Some(_) => libc::STATX_BTIME,
+        None => 0,
     };
-    seconds
-        .and_then(|seconds| seconds.checked_add(nanoseconds))
-        .unwrap_or(UNIX_EPOCH)
+    let device = attributes.device;
+    Statx {
+        mask: libc::STATX_BASIC_STATS | born,
+        blksize: block_bytes,
+        nlink: attributes.link_count,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        mode: mode(attributes) as u16,
+        ino: attributes.inode,
+        size: attributes.size_bytes,
+        blocks: sectors(attributes),
+        atime: statx_time(attributes.accessed),
+        btime: statx_time(attributes.created),
+        ctime: statx_time(attributes.changed),
+        mtime: statx_time(attributes.modified),
+        // As the kernel's new_encode_dev puts them together.
+        rdev_major: (device >> 8) & 0xfff,
+        rdev_minor: (device & 0xff) | ((device >> 12) & 0xf_ff00),
+        ..Statx::default()
+    }
 }
 
-/// A time from the kernel.
-///
-/// The library computes a time before the epoch as -(seconds + nanoseconds) where the kernel means
-/// -seconds + nanoseconds; taking it apart the same way gives the kernel's two numbers back.
-pub(crate) fn time_change(time: TimeOrNow) -> TimeChange {
-    let time = match time {
-        TimeOrNow::Now => return TimeChange::Now,
-        TimeOrNow::SpecificTime(time) => time,
+fn statx_time(time: Option<Time>) -> SxTime {
+    let time = time.unwrap_or_default();
+    SxTime {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds,
+        reserved: 0,
+    }
+}
+
+/// What a SETATTR changes.
+pub(crate) fn changes(set: &SetattrIn) -> SetAttributesRequest {
+    let has = |flag| set.valid & flag != 0;
+    let time = |given, now, seconds: u64, nanoseconds| match (has(given), has(now)) {
+        (_, true) => Some(TimeChange::Now),
+        (true, false) => Some(TimeChange::To(Time {
+            seconds: seconds.cast_signed(),
+            nanoseconds,
+        })),
+        (false, false) => None,
     };
-    TimeChange::To(match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => Time {
-            seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            nanoseconds: after.subsec_nanos(),
-        },
-        Err(before) => {
-            let before = before.duration();
-            Time {
-                seconds: 0i64.saturating_sub_unsigned(before.as_secs()),
-                nanoseconds: before.subsec_nanos(),
-            }
-        }
-    })
+    SetAttributesRequest {
+        mode: has(fattr::MODE).then_some(set.mode & 0o7777),
+        uid: has(fattr::UID).then_some(set.uid),
+        gid: has(fattr::GID).then_some(set.gid),
+        size_bytes: has(fattr::SIZE).then_some(set.size),
+        accessed: time(fattr::ATIME, fattr::ATIME_NOW, set.atime, set.atimensec),
+        modified: time(fattr::MTIME, fattr::MTIME_NOW, set.mtime, set.mtimensec),
+        // A new owner clears set-id bits by itself.
+        clear_set_id: has(fattr::SIZE) && has(fattr::KILL_SUIDGID),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// 1969-12-31T23:59:58.5Z.
+    const BEFORE: Time = Time {
+        seconds: -2,
+        nanoseconds: 500_000_000,
+    };
+
     #[test]
-    fn times_before_the_epoch_keep_their_fraction() {
-        let time = Time {
-            seconds: -2,
-            nanoseconds: 500_000_000,
+    fn times_before_the_epoch_go_both_ways() {
+        let set = SetattrIn {
+            valid: fattr::MTIME,
+            mtime: u64::MAX - 1,
+            mtimensec: 500_000_000,
+            ..SetattrIn::default()
         };
-        assert_eq!(
-            system_time(Some(time)),
-            UNIX_EPOCH - Duration::from_millis(1500)
-        );
-        // What the library makes of the kernel's (-2, 500000000).
-        let garbled = UNIX_EPOCH - Duration::new(2, 500_000_000);
-        assert_eq!(
-            time_change(TimeOrNow::SpecificTime(garbled)),
-            TimeChange::To(time)
-        );
+        let changes = changes(&set);
+        assert_eq!(changes.modified, Some(TimeChange::To(BEFORE)));
+        assert_eq!(changes.accessed, None);
+        let attributes = Attributes {
+            modified: Some(BEFORE),
+            created: Some(BEFORE),
+            ..Attributes::default()
+        };
+        let attr = attr(&attributes, 0);
+        assert_eq!((attr.mtime, attr.mtimensec), (set.mtime, set.mtimensec));
+        let statx = statx(&attributes, 0);
+        assert_eq!((statx.btime.tv_sec, statx.btime.tv_nsec), (-2, 500_000_000));
     }
 
     #[test]
-    fn times_out_of_range_do_not_panic() {
-        for seconds in [i64::MIN, i64::MAX] {
-            system_time(Some(Time {
-                seconds,
-                nanoseconds: u32::MAX,
-            }));
-        }
+    fn now_is_stronger_than_a_time() {
+        let set = SetattrIn {
+            valid: fattr::ATIME | fattr::ATIME_NOW,
+            ..SetattrIn::default()
+        };
+        assert_eq!(changes(&set).accessed, Some(TimeChange::Now));
+    }
+
+    #[test]
+    fn set_id_bits_go_with_the_size_if_the_kernel_says_so() {
+        let clears = |valid| {
+            let set = SetattrIn {
+                valid,
+                ..SetattrIn::default()
+            };
+            changes(&set).clear_set_id
+        };
+        assert!(clears(fattr::SIZE | fattr::KILL_SUIDGID));
+        assert!(!clears(fattr::SIZE));
+        assert!(!clears(fattr::UID | fattr::KILL_SUIDGID));
+    }
+
+    #[test]
+    fn a_birth_that_is_not_known_is_not_told() {
+        let told = |created| {
+            let attributes = Attributes {
+                created,
+                ..Attributes::default()
+            };
+            statx(&attributes, 0).mask & libc::STATX_BTIME != 0
+        };
+        assert!(told(Some(BEFORE)) && !told(None));
+    }
+
+    #[test]
+    fn devices_are_taken_apart_as_the_kernel_puts_them_together() {
+        let (major, minor) = (0xabc_u32, 0xd_ef12_u32);
+        let attributes = Attributes {
+            device: (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12),
+            ..Attributes::default()
+        };
+        let statx = statx(&attributes, 0);
+        assert_eq!((statx.rdev_major, statx.rdev_minor), (major, minor));
     }
 }

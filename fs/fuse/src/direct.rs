@@ -1,7 +1,7 @@
 //! mount(2) and umount(2) by this process, where it may (root).
 //!
-//! The FUSE library mounts too, but without a subtype; and once a session has ended it unmounts
-//! whatever lies on the mount point by then, even what somebody else has mounted there since.
+//! A mount point is this process's to unmount only while its session runs: by then, what lies there
+//! may be what somebody else has mounted.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,9 +13,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::{getgid, getuid};
 
+use crate::kernel::DEVICE_PATH;
 use crate::mount::{MountSettings, Readers};
-
-const DEVICE: &str = "/dev/fuse";
 
 /// Mounts, and answers the device to serve. None: not with our privileges.
 pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<Option<OwnedFd>> {
@@ -24,7 +23,10 @@ pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<
         return Ok(None);
     }
     let root_mode = std::fs::metadata(mount_point)?.permissions().mode();
-    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(DEVICE_PATH)?;
     let mut data = format!(
         "fd={},rootmode={root_mode:o},user_id={},group_id={},default_permissions",
         device.as_raw_fd(),

@@ -1,14 +1,11 @@
 //! Mounting a file system and taking it down again.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
-use parking_lot::Mutex;
 use pocket_fs::{FileSystem, NoKernelCache};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -16,7 +13,15 @@ use tokio::sync::watch;
 use crate::adapter::Adapter;
 use crate::direct;
 use crate::dispatch::Dispatcher;
+use crate::helper::{self, Helped};
+use crate::kernel::Session;
 use crate::kernel_cache::FuseKernelCache;
+
+/// Options that are passed on to the kernel.
+const OPTIONS: [&str; 13] = [
+    "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "sync",
+    "async", "dirsync",
+];
 
 /// Who may use the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub struct MountSettings {
     pub readers: Readers,
     /// Unmount when the process is gone (through fusermount3).
     pub auto_unmount: bool,
+    /// Tell statx(2) when a file was born. Costs a request more for every inode that a program asks
+    /// about which always asks for that (those in Rust, Node.js): the kernel learns it from nothing
+    /// but STATX, and leaves that away for good once it was refused.
+    pub birth_times: bool,
     /// Further options for the kernel, by their usual names (ro, nosuid, noexec, ...).
     pub options: Vec<String>,
     /// Threads that read the kernel's requests.
@@ -51,6 +60,7 @@ impl Default for MountSettings {
             subtype: "pocket".to_owned(),
             readers: Readers::Everyone,
             auto_unmount: false,
+            birth_times: false,
             options: Vec::new(),
             threads: 2,
         }
@@ -80,17 +90,26 @@ pub struct Mounted {
 }
 
 /// Who takes the mount down: whoever made it.
+#[derive(Clone)]
 enum Unmounter {
     Direct(PathBuf),
-    Library(Mutex<SessionUnmounter>),
+    Helper(Arc<Helped>),
 }
 
 impl Unmounter {
-    /// Where this process has mounted by itself.
-    fn direct(&self) -> Option<PathBuf> {
+    /// Frees the mount point.
+    fn unmount(&self) -> io::Result<()> {
         match self {
-            Unmounter::Direct(mount_point) => Some(mount_point.clone()),
-            Unmounter::Library(_) => None,
+            Unmounter::Direct(mount_point) => direct::unmount(mount_point),
+            Unmounter::Helper(helped) => helped.unmount(),
+        }
+    }
+
+    /// Takes what never served, or no longer does, out of the tree.
+    fn detach(&self) -> io::Result<()> {
+        match self {
+            Unmounter::Direct(mount_point) => direct::detach(mount_point),
+            Unmounter::Helper(helped) => helped.unmount(),
         }
     }
 }
@@ -109,10 +128,7 @@ impl Mounted {
         if *self.ended.borrow() {
             return Ok(());
         }
-        match &self.unmounter {
-            Unmounter::Direct(mount_point) => direct::unmount(mount_point),
-            Unmounter::Library(unmounter) => unmounter.lock().unmount(),
-        }
+        self.unmounter.unmount()
     }
 }
 
@@ -127,43 +143,48 @@ pub fn mount(
         mount_point: mount_point.to_owned(),
         source,
     };
-    let config = config(settings)?;
-    let adapter = Adapter::new(Arc::clone(fs), Dispatcher::new(Handle::current()));
-    let (session, unmounter) = match direct::mount(mount_point, settings).map_err(system)? {
-        Some(device) => {
-            let session = Session::from_fd(adapter, device, config.acl, config);
-            let session = session.inspect_err(|_| {
-                if let Err(error) = direct::detach(mount_point) {
-                    tracing::warn!(%error, "a mount that never served was left behind");
-                }
-            });
-            (
-                session.map_err(system)?,
-                Unmounter::Direct(mount_point.to_owned()),
-            )
-        }
+    if let Some(unknown) = unknown_option(&settings.options) {
+        return Err(MountError::UnknownOption(unknown.clone()));
+    }
+    let (device, unmounter) = match direct::mount(mount_point, settings).map_err(system)? {
+        Some(device) => (device, Unmounter::Direct(mount_point.to_owned())),
         None => {
-            let mut session = Session::new(adapter, mount_point, &config).map_err(system)?;
-            let unmounter = Mutex::new(session.unmount_callable());
-            (session, Unmounter::Library(unmounter))
+            let (device, helped) = helper::mount(mount_point, settings).map_err(system)?;
+            (device, Unmounter::Helper(Arc::new(helped)))
         }
     };
-    let device = session.as_fd().try_clone_to_owned().map_err(system)?;
-    fs.attach_kernel(Arc::new(FuseKernelCache::new(
-        session.notifier(),
-        File::from(device),
-    )));
+    serve(fs, device, unmounter.clone(), settings)
+        .inspect_err(|_| {
+            if let Err(error) = unmounter.detach() {
+                tracing::warn!(%error, "a mount that never served was left behind");
+            }
+        })
+        .map(|ended| Mounted { unmounter, ended })
+        .map_err(system)
+}
+
+/// Shakes hands and starts to serve. What it answers becomes true when the mount has ended.
+fn serve(
+    fs: &Arc<FileSystem>,
+    device: OwnedFd,
+    unmounter: Unmounter,
+    settings: &MountSettings,
+) -> io::Result<watch::Receiver<bool>> {
+    let runtime = Handle::current();
+    let session = Session::begin(device, runtime.clone())?;
+    let dispatcher = Dispatcher::new(runtime);
+    let adapter = Adapter::new(Arc::clone(fs), dispatcher, settings.birth_times);
+    let threads = settings.threads.max(1);
     let (end, ended) = watch::channel(false);
-    let (served, direct) = (Arc::clone(fs), unmounter.direct());
-    let serve = move || {
-        let outcome = session.run();
+    let served = Arc::clone(fs);
+    fs.attach_kernel(Arc::new(FuseKernelCache::new(session.notifier()?)));
+    let run = move || {
+        let outcome = session.run(threads, Arc::new(adapter));
         // The last descriptor of the connection goes with this: nobody waits for an answer now.
         served.attach_kernel(Arc::new(NoKernelCache));
         if let Err(error) = outcome {
             tracing::debug!(%error, "fuse session ended");
-            if let Some(mount_point) = direct
-                && let Err(error) = direct::detach(&mount_point)
-            {
+            if let Err(error) = unmounter.detach() {
                 tracing::debug!(%error, "nothing left to detach");
             }
         }
@@ -171,49 +192,11 @@ pub fn mount(
     };
     thread::Builder::new()
         .name("fuse-session".to_owned())
-        .spawn(serve)
-        .map_err(system)?;
-    Ok(Mounted { unmounter, ended })
+        .spawn(run)?;
+    Ok(ended)
 }
 
-fn config(settings: &MountSettings) -> Result<Config, MountError> {
-    let mut options = vec![
-        MountOption::FSName(settings.source.clone()),
-        MountOption::Subtype(settings.subtype.clone()),
-        MountOption::DefaultPermissions,
-    ];
-    if settings.auto_unmount {
-        options.push(MountOption::AutoUnmount);
-    }
-    for option in &settings.options {
-        options.push(mount_option(option)?);
-    }
-    let mut config = Config::default();
-    config.mount_options = options;
-    config.acl = match settings.readers {
-        Readers::Everyone => SessionACL::All,
-        Readers::Owner => SessionACL::Owner,
-    };
-    config.n_threads = Some(settings.threads.max(1));
-    config.clone_fd = true;
-    Ok(config)
-}
-
-fn mount_option(name: &str) -> Result<MountOption, MountError> {
-    Ok(match name {
-        "ro" => MountOption::RO,
-        "rw" => MountOption::RW,
-        "suid" => MountOption::Suid,
-        "nosuid" => MountOption::NoSuid,
-        "dev" => MountOption::Dev,
-        "nodev" => MountOption::NoDev,
-        "exec" => MountOption::Exec,
-        "noexec" => MountOption::NoExec,
-        "atime" => MountOption::Atime,
-        "noatime" => MountOption::NoAtime,
-        "sync" => MountOption::Sync,
-        "async" => MountOption::Async,
-        "dirsync" => MountOption::DirSync,
-        other => return Err(MountError::UnknownOption(other.to_owned())),
-    })
+fn unknown_option(options: &[String]) -> Option<&String> {
+    let known = |option: &&String| OPTIONS.contains(&option.as_str());
+    options.iter().find(|option| !known(option))
 }

@@ -1,4 +1,4 @@
-//! close(2), fsync(2), fdatasync(2).
+//! close(2), fsync(2), fdatasync(2), syncfs(2).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,10 +35,30 @@ impl FileSystem {
         self.flush(handle).await?;
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         if handle.file.with(|state| std::mem::take(&mut state.told)) {
-            // Done behind everything told so far; fails if the session was lost with it.
-            let sign = request::Operation::KeepAlive(KeepAlive {});
-            self.call_done(sign).await?;
+            self.sync_names().await?;
         }
         Ok(())
+    }
+
+    /// Brings everything that was written through this mount to the servers, and makes it visible
+    /// to whoever opens next. Answers the first failure; those of single files are told to their
+    /// handles as well.
+    pub async fn sync_fs(self: &Arc<Self>) -> Result<(), Errno> {
+        let mut outcome = Ok(());
+        for file in self.files.all() {
+            let flushed = self.flush_file(&file).await;
+            outcome = outcome.and(flushed);
+        }
+        let named = self.sync_names().await;
+        outcome?;
+        named
+    }
+
+    /// Waits until the metadata server has done what it was told of so far: names made, removed and
+    /// renamed ahead of it, and commits.
+    pub async fn sync_names(&self) -> Result<(), Errno> {
+        // Done behind everything told so far; fails if the session was lost with it.
+        let sign = request::Operation::KeepAlive(KeepAlive {});
+        Ok(self.call_done(sign).await?)
     }
 }

@@ -192,3 +192,38 @@ fn the_times_of_a_new_file_are_now(root: &Path) {
         fs::metadata(root.join("f")).unwrap().accessed().unwrap() >= status.accessed().unwrap()
     );
 }
+
+#[test]
+fn the_time_of_birth_is_told_where_that_is_wanted() {
+    crate::on_tmpfs(the_time_of_birth_stays);
+    pocket_tests::with_mount_and(&["-o", "btime"], the_time_of_birth_stays);
+}
+
+fn the_time_of_birth_stays(root: &Path) {
+    let born = |name: &str| {
+        fs::symlink_metadata(root.join(name))
+            .unwrap()
+            .created()
+            .unwrap()
+    };
+    let before = SystemTime::now() - Duration::from_secs(2);
+    fs::write(root.join("f"), "1").unwrap();
+    fs::create_dir(root.join("d")).unwrap();
+    symlink("f", root.join("s")).unwrap();
+    let first = born("f");
+    for name in ["f", "d", "s"] {
+        assert!((before..=SystemTime::now() + Duration::from_secs(2)).contains(&born(name)));
+    }
+    let file = OpenOptions::new()
+        .append(true)
+        .open(root.join("f"))
+        .unwrap();
+    (&file).write_all(b"2").unwrap();
+    file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH))
+        .unwrap();
+    fs::rename(root.join("f"), root.join("g")).unwrap();
+    assert_eq!(born("g"), first);
+    // Told with the rest, which is not out of date for it.
+    let status = file.metadata().unwrap();
+    assert_eq!((status.created().unwrap(), status.len()), (first, 2));
+}

@@ -1,0 +1,58 @@
+//! Notifications: telling the kernel what it must not believe any longer.
+
+use std::io;
+
+use zerocopy::IntoBytes;
+
+use super::abi::{InvalEntryOut, InvalInodeOut, notification};
+use super::device::Device;
+
+/// A way to notify the kernel, from any thread.
+#[derive(Debug)]
+pub(crate) struct Notifier(Device);
+
+impl Notifier {
+    pub(crate) fn new(device: Device) -> Self {
+        Notifier(device)
+    }
+
+    /// Drops a name. Waits for operations in the directory.
+    pub(crate) fn invalidate_name(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+        let namelen = u32::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let entry = InvalEntryOut {
+            parent,
+            namelen,
+            flags: 0,
+        };
+        self.send(notification::INVAL_ENTRY, &[entry.as_bytes(), name, &[0]])
+    }
+
+    /// Drops an inode's attributes.
+    pub(crate) fn invalidate_attributes(&self, inode: u64) -> io::Result<()> {
+        // A negative offset spares the pages.
+        self.invalidate_inode(inode, -1)
+    }
+
+    /// Drops an inode's attributes and all its pages.
+    pub(crate) fn invalidate_data(&self, inode: u64) -> io::Result<()> {
+        self.invalidate_inode(inode, 0)
+    }
+
+    fn invalidate_inode(&self, ino: u64, off: i64) -> io::Result<()> {
+        let inode = InvalInodeOut { ino, off, len: 0 };
+        self.send(notification::INVAL_INODE, &[inode.as_bytes()])
+    }
+
+    /// Makes every name that is known so far be looked up anew, since Linux 6.16.
+    pub(crate) fn begin_epoch(&self) -> io::Result<()> {
+        self.send(notification::INC_EPOCH, &[])
+    }
+
+    fn send(&self, kind: i32, pieces: &[&[u8]]) -> io::Result<()> {
+        match self.0.send(0, kind, pieces) {
+            // The kernel does not know it: there is nothing to drop.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A session: the handshake, and the threads that read requests until the end of the connection.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Handle;
+
+use super::abi::{self, InitOut, capability};
+use super::buffer::{Buffer, PAGE_BYTES};
+use super::device::Device;
+use super::interrupts::Interrupts;
+use super::notify::Notifier;
+use super::operation::{InitArguments, Operation};
+use super::reply::{Channel, Reply};
+use super::request::{Refusal, Request};
+
+/// Largest write and read, bytes: one block of the default size.
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Requests that the kernel may have under way in the background (read-ahead, write-back), and how
+/// many make it slow down.
+const BACKGROUND_REQUESTS_MAX: u16 = 64;
+const BACKGROUND_REQUESTS_MANY: u16 = BACKGROUND_REQUESTS_MAX / 4 * 3;
+/// Room for what comes with the data of a write.
+const HEADER_BYTES_MAX: usize = PAGE_BYTES;
+/// Times are kept to the nanosecond.
+const TIME_GRAIN_NS: u32 = 1;
+
+/// Asked for as far as the kernel has it. Locks (FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS) are not: the
+/// kernel then keeps them itself, for this mount.
+const WANTED: u64 = capability::ASYNC_READ
+    | capability::BIG_WRITES
+    | capability::PARALLEL_DIROPS
+    | capability::DO_READDIRPLUS
+    | capability::READDIRPLUS_AUTO
+    | capability::ASYNC_DIO
+    | capability::ATOMIC_O_TRUNC
+    | capability::HANDLE_KILLPRIV_V2
+    | capability::CACHE_SYMLINKS
+    | capability::DIRECT_IO_ALLOW_MMAP
+    | capability::MAX_PAGES
+    | capability::INIT_EXT;
+
+/// Who does what requests ask for.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Called on a thread that reads requests: it must not wait for anything. What the request
+    /// borrows is gone when this returns, the answer may come later.
+    fn handle(&self, request: Request<'_>, reply: Reply);
+}
+
+/// A connection that has shaken hands.
+#[derive(Debug)]
+pub(crate) struct Session {
+    channel: Arc<Channel>,
+}
+
+impl Session {
+    /// Shakes hands over a new connection. Threads that wait for operations are watched on
+    /// `runtime`.
+    pub(crate) fn begin(device: OwnedFd, runtime: Handle) -> io::Result<Self> {
+        let channel = Arc::new(Channel {
+            device: Device::new(device),
+            interrupts: Interrupts::new(runtime),
+        });
+        shake_hands(&channel)?;
+        Ok(Session { channel })
+    }
+
+    /// A way to tell the kernel what it must forget.
+    pub(crate) fn notifier(&self) -> io::Result<Notifier> {
+        Ok(Notifier::new(self.channel.device.try_share()?))
+    }
+
+    /// Serves with so many threads until the end of the connection.
+    pub(crate) fn run(self, threads: usize, handler: Arc<impl Handler>) -> io::Result<()> {
+        let mut channels = Vec::with_capacity(threads);
+        for _ in 1..threads {
+            channels.push(Arc::new(Channel {
+                device: self.channel.device.try_clone()?,
+                interrupts: Arc::clone(&self.channel.interrupts),
+            }));
+        }
+        channels.push(self.channel);
+        let spawn = |(index, channel): (usize, Arc<Channel>)| {
+            let handler = Arc::clone(&handler);
+            thread::Builder::new()
+                .name(format!("fuse-{index}"))
+                .spawn(move || read_requests(&channel, &*handler))
+        };
+        let readers: Vec<_> = channels.into_iter().enumerate().map(spawn).collect();
+        let mut outcome = Ok(());
+        for reader in readers {
+            let ended = reader.and_then(|reader| {
+                let panicked = |_| io::Error::other("a thread that read requests panicked");
+                reader.join().unwrap_or_else(|panic| Err(panicked(panic)))
+            });
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+}
+
+fn read_requests(channel: &Arc<Channel>, handler: &impl Handler) -> io::Result<()> {
+    let mut buffer = Buffer::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX);
+    loop {
+        let length = channel.device.receive(buffer.bytes())?;
+        if length == 0 {
+            return Ok(());
+        }
+        match Request::decode(&buffer.bytes()[..length]) {
+            Ok(request) => {
+                let reply = Reply::new(Arc::clone(channel), request.unique, request.thread);
+                if serve(request, reply, channel, handler).is_break() {
+                    return Ok(());
+                }
+            }
+            Err(refusal) => refuse(channel, refusal),
+        }
+    }
+}
+
+/// Serves what is not an operation of the file system, and hands on what is.
+fn serve(
+    request: Request<'_>,
+    reply: Reply,
+    channel: &Channel,
+    handler: &impl Handler,
+) -> std::ops::ControlFlow<()> {
+    match request.operation {
+        Operation::Interrupt { unique } => {
+            reply.forgo();
+            channel.interrupts.deliver(unique);
+        }
+        Operation::Forget | Operation::NotifyReply => reply.forgo(),
+        Operation::Init(_) => reply.error(libc::EIO),
+        Operation::Destroy => {
+            reply.ok();
+            return std::ops::ControlFlow::Break(());
+        }
+        _ => handler.handle(request, reply),
+    }
+    std::ops::ControlFlow::Continue(())
+}
+
+fn refuse(channel: &Arc<Channel>, refusal: Refusal) {
+    tracing::warn!(%refusal, "refused what the kernel sent");
+    if let Refusal::Malformed { unique, opcode } = refusal {
+        let reply = Reply::new(Arc::clone(channel), unique, 0);
+        match opcode {
+            abi::opcode::FORGET | abi::opcode::BATCH_FORGET | abi::opcode::INTERRUPT => {
+                reply.forgo();
+            }
+            _ => reply.error(libc::EIO),
+        }
+    }
+}
+
+fn shake_hands(channel: &Arc<Channel>) -> io::Result<()> {
+    let mut buffer = Buffer::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX);
+    loop {
+        let length = channel.device.receive(buffer.bytes())?;
+        if length == 0 {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let request = Request::decode(&buffer.bytes()[..length]);
+        let request =
+            request.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
+        let reply = Reply::new(Arc::clone(channel), request.unique, 0);
+        let Operation::Init(offer) = request.operation else {
+            reply.error(libc::EIO);
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the kernel's first request was not INIT",
+            ));
+        };
+        if offer.major > abi::MAJOR {
+            // It asks again with the number that it is told.
+            reply.value(&InitOut {
+                major: abi::MAJOR,
+                minor: abi::MINOR,
+                ..InitOut::default()
+            });
+            continue;
+        }
+        if offer.major < abi::MAJOR || offer.minor < abi::MINOR_MIN {
+            reply.error(libc::EPROTO);
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the kernel speaks FUSE {}.{}, which is too old: {}.{} is needed",
+                    offer.major,
+                    offer.minor,
+                    abi::MAJOR,
+                    abi::MINOR_MIN
+                ),
+            ));
+        }
+        let accepted = negotiate(offer);
+        tracing::debug!(?offer, ?accepted, "shook hands with the kernel");
+        reply.value(&accepted);
+        return Ok(());
+    }
+}
+
+/// What both sides have.
+fn negotiate(offer: InitArguments) -> InitOut {
+    let agreed = offer.capabilities & WANTED;
+    InitOut {
+        major: abi::MAJOR,
+        minor: abi::MINOR,
+        max_readahead: offer.read_ahead_bytes_max.min(REQUEST_BYTES_MAX),
+        flags: agreed as u32,
+        flags2: (agreed >> 32) as u32,
+        max_background: BACKGROUND_REQUESTS_MAX,
+        congestion_threshold: BACKGROUND_REQUESTS_MANY,
+        max_write: REQUEST_BYTES_MAX,
+        time_gran: TIME_GRAIN_NS,
+        max_pages: (REQUEST_BYTES_MAX as usize / PAGE_BYTES) as u16,
+        ..InitOut::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
