@@ -24,6 +24,8 @@ use crate::space::Space;
 
 /// How often an idle mount returns space it was granted and does not need.
 const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
+/// An inode that this mount changes all the time is looked at so often before it is taken as found.
+const LOOKS_MAX: u32 = 5;
 /// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
 /// server allows for the way.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
@@ -322,14 +324,36 @@ impl FileSystem {
         &self,
         operation: request::Operation,
     ) -> Result<Leased<Entry>, Failure> {
-        Ok(self.shown(self.call_entry(operation).await?))
+        self.shown(self.call_entry(operation).await?).await
     }
 
-    pub(crate) fn shown(&self, leased: Leased<Entry>) -> Leased<Entry> {
-        Leased {
-            value: self.overlaid(leased.value),
-            ..leased
+    /// What was answered about an inode, with what this mount has buffered shown in it. If this
+    /// mount has changed the inode since it was asked, by a commit perhaps, the answer may be older
+    /// than what programs have seen, and no buffer tells: then the inode is looked at anew.
+    pub(crate) async fn shown(&self, leased: Leased<Entry>) -> Result<Leased<Entry>, Failure> {
+        let name_valid_ms = leased.value.name_valid_ms;
+        let (about, mut since) = (leased.with(()), leased.since);
+        let mut entry = self.overlaid(leased.value);
+        for _ in 0..LOOKS_MAX {
+            let inode = entry.attributes.map(|attributes| InodeId(attributes.inode));
+            if !inode.is_some_and(|inode| self.inodes.is_newer(inode, since)) {
+                return Ok(Leased {
+                    since,
+                    ..about.with(entry)
+                });
+            }
+            let inode = inode.unwrap_or(InodeId::ROOT);
+            let anew = match self.kept_entry(inode) {
+                Some(kept) => kept,
+                None => self.fetch_attributes(inode).await?,
+            };
+            since = anew.since;
+            entry = self.overlaid(anew.value);
+            entry.name_valid_ms = name_valid_ms;
         }
+        // It changes faster than it can be looked at.
+        entry.attributes_valid_ms = 0;
+        Ok(about.with(entry))
     }
 
     /// As [`FileSystem::call`], for operations that answer only that they are done.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use pocket_proto::InodeId;
-use pocket_proto::session::{Ahead, Create, Entry, FileKind, reply, request};
+use pocket_proto::{Failure, InodeId};
+use pocket_proto::session::{self, Ahead, Create, Entry, FileKind, reply, request};
 
 use super::{Access, Caller, Opened};
 use crate::ahead::New;
-use crate::file::Sharing;
+use crate::file::{File, Sharing};
 use crate::filesystem::unexpected;
 use crate::operation::open::Flags;
 use crate::{Errno, FileSystem, Leased};
@@ -50,15 +50,28 @@ impl FileSystem {
             _ => Err(unexpected()),
         })?;
         let (opened, file) = self.note_open(&answer, flags)?;
+        match self.show_opened(answer, flags, &file).await {
+            Ok(shown) => shown.map(|entry| Ok((entry, opened))),
+            Err(failure) => {
+                self.release(opened.handle).await;
+                Err(failure.into())
+            }
+        }
+    }
+
+    async fn show_opened(
+        &self,
+        answer: Leased<session::Opened>,
+        flags: Flags,
+        file: &File,
+    ) -> Result<Leased<Entry>, Failure> {
         // The file may have been there already, made by another mount a moment ago.
-        self.catch_up(&file, &answer).await?;
+        self.catch_up(file, &answer).await?;
         if flags.truncates() {
             self.inodes.forget(file.inode);
         }
-        answer.map(|answered| {
-            let entry = answered.entry.ok_or_else(unexpected)?;
-            Ok((self.overlaid(entry), opened))
-        })
+        let entry = answer.map(|answered| answered.entry.ok_or_else(unexpected))?;
+        self.shown(entry).await
     }
 
     /// Creates a file whose name is known to be free, in a directory that is this mount's alone.

@@ -11,7 +11,7 @@ impl FileSystem {
     /// operation that may have changed them, and asks for them with the next one.
     pub async fn get_attributes(&self, inode: InodeId) -> Result<Leased<Entry>, Errno> {
         if let Some(kept) = self.kept_entry(inode) {
-            return Ok(self.shown(kept));
+            return Ok(self.shown(kept).await?);
         }
         let request = GetAttributes { inode: inode.0 };
         Ok(self

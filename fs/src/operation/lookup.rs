@@ -26,7 +26,7 @@ impl FileSystem {
     ) -> Result<Leased<Entry>, Errno> {
         if let Some(known) = self.kept_name(parent, name) {
             self.read_names_ahead(parent);
-            return Ok(self.shown(known));
+            return Ok(self.shown(known).await?);
         }
         let request = Lookup {
             parent: parent.0,
@@ -37,17 +37,18 @@ impl FileSystem {
         if let Some(glance) = glance {
             self.learn_name(parent, name, glance, &answer);
         }
-        answer.map(|result| match result {
+        let answer = answer.map(|result| match result {
             reply::Result::Entry(entry) => {
                 self.read_names_ahead(parent);
-                Ok(self.overlaid(entry))
+                Ok(entry)
             }
             reply::Result::Absent(absent) => Ok(Entry {
                 name_valid_ms: absent.name_valid_ms,
                 ..Entry::default()
             }),
-            _ => Err(unexpected().into()),
-        })
+            _ => Err(unexpected()),
+        })?;
+        Ok(self.shown(answer).await?)
     }
 
     /// Takes note of what a name leads to in a directory that is this mount's alone. If many are

@@ -92,7 +92,7 @@ impl FileSystem {
     }
 
     async fn ask_to_open(
-        &self,
+        self: &Arc<Self>,
         inode: InodeId,
         flags: Flags,
     ) -> Result<(Opened, Arc<File>), Errno> {
@@ -107,7 +107,10 @@ impl FileSystem {
             _ => Err(unexpected()),
         })?;
         let (opened, file) = self.note_open(&answer, flags)?;
-        self.catch_up(&file, &answer).await?;
+        if let Err(failure) = self.catch_up(&file, &answer).await {
+            self.release(opened.handle).await;
+            return Err(failure.into());
+        }
         Ok((opened, file))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pocket_proto::InodeId;
 use pocket_proto::session::{DirectoryEntry, ReadDirectory, reply, request};
 
 use crate::filesystem::unexpected;
@@ -100,7 +101,10 @@ impl FileSystem {
                 let mut entry = listed.clone();
                 if let Some(inner) = entry.entry.take() {
                     self.keep(&inner, freshness, leased.since);
-                    entry.entry = Some(self.overlaid(inner));
+                    let inode = InodeId(listed.inode);
+                    let shown = self.overlaid(inner);
+                    // What this mount has changed since is looked up when it is wanted.
+                    entry.entry = (!self.inodes.is_newer(inode, leased.since)).then_some(shown);
                 }
                 entry
             });

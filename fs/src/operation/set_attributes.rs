@@ -74,7 +74,7 @@ impl FileSystem {
             if let Some(file) = &open {
                 file.refresh(&done.value, done.since);
             }
-            return Ok(self.shown(done));
+            return Ok(self.shown(done).await?);
         }
         self.inodes.forget(inode);
         let request = self.request(inode, &change);
@@ -90,7 +90,7 @@ impl FileSystem {
                 self.drop_kept(file);
             }
         }
-        Ok(self.shown(answer))
+        Ok(self.shown(answer).await?)
     }
 
     /// Changes attributes other than the size of a file that nobody but this mount knows.
