@@ -91,7 +91,9 @@ impl Handler for Adapter {
             Operation::Open(open) => self.open(call, open),
             Operation::Create { name, mode, open } => self.create(call, name, mode, open),
             Operation::Read(read) => self.read(call, read),
-            Operation::Write { arguments, data } => self.write(call, arguments, data),
+            Operation::Write { arguments, data } => {
+                self.write(call, arguments, data, request.shared);
+            }
             Operation::Flush { handle, .. } => self.flush(call, handle),
             Operation::Sync { handle, .. } => self.sync(call, handle),
             Operation::Release { handle, .. } => self.release(call, handle),

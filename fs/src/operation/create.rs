@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use pocket_proto::{Failure, InodeId};
 use pocket_proto::session::{self, Ahead, Create, Entry, FileKind, reply, request};
+use pocket_proto::{Failure, InodeId};
 
 use super::{Access, Caller, Opened};
 use crate::ahead::New;

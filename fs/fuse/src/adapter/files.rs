@@ -53,7 +53,14 @@ impl Adapter {
         });
     }
 
-    pub(super) fn write(&self, call: Call, arguments: WriteArguments, data: &[u8]) {
+    /// `data` may be kept if they lie in `shared` memory, and are copied otherwise.
+    pub(super) fn write(
+        &self,
+        call: Call,
+        arguments: WriteArguments,
+        data: &[u8],
+        shared: Option<&Bytes>,
+    ) {
         let handle = HandleId(arguments.handle);
         let flags = arguments.flags;
         let write = WriteRequest {
@@ -64,14 +71,19 @@ impl Adapter {
             synchronous: flags & (libc::O_SYNC | libc::O_DSYNC) != 0,
             clear_set_id: arguments.clear_set_id,
         };
-        if let Some(outcome) = self.try_write(handle, write, data) {
+        let shared = shared.map(|memory| memory.slice_ref(data));
+        let tried = match &shared {
+            Some(shared) => WriteData::Shared(shared),
+            None => WriteData::Borrowed(data),
+        };
+        if let Some(outcome) = self.try_write(handle, write, tried) {
             reply_written(outcome, call.reply);
             if self.fs.is_first_write(handle) {
                 self.run(|fs| async move { fs.send_first_write(handle).await });
             }
             return;
         }
-        let data = Bytes::copy_from_slice(data);
+        let data = shared.unwrap_or_else(|| Bytes::copy_from_slice(data));
         self.run(|fs| async move {
             reply_written(fs.write(handle, write, data).await, call.reply);
         });
@@ -82,11 +94,11 @@ impl Adapter {
         &self,
         handle: HandleId,
         write: WriteRequest,
-        data: &[u8],
+        data: WriteData<'_>,
     ) -> Option<Result<u32, Errno>> {
         // Sending a full block starts a task.
         let _runtime = self.dispatcher.enter();
-        self.fs.try_write(handle, write, WriteData::Borrowed(data))
+        self.fs.try_write(handle, write, data)
     }
 
     pub(super) fn flush(&self, call: Call, handle: u64) {

@@ -3,6 +3,7 @@
 //! Names and data stay where they were read to. Whatever the bytes are, decoding answers a request
 //! or a refusal; lengths are checked before anything is looked at.
 
+use bytes::Bytes;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{
@@ -26,6 +27,8 @@ pub(crate) struct Request<'a> {
     pub(crate) gid: u32,
     pub(crate) thread: u32,
     pub(crate) operation: Operation<'a>,
+    /// The memory it lies in, where that may be kept.
+    pub(crate) shared: Option<&'a Bytes>,
 }
 
 /// Why bytes are no request.
@@ -60,6 +63,7 @@ impl<'a> Request<'a> {
             gid: header.gid,
             thread: header.pid,
             operation,
+            shared: None,
         })
     }
 }

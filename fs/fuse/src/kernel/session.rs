@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Handle;
 
 use super::abi::{self, InitOut, capability};
-use super::buffer::{Buffer, PAGE_BYTES};
+use super::buffer::{Buffers, PAGE_BYTES};
 use super::device::Device;
 use super::interrupts::Interrupts;
 use super::notify::Notifier;
@@ -24,6 +24,9 @@ const BACKGROUND_REQUESTS_MAX: u16 = 64;
 const BACKGROUND_REQUESTS_MANY: u16 = BACKGROUND_REQUESTS_MAX / 4 * 3;
 /// Room for what comes with the data of a write.
 const HEADER_BYTES_MAX: usize = PAGE_BYTES;
+/// A request of at least so many bytes is kept where it was read, if the handler wants to keep it:
+/// little of the buffer is lost then.
+const SHARED_BYTES_MIN: usize = REQUEST_BYTES_MAX as usize / 2;
 /// Times are kept to the nanosecond.
 const TIME_GRAIN_NS: u32 = 1;
 
@@ -82,11 +85,12 @@ impl Session {
             }));
         }
         channels.push(self.channel);
+        let buffers = Buffers::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX);
         let spawn = |(index, channel): (usize, Arc<Channel>)| {
-            let handler = Arc::clone(&handler);
+            let (handler, buffers) = (Arc::clone(&handler), Arc::clone(&buffers));
             thread::Builder::new()
                 .name(format!("fuse-{index}"))
-                .spawn(move || read_requests(&channel, &*handler))
+                .spawn(move || read_requests(&channel, &buffers, &*handler))
         };
         let readers: Vec<_> = channels.into_iter().enumerate().map(spawn).collect();
         let mut outcome = Ok(());
@@ -101,27 +105,52 @@ impl Session {
     }
 }
 
-fn read_requests(channel: &Arc<Channel>, handler: &impl Handler) -> io::Result<()> {
-    let mut buffer = Buffer::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX);
+fn read_requests(
+    channel: &Arc<Channel>,
+    buffers: &Arc<Buffers>,
+    handler: &impl Handler,
+) -> io::Result<()> {
+    let mut buffer = buffers.take();
     loop {
         let length = channel.device.receive(buffer.bytes())?;
-        if length == 0 {
+        let served = match length {
+            0 => return Ok(()),
+            SHARED_BYTES_MIN.. => {
+                let full = std::mem::replace(&mut buffer, buffers.take());
+                let shared = full.share(length);
+                let request = Request::decode(&shared).map(|request| Request {
+                    shared: Some(&shared),
+                    ..request
+                });
+                serve(request, channel, handler)
+            }
+            _ => serve(Request::decode(&buffer.bytes()[..length]), channel, handler),
+        };
+        if served.is_break() {
             return Ok(());
         }
-        match Request::decode(&buffer.bytes()[..length]) {
-            Ok(request) => {
-                let reply = Reply::new(Arc::clone(channel), request.unique, request.thread);
-                if serve(request, reply, channel, handler).is_break() {
-                    return Ok(());
-                }
-            }
-            Err(refusal) => refuse(channel, refusal),
+    }
+}
+
+fn serve(
+    request: Result<Request<'_>, Refusal>,
+    channel: &Arc<Channel>,
+    handler: &impl Handler,
+) -> std::ops::ControlFlow<()> {
+    match request {
+        Ok(request) => {
+            let reply = Reply::new(Arc::clone(channel), request.unique, request.thread);
+            serve_decoded(request, reply, channel, handler)
+        }
+        Err(refusal) => {
+            refuse(channel, refusal);
+            std::ops::ControlFlow::Continue(())
         }
     }
 }
 
 /// Serves what is not an operation of the file system, and hands on what is.
-fn serve(
+fn serve_decoded(
     request: Request<'_>,
     reply: Reply,
     channel: &Channel,
@@ -157,7 +186,7 @@ fn refuse(channel: &Arc<Channel>, refusal: Refusal) {
 }
 
 fn shake_hands(channel: &Arc<Channel>) -> io::Result<()> {
-    let mut buffer = Buffer::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX);
+    let mut buffer = Buffers::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX).take();
     loop {
         let length = channel.device.receive(buffer.bytes())?;
         if length == 0 {

@@ -102,7 +102,7 @@ async fn nonsense_is_refused_and_the_next_request_is_served() {
     kernel.send(&request(abi::opcode::STATFS, 14, &[]));
     kernel.end();
     let (served, requests) = mpsc::channel();
-    read_requests(&channel, &Echo(served)).unwrap();
+    read_requests(&channel, &Buffers::new(1 << 20), &Echo(served)).unwrap();
     for (unique, error) in [(8, -libc::EIO), (10, -libc::EIO), (14, 0)] {
         let (header, body) = kernel.answer();
         assert_eq!((header.unique, header.error), (unique, error));
@@ -117,7 +117,7 @@ async fn goodbye_is_answered_and_ends_the_thread() {
     let (kernel, channel) = Kernel::connect(Handle::current());
     kernel.send(&request(abi::opcode::DESTROY, 2, &[]));
     let (served, _requests) = mpsc::channel();
-    read_requests(&channel, &Echo(served)).unwrap();
+    read_requests(&channel, &Buffers::new(1 << 20), &Echo(served)).unwrap();
     assert_eq!(kernel.answer().0.error, 0);
 }
 
