@@ -133,7 +133,7 @@ async fn fill(server: &Arc<ServerProcess>, block_bytes: u32) -> Result<()> {
             {
                 let file = InodeId(file);
                 store
-                    .write(&server.address, file, BlockIndex(0), 0, data.clone())
+                    .write(&server.address, file, BlockIndex(0), 0, data.clone().into())
                     .await?;
             }
             anyhow::Ok(())
@@ -156,7 +156,7 @@ async fn fill(server: &Arc<ServerProcess>, block_bytes: u32) -> Result<()> {
 async fn round_trips(server: &ServerProcess, store: &Arc<dyn BlockStore>) -> Result<()> {
     let data = Bytes::from(vec![1; SMALL_BYTES as usize]);
     store
-        .write(&server.address, SMALL_FILE, BlockIndex(0), 0, data)
+        .write(&server.address, SMALL_FILE, BlockIndex(0), 0, data.into())
         .await?;
     let cpu = server.cpu_with_own()?;
     let mut times = Vec::new();
@@ -222,7 +222,9 @@ async fn transfer(
                 let block = BlockIndex(block % BLOCKS);
                 match direction {
                     Direction::Put => {
-                        store.write(&server, FILE, block, 0, data.clone()).await?;
+                        store
+                            .write(&server, FILE, block, 0, data.clone().into())
+                            .await?;
                     }
                     Direction::Get => {
                         let address = BlockAddress {

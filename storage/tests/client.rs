@@ -36,7 +36,10 @@ async fn restart(address: &ServerAddress, server: ServerId) -> pocket_storage::R
 async fn dead_server_is_unavailable_quickly() {
     let (server, address) = start(1 << 20).await;
     let store = client(JOB);
-    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&address, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     server.stop().await;
     let start = Instant::now();
     for _ in 0..100 {
@@ -44,7 +47,7 @@ async fn dead_server_is_unavailable_quickly() {
         assert_eq!(read.status, Status::Unavailable);
         assert!(read.message.contains(&address.endpoint), "{read}");
         let written = store
-            .write(&address, FILE, FIRST, 0, DATA)
+            .write(&address, FILE, FIRST, 0, DATA.into())
             .await
             .unwrap_err();
         assert_eq!(written.status, Status::Unavailable);
@@ -63,7 +66,9 @@ async fn requests_in_flight_fail_when_their_server_dies() {
                 let data = Bytes::from(vec![1; 1 << 20]);
                 loop {
                     let block = pocket_proto::BlockIndex(writer);
-                    let written = store.write(&address, FILE, block, 0, data.clone()).await;
+                    let written = store
+                        .write(&address, FILE, block, 0, data.clone().into())
+                        .await;
                     if let Err(failure) = written {
                         return failure;
                     }
@@ -71,7 +76,10 @@ async fn requests_in_flight_fail_when_their_server_dies() {
             })
         })
         .collect();
-    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&address, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     server.stop().await;
     let start = Instant::now();
     for writer in writers {
@@ -84,7 +92,10 @@ async fn requests_in_flight_fail_when_their_server_dies() {
 async fn server_of_another_incarnation_has_lost_the_blocks() {
     let (server, address) = start(1 << 20).await;
     let store = client(JOB);
-    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&address, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     let id = server.server_id();
     server.stop().await;
     let server = restart(&address, id).await;
@@ -92,7 +103,7 @@ async fn server_of_another_incarnation_has_lost_the_blocks() {
         let read = store.read(&address, range(0, 4)).await.unwrap_err();
         assert_eq!(read.status, Status::Lost);
         let written = store
-            .write(&address, FILE, FIRST, 0, DATA)
+            .write(&address, FILE, FIRST, 0, DATA.into())
             .await
             .unwrap_err();
         assert_eq!(written.status, Status::ServerFull);
@@ -104,7 +115,10 @@ async fn server_of_another_incarnation_has_lost_the_blocks() {
     assert_eq!(dropped.status, Status::Lost);
     // Its new life is another server.
     let reborn = address_of(&server);
-    store.write(&reborn, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&reborn, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     assert_eq!(store.read(&reborn, range(0, 4)).await.unwrap().bytes, DATA);
     assert_eq!(
         store.read(&address, range(0, 4)).await.unwrap_err().status,
@@ -123,7 +137,7 @@ async fn other_server_on_the_same_address_is_not_mistaken() {
         Status::Lost
     );
     let written = store
-        .write(&address, FILE, FIRST, 0, DATA)
+        .write(&address, FILE, FIRST, 0, DATA.into())
         .await
         .unwrap_err();
     assert_eq!(written.status, Status::ServerFull);
@@ -179,7 +193,10 @@ async fn server_that_falls_silent_while_it_owes_answers_is_given_up() {
         ..StorageClientOptions::default()
     };
     let store = StorageClient::new(JOB, credential(JOB), options);
-    store.write(&through, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&through, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     relay.freeze();
     let start = Instant::now();
     let failure = store.read(&through, range(0, 4)).await.unwrap_err();
@@ -198,7 +215,10 @@ async fn lost_connection_is_opened_again_unnoticed() {
     };
     let store = client(JOB);
     for round in 0..10 {
-        store.write(&through, FILE, FIRST, 0, DATA).await.unwrap();
+        store
+            .write(&through, FILE, FIRST, 0, DATA.into())
+            .await
+            .unwrap();
         assert_eq!(
             store.read(&through, range(0, 4)).await.unwrap().bytes,
             DATA,
@@ -231,7 +251,7 @@ async fn connections_to_a_server_are_few_and_shared() {
             let (store, through) = (Arc::clone(&store), through.clone());
             tokio::spawn(async move {
                 let block = pocket_proto::BlockIndex(writer);
-                store.write(&through, FILE, block, 0, DATA).await
+                store.write(&through, FILE, block, 0, DATA.into()).await
             })
         })
         .collect();

@@ -38,7 +38,7 @@ async fn blocks_are_read_as_they_were_written() {
         let data: Bytes = (0..bytes).map(|at: u32| (at * 13) as u8).collect();
         let block = BlockIndex(u64::from(bytes));
         let change = store
-            .write(&address, FILE, block, 0, data.clone())
+            .write(&address, FILE, block, 0, data.clone().into())
             .await
             .unwrap();
         assert_eq!(change, i64::from(bytes.next_multiple_of(512)));
@@ -58,11 +58,23 @@ async fn parts_of_a_block_are_written_in_place() {
     let (server, address) = start(64 << 20).await;
     let store = client(JOB);
     store
-        .write(&address, FILE, FIRST, 100, Bytes::from_static(b"later"))
+        .write(
+            &address,
+            FILE,
+            FIRST,
+            100,
+            Bytes::from_static(b"later").into(),
+        )
         .await
         .unwrap();
     store
-        .write(&address, FILE, FIRST, 0, Bytes::from_static(b"first"))
+        .write(
+            &address,
+            FILE,
+            FIRST,
+            0,
+            Bytes::from_static(b"first").into(),
+        )
         .await
         .unwrap();
     let read = store.read(&address, range(0, 105)).await.unwrap().bytes;
@@ -84,18 +96,18 @@ async fn full_server_says_so_and_keeps_what_it_has() {
     let store = client(JOB);
     let half = Bytes::from(vec![1; 512 << 10]);
     store
-        .write(&address, FILE, FIRST, 0, half.clone())
+        .write(&address, FILE, FIRST, 0, half.clone().into())
         .await
         .unwrap();
     let too_much = Bytes::from(vec![2; (512 << 10) + 1]);
     let failure = store
-        .write(&address, FILE, BlockIndex(1), 0, too_much)
+        .write(&address, FILE, BlockIndex(1), 0, too_much.into())
         .await
         .unwrap_err();
     assert_eq!(failure.status, Status::ServerFull);
     assert_eq!(server.used_bytes(), 512 << 10);
     store
-        .write(&address, FILE, BlockIndex(1), 0, half)
+        .write(&address, FILE, BlockIndex(1), 0, half.into())
         .await
         .unwrap();
     assert_eq!(server.used_bytes(), 1 << 20);
@@ -106,7 +118,7 @@ async fn frames_about_another_job_are_denied() {
     let (server, address) = start(1 << 20).await;
     let data = Bytes::from_static(b"mine");
     client(JOB)
-        .write(&address, FILE, FIRST, 0, data.clone())
+        .write(&address, FILE, FIRST, 0, data.clone().into())
         .await
         .unwrap();
     let thief = connect(&address.endpoint, &credential(OTHER_JOB)).await;
@@ -147,7 +159,7 @@ async fn frames_about_another_job_are_denied() {
 async fn jobs_and_inodes_are_dropped_by_the_cluster_only() {
     let (server, address) = start(1 << 20).await;
     client(JOB)
-        .write(&address, FILE, FIRST, 0, Bytes::from_static(b"mine"))
+        .write(&address, FILE, FIRST, 0, Bytes::from_static(b"mine").into())
         .await
         .unwrap();
     let own = connect(&address.endpoint, &credential(JOB)).await;
@@ -169,7 +181,10 @@ async fn cluster_frees_inodes_and_jobs() {
         for block in 0..3 {
             let data = Bytes::from(vec![1; 1000]);
             let (inode, block) = (InodeId(inode), BlockIndex(block));
-            store.write(&address, inode, block, 0, data).await.unwrap();
+            store
+                .write(&address, inode, block, 0, data.into())
+                .await
+                .unwrap();
         }
     }
     let cluster = ClusterStorage::new(&key(), StorageClientOptions::default());
@@ -189,7 +204,7 @@ async fn cluster_frees_inodes_and_jobs() {
     assert_eq!(cluster.drop_job(&address, JOB).await, Ok(0));
     let data = Bytes::from_static(b"too late");
     let late = store
-        .write(&address, FILE, FIRST, 0, data)
+        .write(&address, FILE, FIRST, 0, data.into())
         .await
         .unwrap_err();
     assert_eq!(late.status, Status::JobGone);
@@ -269,7 +284,7 @@ async fn writers_of_many_jobs_are_accounted_to_the_byte() {
                     let block = BlockIndex(at % 7);
                     let offset = (at * 31 % 3000) as u32;
                     total += store
-                        .write(&address, FILE, block, offset, data)
+                        .write(&address, FILE, block, offset, data.into())
                         .await
                         .unwrap();
                 }
@@ -350,7 +365,7 @@ async fn server_serves_while_its_controller_is_away() {
     let address = support::address_of(&server);
     let data = Bytes::from_static(b"here");
     client(JOB)
-        .write(&address, FILE, FIRST, 0, data)
+        .write(&address, FILE, FIRST, 0, data.into())
         .await
         .unwrap();
     tokio::time::timeout(Duration::from_secs(10), server.stop())

@@ -1,9 +1,10 @@
 //! Buffered data of one block: what was written and is not yet on its server.
 
 use bytes::{Bytes, BytesMut};
+use pocket_storage_client::Payload;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::write_data::Buffer;
+use super::write_data::{Buffer, WritePart};
 
 /// First growth of an extent reserves so much at once, so that small appends do not copy.
 const EXTENT_GROWTH_BYTES: usize = 64 << 10;
@@ -25,7 +26,7 @@ impl Extent {
 /// A run of bytes on its way to the server.
 pub(super) struct Sending {
     pub(super) start: u32,
-    pub(super) data: Bytes,
+    pub(super) data: Payload,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -57,7 +58,7 @@ impl DirtyBlock {
     pub(super) fn write(
         &mut self,
         start: u32,
-        data: &[u8],
+        data: WritePart<'_>,
         permit: OwnedSemaphorePermit,
         number: u64,
     ) {
@@ -74,7 +75,7 @@ impl DirtyBlock {
         if first == last {
             let extent = Extent {
                 start,
-                data: Buffer::Own(BytesMut::from(data)),
+                data: data.into(),
                 permit,
             };
             self.pending.insert(first, extent);
@@ -83,11 +84,20 @@ impl DirtyBlock {
         let mut rest = self.pending.drain(first + 1..last).collect::<Vec<_>>();
         let extent = &mut self.pending[first];
         extent.permit.merge(permit);
+        let data = if rest.is_empty() && start == extent.end() {
+            match extent.data.append(data) {
+                Some(data) => data,
+                None => return,
+            }
+        } else {
+            data
+        };
         if start < extent.start {
             let mut joined = BytesMut::with_capacity((extent.end().max(end) - start) as usize);
-            joined.extend_from_slice(data);
+            joined.extend_from_slice(&data);
             if end < extent.end() {
-                joined.extend_from_slice(&extent.data[(end - extent.start) as usize..]);
+                let behind = (end - extent.start) as usize..extent.data.len();
+                joined.extend_from_slice(&extent.data.slice(behind));
             }
             (extent.start, extent.data) = (start, Buffer::Own(joined));
         } else {
@@ -103,28 +113,14 @@ impl DirtyBlock {
         for swallowed in rest.drain(..) {
             if swallowed.end() > extent.end() {
                 let tail = (extent.end() - swallowed.start) as usize;
-                extent.data.own().extend_from_slice(&swallowed.data[tail..]);
+                let behind = swallowed.data.slice(tail..swallowed.data.len());
+                extent.data.own().extend_from_slice(&behind);
             }
             extent.permit.merge(swallowed.permit);
         }
         // What was replaced is not held any more.
         let surplus = extent.permit.num_permits() - extent.data.len();
         drop(extent.permit.split(surplus));
-    }
-
-    /// Buffers `data` for the whole block, as it is, in place of all that was pending.
-    pub(super) fn write_whole(&mut self, data: Bytes, permit: OwnedSemaphorePermit, number: u64) {
-        if self.pending.is_empty() {
-            self.pending_since = number;
-            if self.sending.is_empty() {
-                self.oldest = number;
-            }
-        }
-        self.pending = vec![Extent {
-            start: 0,
-            data: Buffer::Shared(data),
-            permit,
-        }];
     }
 
     /// Whether one extent covers the whole block.
@@ -168,7 +164,7 @@ impl DirtyBlock {
     }
 
     /// What is being sent.
-    pub(super) fn sending(&self) -> Vec<(u32, Bytes)> {
+    pub(super) fn sending(&self) -> Vec<(u32, Payload)> {
         self.sending
             .iter()
             .map(|sending| (sending.start, sending.data.clone()))
@@ -189,7 +185,7 @@ impl DirtyBlock {
             if extent.start <= start && end <= extent.end() {
                 let from = (start - extent.start) as usize;
                 let to = (end - extent.start) as usize;
-                return Held::Whole(Bytes::copy_from_slice(&extent.data[from..to]));
+                return Held::Whole(extent.data.slice(from..to));
             }
             return Held::Partly;
         }
@@ -240,7 +236,12 @@ mod tests {
                 }
                 let data = vec![number as u8; len as usize];
                 let permit = Arc::clone(&budget).try_acquire_many_owned(len).unwrap();
-                block.write(start, &data, permit, number as u64);
+                let shared = Bytes::from(data);
+                let part = match number % 2 {
+                    0 => WritePart::Borrowed(&shared),
+                    _ => WritePart::Shared(shared.clone()),
+                };
+                block.write(start, part, permit, number as u64);
                 model[start as usize..(start + len) as usize].fill(Some(number as u8));
             }
             let extents = &block.pending;

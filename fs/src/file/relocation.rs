@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pocket_proto::session::{Relocate, StorageServer, reply, request};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, Status};
+use pocket_storage_client::Payload;
 use tokio::time::timeout;
 
 use super::File;
@@ -23,7 +24,7 @@ impl FileSystem {
         file: &File,
         block: BlockIndex,
         server: Arc<StorageServer>,
-        write: (u32, Bytes),
+        write: (u32, Payload),
         failure: Failure,
     ) -> Result<i64, Failure> {
         let tries = self.try_places(file, block, server, write, failure);
@@ -42,7 +43,7 @@ impl FileSystem {
         file: &File,
         block: BlockIndex,
         mut server: Arc<StorageServer>,
-        mut write: (u32, Bytes),
+        mut write: (u32, Payload),
         mut failure: Failure,
     ) -> Result<i64, Failure> {
         for _ in 0..PLACES_MAX {
@@ -65,9 +66,9 @@ impl FileSystem {
         file: &File,
         block: BlockIndex,
         server: &StorageServer,
-        (start, data): (u32, Bytes),
+        (start, data): (u32, Payload),
         failure: Failure,
-    ) -> Result<(u32, Bytes), Failure> {
+    ) -> Result<(u32, Payload), Failure> {
         let block_start = block.0 * u64::from(file.block_bytes);
         let held = file.with(|state| state.stored_size.saturating_sub(block_start));
         let held = held.min(u64::from(file.block_bytes)) as u32;
@@ -87,7 +88,8 @@ impl FileSystem {
                 if old.hole {
                     return Ok((start, data));
                 }
-                Ok((0, laid_over(&old.bytes, start as usize, &data)))
+                let data = data.into_bytes();
+                Ok((0, laid_over(&old.bytes, start as usize, &data).into()))
             }
             // The rest of the block was on a server that is gone.
             _ => Err(failure),

@@ -270,11 +270,7 @@ impl State {
                 .split(length as usize)
                 .expect("the permit covers the data");
             let dirty = self.dirty.entry(block).or_default();
-            let whole = (length == block_bytes).then(|| data.share(piece.clone()));
-            match whole.flatten() {
-                Some(whole) => dirty.write_whole(whole, permit, self.writes),
-                None => dirty.write(start, &data[piece], permit, self.writes),
-            }
+            dirty.write(start, data.part(piece), permit, self.writes);
             if dirty.is_full(block_bytes) {
                 touched.full.push(block);
                 self.lost.remove(&block);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pocket_proto::Failure;
+use pocket_storage_client::Payload;
 
 use super::contents::CONTENT_BYTES_MAX;
 use super::{File, Sharing, State};
@@ -109,8 +110,9 @@ impl FileSystem {
         file: &File,
         block: u64,
         start: u32,
-        data: Bytes,
+        data: impl Into<Payload>,
     ) -> Result<i64, Failure> {
+        let data = data.into();
         let placed = pocket_proto::BlockIndex(block);
         let server = self.server_of(file, placed).await?;
         let write = self
@@ -163,7 +165,7 @@ fn note(file: &File, block: u64, end: u64, era: u64, outcome: Result<i64, Failur
 }
 
 /// If what was stored is all there is of a small file, it is worth keeping for whoever reads it.
-fn keep_content(file: &File, data: Bytes) {
+fn keep_content(file: &File, data: Payload) {
     file.with(|state| {
         let whole = data.len() as u64 == state.size
             && state.size <= CONTENT_BYTES_MAX
@@ -171,9 +173,10 @@ fn keep_content(file: &File, data: Bytes) {
             && state.dirty.get(&0).is_some_and(|dirty| !dirty.is_pending());
         if whole {
             // Joined from several writes it may lie in a larger buffer.
+            let content = data.into_bytes();
             state.content = Some(match state.writes {
-                1 => data,
-                _ => Bytes::copy_from_slice(&data),
+                1 => content,
+                _ => Bytes::copy_from_slice(&content),
             });
         }
     });

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
 use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
 use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{BlockAddress, BlockIndex, ByteCount, Failure, InodeId, JobId};
 use pocket_storage::{BlockEngine, DramEngine};
-use pocket_storage_client::{BlockData, BlockStore};
+use pocket_storage_client::{BlockData, BlockStore, Payload};
 
 const JOB: JobId = JobId(7);
 const CAPACITY_BYTES: u64 = 64 << 20;
@@ -47,8 +46,9 @@ impl BlockStore for EngineStore {
         inode: InodeId,
         block: BlockIndex,
         offset_bytes: u32,
-        data: Bytes,
+        data: Payload,
     ) -> Result<i64, Failure> {
+        let data = data.into_bytes();
         self.0.write(JOB, inode, block, offset_bytes, data)
     }
 

@@ -10,6 +10,7 @@ use pocket_proto::{
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use crate::payload::Payload;
 use crate::{
     greeting::{Greeted, greet},
     outbox::{Outbox, Refused},
@@ -113,10 +114,10 @@ impl Connection {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: impl Into<Payload>,
         deadline: Duration,
     ) -> Result<ReplyFrame, Failure> {
-        let shared = &self.shared.0;
+        let (shared, data) = (&self.shared.0, data.into());
         let body_bytes = body_bytes(head, &data)?;
         let made = Instant::now();
         let (ticket, mut reply) = shared.pending.admit(made, made + deadline).await?;
@@ -151,9 +152,9 @@ impl Connection {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: impl Into<Payload>,
     ) -> Result<(), Failure> {
-        let shared = &self.shared.0;
+        let (shared, data) = (&self.shared.0, data.into());
         let header = Header::request(operation, 0, job, body_bytes(head, &data)?);
         match shared.outbox.submit(Outgoing::new(&header, head, data)) {
             Ok(()) => Ok(()),
@@ -172,9 +173,9 @@ impl Connection {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: impl Into<Payload>,
     ) -> Result<(), Failure> {
-        let shared = &self.shared.0;
+        let (shared, data) = (&self.shared.0, data.into());
         if shared.outbox.queued_bytes() > QUEUED_BYTES_MAX {
             return self.send(operation, job, head, data);
         }
@@ -230,7 +231,7 @@ impl Drop for Handle {
     }
 }
 
-fn body_bytes(head: &[u8], data: &Bytes) -> Result<u32, Failure> {
+fn body_bytes(head: &[u8], data: &Payload) -> Result<u32, Failure> {
     match u32::try_from(head.len() + data.len()) {
         Ok(bytes) if bytes <= BODY_BYTES_MAX => Ok(bytes),
         _ => Err(Failure::new(

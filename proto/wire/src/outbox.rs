@@ -22,7 +22,11 @@ use pocket_proto::{Failure, Status};
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::{outgoing::Outgoing, socket, watchdog::Progress};
+use crate::{
+    outgoing::{Outgoing, SLICES},
+    socket,
+    watchdog::Progress,
+};
 
 /// Frames that go into one system call at most.
 const BATCH_FRAMES_MAX: usize = 32;
@@ -339,7 +343,7 @@ impl State {
 
 /// One system call's worth of the frames in `hand`.
 fn write_some(socket: &OwnedWriteHalf, hand: &mut VecDeque<Outgoing>) -> io::Result<usize> {
-    let mut slices = [IoSlice::new(&[]); 2 * BATCH_FRAMES_MAX];
+    let mut slices = [IoSlice::new(&[]); SLICES * BATCH_FRAMES_MAX];
     let mut used = 0;
     for slice in hand
         .iter()

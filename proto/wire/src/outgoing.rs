@@ -2,17 +2,21 @@
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
 use pocket_proto::{HEADER_BYTES, Header};
+
+use crate::Payload;
 
 /// Header and head up to this length are kept in place, without an allocation: the header and
 /// the usual metadata request.
 const SHORT_BYTES: usize = 120;
 
+/// Pieces that a frame is written from.
+pub(crate) const SLICES: usize = 3;
+
 /// A frame to be written, and how far it is.
 pub(crate) struct Outgoing {
     lead: Lead,
-    data: Bytes,
+    data: Payload,
     written: usize,
 }
 
@@ -32,7 +36,7 @@ impl Lead {
 
 impl Outgoing {
     /// A frame whose body is `head` and behind it `data`; `header.body_bytes` is their length.
-    pub(crate) fn new(header: &Header, head: &[u8], data: Bytes) -> Self {
+    pub(crate) fn new(header: &Header, head: &[u8], data: impl Into<Payload>) -> Self {
         let length = HEADER_BYTES + head.len();
         let header = header.encode();
         let lead = if length <= SHORT_BYTES {
@@ -51,7 +55,7 @@ impl Outgoing {
         };
         Outgoing {
             lead,
-            data,
+            data: data.into(),
             written: 0,
         }
     }
@@ -62,13 +66,13 @@ impl Outgoing {
     }
 
     /// What is not yet written, lead and data.
-    pub(crate) fn slices(&self) -> [IoSlice<'_>; 2] {
+    pub(crate) fn slices(&self) -> [IoSlice<'_>; SLICES] {
         let lead = self.lead.as_slice();
-        let (lead, data) = match self.written.checked_sub(lead.len()) {
-            None => (&lead[self.written..], &self.data[..]),
-            Some(of_data) => (&lead[lead.len()..], &self.data[of_data..]),
+        let (lead, [first, second]) = match self.written.checked_sub(lead.len()) {
+            None => (&lead[self.written..], self.data.pieces_behind(0)),
+            Some(of_data) => (&lead[lead.len()..], self.data.pieces_behind(of_data)),
         };
-        [IoSlice::new(lead), IoSlice::new(data)]
+        [lead, first, second].map(IoSlice::new)
     }
 
     /// Notes that `bytes` more were written; never more than remained.
@@ -80,8 +84,10 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
     use pocket_proto::{JobId, Operation};
+
+    use super::*;
 
     #[test]
     fn frame_written_in_any_pieces_is_the_frame() {
@@ -98,7 +104,8 @@ mod tests {
             whole.extend_from_slice(&head);
             whole.extend_from_slice(&data);
             for step in [1, 3, 31, 33, 1000] {
-                let mut frame = Outgoing::new(&header, &head, data.clone());
+                let pieces = Payload::joined(data.slice(..9), data.slice(9..));
+                let mut frame = Outgoing::new(&header, &head, pieces);
                 let mut seen = Vec::new();
                 while frame.remaining() > 0 {
                     let now = step.min(frame.remaining());

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, session::StorageServer};
+use pocket_wire::Payload;
 
 /// What a read of a block found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub trait BlockStore: Send + Sync {
         inode: InodeId,
         block: BlockIndex,
         offset_bytes: u32,
-        data: Bytes,
+        data: Payload,
     ) -> Result<i64, Failure>;
 
     /// Drops the server's blocks of `inode` behind `first_block`, and of `first_block` all but its

@@ -1,11 +1,11 @@
 //! One job's blocks, over the wire.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use pocket_proto::{
     BlockAddress, BlockIndex, Failure, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Status,
     session::StorageServer,
 };
+use pocket_wire::Payload;
 
 use crate::{BlockData, BlockStore, StorageClientOptions, pool::Pool};
 
@@ -36,7 +36,13 @@ impl BlockStore for StorageClient {
         let head = address.encode();
         let reply = self
             .pool
-            .call(server, Operation::ReadBlock, self.job, &head, Bytes::new())
+            .call(
+                server,
+                Operation::ReadBlock,
+                self.job,
+                &head,
+                Payload::default(),
+            )
             .await?;
         if reply.body.len() > address.length_bytes as usize {
             return Err(Failure::new(
@@ -61,7 +67,7 @@ impl BlockStore for StorageClient {
         inode: InodeId,
         block: BlockIndex,
         offset_bytes: u32,
-        data: Bytes,
+        data: Payload,
     ) -> Result<i64, Failure> {
         let address = BlockAddress {
             inode,
@@ -96,7 +102,7 @@ impl BlockStore for StorageClient {
                 Operation::TruncateBlocks,
                 self.job,
                 &head,
-                Bytes::new(),
+                Payload::default(),
             )
             .await
     }

@@ -5,6 +5,7 @@ use pocket_proto::{
     BlockIndex, ClusterKey, Credential, Failure, InodeId, JobId, Operation, Scope,
     session::StorageServer,
 };
+use pocket_wire::Payload;
 
 use crate::{StorageClientOptions, client::truncation, pool::Pool};
 
@@ -47,7 +48,13 @@ impl ClusterStorage {
                 .collect();
             change += self
                 .pool
-                .call_for_change(server, Operation::RemoveInodes, job, &[], ids.into())
+                .call_for_change(
+                    server,
+                    Operation::RemoveInodes,
+                    job,
+                    &[],
+                    Bytes::from(ids).into(),
+                )
                 .await?;
         }
         Ok(change)
@@ -64,7 +71,13 @@ impl ClusterStorage {
     ) -> Result<i64, Failure> {
         let head = truncation(inode, first_block, keep_bytes).encode();
         self.pool
-            .call_for_change(server, Operation::TruncateBlocks, job, &head, Bytes::new())
+            .call_for_change(
+                server,
+                Operation::TruncateBlocks,
+                job,
+                &head,
+                Payload::default(),
+            )
             .await
     }
 
@@ -72,7 +85,7 @@ impl ClusterStorage {
     /// the change of allocated bytes, never above 0.
     pub async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<i64, Failure> {
         self.pool
-            .call_for_change(server, Operation::DropJob, job, &[], Bytes::new())
+            .call_for_change(server, Operation::DropJob, job, &[], Payload::default())
             .await
     }
 }

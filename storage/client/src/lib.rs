@@ -20,3 +20,4 @@ pub use block_store::{BlockData, BlockStore};
 pub use client::StorageClient;
 pub use cluster::ClusterStorage;
 pub use options::StorageClientOptions;
+pub use pocket_wire::Payload;

@@ -11,7 +11,7 @@ use pocket_proto::{
     Failure, JobId, Operation, PROTOCOL_VERSION, Status,
     session::{Hello, StorageServer, Welcome},
 };
-use pocket_wire::{Connection, ReplyFrame};
+use pocket_wire::{Connection, Payload, ReplyFrame};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -60,7 +60,7 @@ impl Link {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: Payload,
     ) -> Result<ReplyFrame, Failure> {
         let options = &greeting.options;
         let start = Instant::now();

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pocket_proto::{
     Failure, Incarnation, JobId, Operation, ServerId, Status, session::StorageServer,
 };
-use pocket_wire::ReplyFrame;
+use pocket_wire::{Payload, ReplyFrame};
 
 use crate::{
     StorageClientOptions,
@@ -41,7 +41,7 @@ impl Pool {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: Payload,
     ) -> Result<ReplyFrame, Failure> {
         let link = self.link(server);
         link.call(&self.greeting, operation, job, head, data).await
@@ -54,7 +54,7 @@ impl Pool {
         operation: Operation,
         job: JobId,
         head: &[u8],
-        data: Bytes,
+        data: Payload,
     ) -> Result<i64, Failure> {
         let reply = self.call(server, operation, job, head, data).await?;
         let bytes: [u8; 8] = reply.body.as_ref().try_into().map_err(|_| {
