@@ -44,9 +44,9 @@ pub(crate) const LOCKS_MAX: usize = 1 << 20;
 pub(crate) const LOCK_WAITS_PER_SESSION_MAX: usize = 1024;
 /// And those of all sessions of a job: the search for deadlocks goes through them.
 pub(crate) const LOCK_WAITS_MAX: usize = 16 << 10;
-/// Locks of a session that can be put back because who waited for them has given up: no more can
-/// be granted at once than wait.
-pub(crate) const LOCK_GRANTS_KEPT: usize = LOCK_WAITS_PER_SESSION_MAX;
+/// Pieces that one lock may replace and still be taken back, should who asked have given up at the
+/// moment when it was granted.
+pub(crate) const LOCK_PIECES_PUT_BACK_MAX: usize = 64;
 /// Objects with leases at a time, for a job. Beyond, nothing may be cached.
 pub(crate) const LEASED_OBJECTS_MAX: usize = 2_000_000;
 /// Rounds of recalls that a mutation goes through before it gives up on names that keep changing

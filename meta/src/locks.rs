@@ -72,6 +72,15 @@ pub(crate) struct Ticket {
     pub(crate) number: u64,
 }
 
+/// What a request does about a conflict; the number of its ticket names it in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is refused.
+    None(u64),
+    /// It waits.
+    Waits(u64),
+}
+
 /// What became of a request that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -131,6 +140,13 @@ impl Mode {
     }
 }
 
+impl Patience {
+    fn ticket(self, session: SessionId) -> Ticket {
+        let (Patience::None(number) | Patience::Waits(number)) = self;
+        Ticket { session, number }
+    }
+}
+
 impl InodeLocks {
     fn of(&self, kind: Kind) -> &LockList {
         match kind {
@@ -156,9 +172,9 @@ impl InodeLocks {
 }
 
 impl Locks {
-    /// Locks a range, or converts what the owner holds of it. What conflicts waits if there is a
-    /// ticket, and is refused with [`Status::Again`] if not. Asked again with a ticket that waits
-    /// or was granted a moment ago, nothing changes.
+    /// Locks a range, or converts what the owner holds of it. What conflicts is refused with
+    /// [`Status::Again`], unless it may wait. Asked again with a ticket that waits or was granted
+    /// a moment ago, nothing changes.
     ///
     /// Refuses with [`Status::Deadlock`], and with [`Status::NoLocks`] beyond the limits.
     pub(crate) fn lock(
@@ -166,9 +182,10 @@ impl Locks {
         inode: InodeId,
         owner: Owner,
         lock: Lock,
-        ticket: Option<Ticket>,
+        patience: Patience,
     ) -> Result<Outcome, Status> {
-        if let Some(known) = ticket.and_then(|ticket| self.sessions.outcome(ticket)) {
+        let ticket = patience.ticket(owner.session);
+        if let Some(known) = self.sessions.outcome(ticket) {
             return Ok(known);
         }
         if self.held >= LOCKS_MAX || self.sessions.held(owner.session) >= LOCKS_PER_SESSION_MAX {
@@ -188,7 +205,7 @@ impl Locks {
             self.grant(inode, Wait { owner, lock }, ticket);
             Ok(Outcome::Granted)
         } else {
-            self.queue(inode, owner, lock, ticket)
+            self.queue(inode, Wait { owner, lock }, patience)
         };
         if freed || outcome == Ok(Outcome::Granted) {
             // A conversion may have made room as well.
@@ -287,15 +304,11 @@ impl Locks {
     }
 
     /// A lock that has to wait: refused if it will not, or if that would never end.
-    fn queue(
-        &mut self,
-        inode: InodeId,
-        owner: Owner,
-        lock: Lock,
-        ticket: Option<Ticket>,
-    ) -> Result<Outcome, Status> {
-        let ticket = ticket.ok_or(Status::Again)?;
-        let wait = Wait { owner, lock };
+    fn queue(&mut self, inode: InodeId, wait: Wait, patience: Patience) -> Result<Outcome, Status> {
+        if let Patience::None(_) = patience {
+            return Err(Status::Again);
+        }
+        let ticket = patience.ticket(wait.owner.session);
         if self.would_deadlock(inode, wait) {
             return Err(Status::Deadlock);
         }
@@ -303,30 +316,24 @@ impl Locks {
         if self.waiting >= LOCK_WAITS_MAX || waits >= LOCK_WAITS_PER_SESSION_MAX {
             return Err(Status::NoLocks);
         }
-        self.list_mut(inode, owner.kind).queue(ticket, wait);
+        self.list_mut(inode, wait.owner.kind).queue(ticket, wait);
         self.sessions.wait(ticket, inode, wait);
         self.waiting += 1;
         Ok(Outcome::Queued)
     }
 
     /// Gives a lock that nothing is in the way of, and remembers how to take it back.
-    fn grant(&mut self, inode: InodeId, wait: Wait, ticket: Option<Ticket>) {
+    fn grant(&mut self, inode: InodeId, wait: Wait, ticket: Ticket) {
         let Wait { owner, lock } = wait;
-        let before = match ticket {
-            Some(_) => self.list(inode, owner.kind).overlapped(owner, lock.range),
-            None => Vec::new(),
-        };
+        let before = self.list(inode, owner.kind).overlapped(owner, lock.range);
         self.change(inode, owner, lock.range, Some(lock));
-        if let Some(ticket) = ticket {
-            let granted = Granted {
-                ticket,
-                inode,
-                owner,
-                range: lock.range,
-                before,
-            };
-            self.sessions.note_granted(granted);
-        }
+        self.sessions.note_granted(Granted {
+            ticket,
+            inode,
+            owner,
+            range: lock.range,
+            before,
+        });
     }
 
     /// Looks through those who wait, in the order in which they came, until none can be served.
@@ -334,7 +341,7 @@ impl Locks {
         while let Some((ticket, wait)) = self.list_mut(inode, kind).next_free() {
             self.sessions.stop_waiting(ticket);
             self.waiting -= 1;
-            self.grant(inode, wait, Some(ticket));
+            self.grant(inode, wait, ticket);
             self.granted.push(ticket);
         }
     }

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use pocket_proto::session::*;
 use pocket_proto::{Failure, Status};
 use support::*;
@@ -17,6 +19,12 @@ const ANOTHER: LockOwner = LockOwner {
     owner: 11,
 };
 
+/// For requests that nobody speaks of again.
+fn next_ticket() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(1 << 32);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
 fn set(inode: u64, owner: LockOwner, mode: LockMode, (first, last): (u64, u64)) -> SetLock {
     SetLock {
         inode,
@@ -24,7 +32,8 @@ fn set(inode: u64, owner: LockOwner, mode: LockMode, (first, last): (u64, u64)) 
         range: Some(LockRange { first, last }),
         mode: mode.into(),
         process: 4711,
-        ticket: 0,
+        ticket: next_ticket(),
+        wait: false,
     }
 }
 
@@ -53,7 +62,14 @@ impl Locks for Mount {
 
     /// Whether it has to wait.
     async fn wait_with(&self, ticket: u64, lock: SetLock) -> bool {
-        self.lock(SetLock { ticket, ..lock }).await.unwrap().queued
+        self.lock(SetLock {
+            ticket,
+            wait: true,
+            ..lock
+        })
+        .await
+        .unwrap()
+        .queued
     }
 
     async fn in_the_way(&self, inode: u64, mode: LockMode) -> GetLockReply {
@@ -149,7 +165,7 @@ async fn a_deadlock_between_sessions_is_refused() {
     two.lock(exclusive(files[1])).await.unwrap();
     assert!(one.wait_with(1, exclusive(files[1])).await);
     let refused = two.lock(SetLock {
-        ticket: 1,
+        wait: true,
         ..exclusive(files[0])
     });
     assert_eq!(status(refused.await), Status::Deadlock);

@@ -381,9 +381,10 @@ async fn lock_granted_while_the_connection_is_away_is_told_on_the_next() {
             mode: mode.into(),
             process: 1,
             ticket,
+            wait: true,
         })
     };
-    call(&holder, lock(LockMode::Exclusive, 0)).await.unwrap();
+    call(&holder, lock(LockMode::Exclusive, 1)).await.unwrap();
     let told = call(&waiter, lock(LockMode::Exclusive, 5)).await.unwrap();
     assert!(matches!(told, reply::Result::SetLock(reply) if reply.queued));
     proxy.cut();

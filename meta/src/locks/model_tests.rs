@@ -38,6 +38,7 @@ struct Request {
     owner: Owner,
     range: Range,
     mode: Mode,
+    wait: bool,
 }
 
 type Bytes = BTreeMap<u64, Mode>;
@@ -132,9 +133,7 @@ impl Model {
             .filter(|(byte, _)| bytes(range).any(|within| within == *byte))
             .collect();
         self.set(request.inode, request.owner, range, Some(request.mode));
-        if request.ticket.number != 0 {
-            self.granted.push((request, before));
-        }
+        self.granted.push((request, before));
     }
 
     fn serve(&mut self) {
@@ -163,7 +162,7 @@ impl Model {
         let outcome = if self.is_free(&request) {
             self.grant(request);
             Ok(Outcome::Granted)
-        } else if request.ticket.number == 0 {
+        } else if !request.wait {
             Err(Status::Again)
         } else if self.is_in_a_circle(&request) {
             Err(Status::Deadlock)
@@ -303,31 +302,30 @@ impl Both {
                 mode,
                 wait,
             } => {
-                let number = match wait {
-                    true => self.tickets.len() as u64 + 1,
-                    false => 0,
-                };
                 let ticket = Ticket {
                     session: owner.session,
-                    number,
+                    number: self.tickets.len() as u64 + 1,
+                };
+                let patience = match wait {
+                    true => Patience::Waits(ticket.number),
+                    false => Patience::None(ticket.number),
                 };
                 let lock = Lock {
                     range,
                     mode,
                     process: 1,
                 };
-                let found = self.locks.lock(inode, owner, lock, wait.then_some(ticket));
+                let found = self.locks.lock(inode, owner, lock, patience);
                 let request = Request {
                     ticket,
                     inode,
                     owner,
                     range,
                     mode,
+                    wait,
                 };
                 assert_eq!(found, self.model.lock(request));
-                if wait {
-                    self.tickets.push(ticket);
-                }
+                self.tickets.push(ticket);
             }
             Operation::Unlock {
                 inode,

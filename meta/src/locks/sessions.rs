@@ -1,11 +1,11 @@
 //! What each session has to do with locks: how many it holds, where, and what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pocket_proto::{InodeId, SessionId};
 
 use super::{Lock, Outcome, Owner, Range, Ticket};
-use crate::limits::LOCK_GRANTS_KEPT;
+use crate::limits::LOCK_PIECES_PUT_BACK_MAX;
 
 /// A request that waits, or may have to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,11 @@ struct SessionLocks {
     /// Where it holds something, or waits.
     inodes: BTreeSet<InodeId>,
     waits: BTreeMap<u64, (InodeId, Wait)>,
-    /// The newest last. Whoever asked may have given up at the very moment, and says so at once.
-    granted: VecDeque<Granted>,
+    /// What owners were granted last, while they hold it: whoever asked may have given up at that
+    /// very moment, and says so at once.
+    granted: HashMap<(InodeId, Owner), Granted>,
+    /// The same by ticket.
+    tickets: HashMap<u64, (InodeId, Owner)>,
 }
 
 impl Sessions {
@@ -70,10 +73,8 @@ impl Sessions {
         if session.waits.contains_key(&ticket.number) {
             return Some(Outcome::Queued);
         }
-        let mut granted = session.granted.iter();
-        granted
-            .any(|granted| granted.ticket == ticket)
-            .then_some(Outcome::Granted)
+        let granted = session.tickets.contains_key(&ticket.number);
+        granted.then_some(Outcome::Granted)
     }
 
     pub(super) fn wait(&mut self, ticket: Ticket, inode: InodeId, wait: Wait) {
@@ -89,27 +90,29 @@ impl Sessions {
             .remove(&ticket.number)
     }
 
+    /// Remembers a grant, unless there is too much to remember: then it cannot be taken back.
     pub(super) fn note_granted(&mut self, granted: Granted) {
-        let session = self.0.entry(granted.ticket.session).or_default();
-        if session.granted.len() >= LOCK_GRANTS_KEPT {
-            session.granted.pop_front();
+        if granted.before.len() > LOCK_PIECES_PUT_BACK_MAX {
+            return;
         }
-        session.granted.push_back(granted);
+        let session = self.0.entry(granted.ticket.session).or_default();
+        let place = (granted.inode, granted.owner);
+        session.tickets.insert(granted.ticket.number, place);
+        session.granted.insert(place, granted);
     }
 
     pub(super) fn take_granted(&mut self, ticket: Ticket) -> Option<Granted> {
-        let granted = &mut self.0.get_mut(&ticket.session)?.granted;
-        let at = granted
-            .iter()
-            .position(|granted| granted.ticket == ticket)?;
-        granted.remove(at)
+        let session = self.0.get_mut(&ticket.session)?;
+        let place = session.tickets.remove(&ticket.number)?;
+        session.granted.remove(&place)
     }
 
     /// An owner goes on with what it was granted.
     pub(super) fn settle(&mut self, inode: InodeId, owner: Owner) {
-        if let Some(session) = self.0.get_mut(&owner.session) {
-            let settled = |granted: &Granted| granted.inode == inode && granted.owner == owner;
-            session.granted.retain(|granted| !settled(granted));
+        if let Some(session) = self.0.get_mut(&owner.session)
+            && let Some(granted) = session.granted.remove(&(inode, owner))
+        {
+            session.tickets.remove(&granted.ticket.number);
         }
     }
 

@@ -9,7 +9,7 @@ use pocket_proto::session::{
 use pocket_proto::{Failure, InodeId, SessionId, Status};
 
 use super::{Context, Step, done, malformed};
-use crate::locks::{Kind, Lock, Mode, Outcome, Owner, Range, Ticket};
+use crate::locks::{Kind, Lock, Mode, Outcome, Owner, Patience, Range, Ticket};
 
 pub(super) fn set_lock(context: &mut Context<'_>, request: &SetLock) -> Result<Step, Failure> {
     let inode = InodeId(request.inode);
@@ -24,17 +24,20 @@ pub(super) fn set_lock(context: &mut Context<'_>, request: &SetLock) -> Result<S
             .map(|()| Outcome::Granted),
         Some(mode) => {
             state.namespace.inode(inode)?;
-            let ticket = (request.ticket != 0).then_some(Ticket {
-                session: context.session,
-                number: request.ticket,
-            });
+            if request.ticket == 0 {
+                return Err(malformed("a lock without a ticket"));
+            }
+            let patience = match request.wait {
+                true => Patience::Waits(request.ticket),
+                false => Patience::None(request.ticket),
+            };
             let process = request.process;
             let lock = Lock {
                 range,
                 mode,
                 process,
             };
-            state.locks.lock(inode, owner, lock, ticket)
+            state.locks.lock(inode, owner, lock, patience)
         }
     };
     let holds = state.locks.holds(inode, owner);
