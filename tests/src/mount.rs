@@ -134,13 +134,6 @@ impl Mount {
 }
 
 impl Mount {
-    /// Waits until a program waits for an answer of this mount.
-    #[track_caller]
-    pub fn await_request(&self) {
-        let waiting = self.requests_waiting().expect("the kernel tells");
-        wait::until(END_DEADLINE, "a request to the mount", || waiting() > 0);
-    }
-
     /// Counts the kernel's requests to this mount that have no answer yet; none where the kernel
     /// does not tell.
     fn requests_waiting(&self) -> Option<impl Fn() -> u64 + use<>> {

@@ -3,18 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::Write,
     os::unix::fs::FileExt,
     path::Path,
     process::Command,
-    thread,
-    time::Duration,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
+    sys::signal::Signal,
 };
 use pocket_tests::{Mount, Process, ProcessCluster, errno_of, until, with_cluster, within};
 
@@ -77,16 +78,53 @@ fn in_the_way(file: &File) -> libc::flock {
     lock
 }
 
-/// A process that locks all of a file in Python, says so and waits for its end.
-fn holder(folder: &Path, path: &Path) -> Process {
+/// Waits until a task, as /proc names it, waits in a system call.
+#[track_caller]
+fn await_call(task: &str, call: i64) {
+    let number = format!("{call} ");
+    until(FREE_DEADLINE, "a task to wait for a lock", || {
+        let told = fs::read_to_string(format!("/proc/{task}/syscall"));
+        told.is_ok_and(|told| told.starts_with(&number))
+    });
+}
+
+/// Does what waits for a lock in a thread of its own, and returns when it waits.
+#[track_caller]
+fn waiting<T: Send + 'static>(
+    call: i64,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let (sender, thread) = std::sync::mpsc::channel();
+    let waiter = thread::spawn(move || {
+        sender.send(nix::unistd::gettid()).unwrap();
+        work()
+    });
+    await_call(&format!("self/task/{}", thread.recv().unwrap()), call);
+    waiter
+}
+
+/// A process that locks all of a file in Python, says so and waits for its end; a signal keeps it
+/// from locking.
+fn python_locker(folder: &Path, path: &Path) -> Process {
     let script = "import fcntl, signal, sys\n\
+        def handle(number, frame):\n\
+        \x20   raise KeyError\n\
+        signal.signal(signal.SIGUSR1, handle)\n\
         f = open(sys.argv[1], 'r+')\n\
-        fcntl.lockf(f, fcntl.LOCK_EX)\n\
-        print('locked', flush=True)\n\
+        try:\n\
+        \x20   fcntl.lockf(f, fcntl.LOCK_EX)\n\
+        \x20   print('locked', flush=True)\n\
+        except KeyError:\n\
+        \x20   print('signalled', flush=True)\n\
         signal.pause()";
     let mut command = Command::new("python3");
     command.args(["-c", script]).arg(path);
-    let holder = Process::start("holder", folder, command);
+    Process::start("locker", folder, command)
+}
+
+/// One that has the lock.
+fn holder(folder: &Path, path: &Path) -> Process {
+    let holder = python_locker(folder, path);
     until(FREE_DEADLINE, "the lock of the other process", || {
         holder.log().contains("locked")
     });
@@ -122,13 +160,12 @@ fn a_lock_is_waited_for_until_the_other_mount_unlocks() {
         for round in 0..20 {
             try_lock(&one, libc::F_WRLCK, 0, 0).unwrap();
             let two = open(b, "f");
-            let waiter = thread::spawn(move || {
+            let waiter = waiting(libc::SYS_fcntl, move || {
                 wait_lock(&two, libc::F_WRLCK, 3, 1).unwrap();
                 let mut found = [0; 4];
                 two.read_exact_at(&mut found, 0).unwrap();
                 found
             });
-            b.await_request();
             assert!(!waiter.is_finished());
             let written = format!("{round:04}");
             one.write_all_at(written.as_bytes(), 0).unwrap();
@@ -148,8 +185,9 @@ fn a_deadlock_between_mounts_is_told_and_not_waited_out() {
         try_lock(&one, libc::F_WRLCK, 0, 1).unwrap();
         try_lock(&two, libc::F_WRLCK, 0, 1).unwrap();
         let one_of_g = open(a, "g");
-        let waiter = thread::spawn(move || wait_lock(&one_of_g, libc::F_WRLCK, 0, 1));
-        a.await_request();
+        let waiter = waiting(libc::SYS_fcntl, move || {
+            wait_lock(&one_of_g, libc::F_WRLCK, 0, 1)
+        });
         let two_of_f = open(b, "f");
         let (told, two_of_f) = within(FREE_DEADLINE, "a deadlock", || {
             (wait_lock(&two_of_f, libc::F_WRLCK, 0, 1), two_of_f)
@@ -239,6 +277,8 @@ fn a_handle_whose_locks_were_lost_is_eio_until_it_is_closed() {
         let (mut first, second) = two_mounts(cluster);
         let (locked, other) = (open(&first, "f"), open(&first, "g"));
         let reader = File::open(first.join("f")).unwrap();
+        // What the other mount has seen is not lost with the session.
+        assert_eq!(fs::read(second.join("g")).unwrap(), b"");
         try_lock(&locked, libc::F_WRLCK, 0, 0).unwrap();
         first.expect_in_log("session with the metadata server lost");
         first.process().freeze();
@@ -269,12 +309,15 @@ fn a_handle_whose_locks_were_lost_is_eio_until_it_is_closed() {
             .map_err(|error| errno_of(&error));
         assert_eq!(told, Err(Errno::EIO));
         // A file without locks, and the same file opened anew, are as they should be.
-        other.write_all_at(b"x", 0).unwrap();
+        until(FREE_DEADLINE, "the next session", || {
+            other.write_all_at(b"x", 0).is_ok()
+        });
         assert_eq!(fs::read(first.join("f")).unwrap(), b"CONTENT");
         let anew = open(&first, "f");
         assert_eq!(try_lock(&anew, libc::F_WRLCK, 0, 0), Err(Errno::EAGAIN));
         drop((locked, reader, two));
         try_lock(&anew, libc::F_WRLCK, 0, 0).unwrap();
+        drop((anew, other));
         first.finish();
         second.finish();
     });
@@ -303,6 +346,124 @@ fn locks_of_open_files_belong_to_the_open_file() {
             set(&two, libc::F_WRLCK).is_ok()
         });
         drop(third);
+    });
+}
+
+#[test]
+fn flock_keeps_others_out_on_every_mount() {
+    on_two_mounts(|a, b| {
+        let (one, two, third) = (open(a, "f"), open(b, "f"), open(a, "f"));
+        one.try_lock().unwrap();
+        for other in [&two, &third] {
+            assert!(matches!(
+                other.try_lock_shared(),
+                Err(TryLockError::WouldBlock)
+            ));
+            assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        }
+        // fcntl's locks are others, and closing another descriptor frees none of these.
+        try_lock(&two, libc::F_WRLCK, 0, 0).unwrap();
+        drop(third);
+        assert!(two.try_lock().is_err());
+        one.try_lock_shared().unwrap();
+        two.try_lock_shared().unwrap();
+        one.unlock().unwrap();
+        two.try_lock().unwrap();
+        let shared = two.try_clone().unwrap();
+        drop(two);
+        assert!(one.try_lock().is_err());
+        drop(shared);
+        // Soon after the last close: the kernel tells of that behind it.
+        until(FREE_DEADLINE, "the lock of a closed file", || {
+            one.try_lock().is_ok()
+        });
+    });
+}
+
+#[test]
+fn flock_waits_until_the_other_mount_unlocks() {
+    on_two_mounts(|a, b| {
+        let one = open(a, "f");
+        one.lock().unwrap();
+        let two = open(b, "f");
+        let waiter = waiting(libc::SYS_flock, move || two.lock().map(|()| two));
+        assert!(!waiter.is_finished());
+        one.unlock().unwrap();
+        let two = within(FREE_DEADLINE, "a granted lock", || waiter.join().unwrap());
+        assert!(one.try_lock_shared().is_err());
+        drop(two);
+    });
+}
+
+#[test]
+fn a_killed_process_waits_for_no_lock_and_gets_none() {
+    on_two_mounts(|a, b| {
+        let one = open(a, "f");
+        try_lock(&one, libc::F_WRLCK, 0, 0).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let mut waiter = python_locker(scratch.path(), &b.join("f"));
+        await_call(&waiter.pid().to_string(), libc::SYS_fcntl);
+        assert_eq!(waiter.ended(), None);
+        let begun = Instant::now();
+        waiter.kill();
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+        unlock(&one, 0, 0);
+        try_lock(&open(b, "f"), libc::F_WRLCK, 0, 0).unwrap();
+        assert!(!waiter.log().contains("locked"));
+    });
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_lock() {
+    on_two_mounts(|a, b| {
+        let one = open(a, "f");
+        try_lock(&one, libc::F_WRLCK, 0, 0).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let mut waiter = python_locker(scratch.path(), &b.join("f"));
+        await_call(&waiter.pid().to_string(), libc::SYS_fcntl);
+        waiter.signal(Signal::SIGUSR1);
+        until(FREE_DEADLINE, "the signal to be handled", || {
+            waiter.log().contains("signalled")
+        });
+        // It has the file open still, and waits for nothing.
+        unlock(&one, 0, 0);
+        let two = open(b, "f");
+        try_lock(&two, libc::F_WRLCK, 0, 0).unwrap();
+        assert!(!waiter.log().contains("locked"));
+        waiter.kill();
+    });
+}
+
+#[test]
+fn a_wait_for_a_lock_ends_when_the_metadata_server_is_gone() {
+    with_cluster(|cluster| {
+        for words in ["metadata", "unavailable", "lost", "server"] {
+            cluster.expect_in_logs(words);
+        }
+        let (first, second) = two_mounts(cluster);
+        let (one, two) = (open(&first, "f"), open(&second, "f"));
+        try_lock(&one, libc::F_WRLCK, 0, 0).unwrap();
+        let waiter = waiting(libc::SYS_fcntl, move || {
+            wait_lock(&two, libc::F_WRLCK, 0, 0)
+        });
+        let begun = Instant::now();
+        cluster.metadata().process().freeze();
+        let told = within(3 * FREE_DEADLINE, "an errno", || waiter.join().unwrap());
+        assert_eq!(told, Err(Errno::EIO));
+        assert!(begun.elapsed() < FREE_DEADLINE, "{:?}", begun.elapsed());
+        cluster.metadata().process().thaw();
+        // Whoever was told that it has no lock has none.
+        until(2 * FREE_DEADLINE, "the server to serve again", || {
+            let anew = File::options().read(true).write(true).open(first.join("f"));
+            anew.is_ok_and(|anew| try_lock(&anew, libc::F_WRLCK, 0, 0).is_ok())
+        });
+        drop(one);
+        first.finish();
+        second.finish();
     });
 }
 
