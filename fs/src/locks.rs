@@ -19,8 +19,7 @@ use crate::HandleId;
 pub enum LockKind {
     /// flock(2).
     Flock,
-    /// fcntl(2): of a process. What has to be taken for such a lock may also be an open file's,
-    /// where the kernel does not tell.
+    /// fcntl(2): of a process. A kernel that does not tell them apart has open files' locks here.
     Record,
     /// fcntl(2) with F_OFD_SETLK and its like.
     OpenFile,
