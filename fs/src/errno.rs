@@ -31,6 +31,8 @@ impl From<Status> for Errno {
             Status::Again => libc::EAGAIN,
             // More inodes, attributes or opens than a limit allows.
             Status::LimitReached => libc::ENOSPC,
+            Status::Deadlock => libc::EDEADLK,
+            Status::NoLocks => libc::ENOLCK,
             // Lost data, dead or unintelligible servers; Ok is no failure and never gets here.
             Status::Lost
             | Status::Unavailable

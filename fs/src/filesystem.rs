@@ -18,6 +18,7 @@ use crate::exclusive::{ExclusiveDirectories, Known};
 use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
+use crate::locks::MountLocks;
 use crate::maps::Maps;
 use crate::name_cache::NameCache;
 use crate::space::Space;
@@ -48,6 +49,7 @@ pub struct FileSystem {
     pub(crate) blocks: BlockCache,
     pub(crate) contents: Contents,
     pub(crate) handles: Handles,
+    pub(crate) locks: MountLocks,
     pub(crate) write_budget: Budget,
     pub(crate) read_budget: Budget,
     /// A writer is sending what idle files hold, to make room.
@@ -108,6 +110,7 @@ impl FileSystem {
             blocks: BlockCache::new(quarter / 2),
             contents: Contents::new(quarter / 2),
             handles: Handles::default(),
+            locks: MountLocks::default(),
             write_budget: Budget::new(quarter * 2),
             read_budget: Budget::new(quarter),
             making_room: AtomicBool::new(false),

@@ -15,6 +15,7 @@ mod file;
 mod filesystem;
 mod handle;
 mod inode_cache;
+mod locks;
 mod maps;
 mod name_cache;
 mod operation;
@@ -29,9 +30,11 @@ pub use errno::Errno;
 pub use file::{ReadData, WriteData};
 pub use filesystem::{FileSystem, Gauges};
 pub use handle::HandleId;
+pub use locks::{LockKind, LockOwner};
 pub use operation::{
-    Access, Caller, CreateRequest, DirectoryPage, NewNode, NodeRequest, OpenRequest, Opened,
-    RenameMode, SetAttributesRequest, StatFs, TimeChange, WriteRequest, XattrMode,
+    Access, Caller, CreateRequest, DirectoryPage, HeldLock, LockMode, LockPatience, LockRequest,
+    NewNode, NodeRequest, OpenRequest, Opened, RenameMode, SetAttributesRequest, StatFs,
+    TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;
 pub use start::start;

@@ -5,6 +5,7 @@ mod create;
 mod flush;
 mod get_attributes;
 mod link;
+mod lock;
 mod lookup;
 mod make_node;
 mod open;
@@ -21,6 +22,7 @@ mod xattr;
 
 pub use access::{Access, Caller};
 pub use create::CreateRequest;
+pub use lock::{HeldLock, LockMode, LockPatience, LockRequest};
 pub use make_node::{NewNode, NodeRequest};
 pub use open::{OpenRequest, Opened};
 pub use read_directory::DirectoryPage;

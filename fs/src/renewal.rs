@@ -48,21 +48,28 @@ impl RecallHandler for RecallInbox {
             return;
         };
         let through = !recall.through.is_empty();
-        fs.coherence.begin_recall(stamp, through, || {
-            for inode in recall.attributes.iter().chain(&recall.through) {
-                fs.inodes.forget(InodeId(*inode));
+        if recall.granted.is_empty() {
+            fs.coherence.begin_recall(stamp, through, || {
+                for inode in recall.attributes.iter().chain(&recall.through) {
+                    fs.inodes.forget(InodeId(*inode));
+                }
+                for name in &recall.names {
+                    fs.names.forget(InodeId(name.parent), &name.name);
+                }
+                for directory in &recall.directories {
+                    fs.exclusive.give_back(InodeId(*directory));
+                    fs.inodes.forget(InodeId(*directory));
+                }
+                for directory in &recall.all_names {
+                    fs.names.forget_all(InodeId(*directory));
+                }
+            });
+        } else {
+            // Comes alone, and takes nothing back.
+            for ticket in &recall.granted {
+                fs.locks.granted(*ticket);
             }
-            for name in &recall.names {
-                fs.names.forget(InodeId(name.parent), &name.name);
-            }
-            for directory in &recall.directories {
-                fs.exclusive.give_back(InodeId(*directory));
-                fs.inodes.forget(InodeId(*directory));
-            }
-            for directory in &recall.all_names {
-                fs.names.forget_all(InodeId(*directory));
-            }
-        });
+        }
         let session = fs.coherence.session();
         runtime.spawn(async move { fs.obey(recall, session).await });
     }
@@ -77,8 +84,12 @@ impl RecallHandler for RecallInbox {
             fs.numbers.clear();
         });
         fs.space.reset();
+        let unlocked = fs.locks.lose_session();
         for file in fs.files.all() {
             let kept = file.abandon(&reason);
+            if unlocked.contains(&file.inode) {
+                file.with(|state| state.lose_locks());
+            }
             fs.drop_blocks(file.inode, kept);
         }
         fs.kernel().drop_all_names();

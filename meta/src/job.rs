@@ -6,6 +6,7 @@
 //! the reaper's queue and the sessions' connections; none is held over an `.await`.
 
 mod execute;
+mod granted;
 mod recall;
 mod sessions;
 mod truncation;
@@ -31,6 +32,7 @@ use crate::environment::Environment;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
 use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES};
+use crate::locks::Locks;
 use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
@@ -55,6 +57,7 @@ pub(crate) struct JobState {
     pub(crate) namespace: Namespace,
     pub(crate) leases: Leases,
     pub(crate) opens: Opens,
+    pub(crate) locks: Locks,
     pub(crate) layouts: Layouts,
     pub(crate) space: Space,
     pub(crate) sessions: HashMap<SessionId, Session>,
@@ -135,6 +138,7 @@ impl Job {
             namespace: Namespace::new(now.wall),
             leases: new_leases(lease),
             opens: Opens::default(),
+            locks: Locks::default(),
             layouts: Layouts::new(block_bytes.get(), map)?,
             space: Space::new(order.capacity_bytes),
             sessions: HashMap::new(),
@@ -214,6 +218,7 @@ impl Job {
             let namespace = std::mem::replace(&mut state.namespace, empty);
             state.leases = new_leases(self.lease);
             state.opens = Opens::default();
+            state.locks = Locks::default();
             (state.layouts.all_servers(), namespace)
         };
         let environment = &self.environment;
@@ -289,6 +294,8 @@ impl JobState {
             return;
         };
         self.leases.forget(id);
+        self.locks.forget(id);
+        self.tell_granted();
         let Some(file) = inode.file() else {
             return;
         };
@@ -304,10 +311,12 @@ impl JobState {
     /// One open less; an orphan that nobody has open any more goes.
     pub(crate) fn close(&mut self, session: SessionId, inode: InodeId, write: bool) {
         let closed = self.opens.remove(inode, session, write);
-        if closed.by_session
-            && let Some(session) = self.sessions.get_mut(&session)
-        {
-            session.opens.remove(&inode);
+        if closed.by_session {
+            self.locks.release_session(inode, session);
+            self.tell_granted();
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.opens.remove(&inode);
+            }
         }
         if closed.by_last_writer {
             self.namespace.end_reservations(inode);

@@ -3,7 +3,7 @@
 //! [`MetaServer`] serves them over the wire; [`LocalJob`] is one job in this process, for tests.
 //! Blocks are not its business, but for dropping those of removed files ([`BlockRemover`]).
 //! The modules, from the plain values inwards to the sockets outwards: `namespace`, `leases`,
-//! `opens`, `space`, `layouts` and `session` know neither clock nor I/O; `job` puts them behind a
+//! `opens`, `locks`, `space`, `layouts` and `session` know neither clock nor I/O; `job` puts them behind a
 //! lock, `operation` says what each request does to them; `reaper`, `service`, `control` and
 //! `server` are the ways in and out.
 
@@ -16,6 +16,7 @@ mod layouts;
 mod leases;
 mod limits;
 mod local;
+mod locks;
 mod namespace;
 mod now;
 mod opens;

@@ -36,6 +36,17 @@ pub(crate) const REPLIES_BYTES_MAX: usize = 8 << 20;
 pub(crate) const RECALLS_PENDING_MAX: usize = 16 << 10;
 /// Files that a session may have open.
 pub(crate) const OPENS_PER_SESSION_MAX: usize = 1 << 20;
+/// Pieces of files that a session may have locked.
+pub(crate) const LOCKS_PER_SESSION_MAX: usize = 16 << 10;
+/// And those of all sessions of a job: some 100 MB of the server's memory.
+pub(crate) const LOCKS_MAX: usize = 1 << 20;
+/// Locks that a session may wait for. A waiter is a thread of a program.
+pub(crate) const LOCK_WAITS_PER_SESSION_MAX: usize = 1024;
+/// And those of all sessions of a job: the search for deadlocks goes through them.
+pub(crate) const LOCK_WAITS_MAX: usize = 16 << 10;
+/// Pieces that one lock may replace and still be taken back, should who asked have given up at the
+/// moment when it was granted.
+pub(crate) const LOCK_PIECES_PUT_BACK_MAX: usize = 64;
 /// Objects with leases at a time, for a job. Beyond, nothing may be cached.
 pub(crate) const LEASED_OBJECTS_MAX: usize = 2_000_000;
 /// Rounds of recalls that a mutation goes through before it gives up on names that keep changing

@@ -15,6 +15,7 @@ mod get_attributes;
 mod grant_inodes;
 mod grant_space;
 mod link;
+mod lock;
 mod lookup;
 mod make_node;
 mod open;
@@ -124,6 +125,10 @@ pub(crate) fn attempt(
         O::Relocate(request) => relocate::relocate(context, request),
         O::GetWeightMap(request) => weight_map::get_weight_map(context, request),
         O::RecallDone(request) => session::recall_done(context, request),
+        O::SetLock(request) => lock::set_lock(context, request),
+        O::GetLock(request) => lock::get_lock(context, request),
+        O::ReleaseLocks(request) => lock::release_locks(context, request),
+        O::CancelLock(request) => lock::cancel_lock(context, request),
         O::KeepAlive(_) => Ok(done()),
         O::Goodbye(_) => session::goodbye(context),
         O::GrantInodes(request) => grant_inodes::grant_inodes(context, request),

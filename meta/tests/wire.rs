@@ -364,6 +364,39 @@ async fn connection_that_was_replaced_is_heard_no_more() {
 }
 
 #[tokio::test]
+async fn lock_granted_while_the_connection_is_away_is_told_on_the_next() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.running.endpoint()).await;
+    let (holder, _) = server.mount().await;
+    let (waiter, events) = server.mount_at(&proxy.endpoint).await;
+    let file = entry(call(&holder, create(ROOT, "f")).await.unwrap()).inode();
+    let lock = |mode: LockMode, ticket| {
+        Operation::SetLock(SetLock {
+            inode: file,
+            owner: Some(LockOwner {
+                kind: LockKind::Flock.into(),
+                owner: 1,
+            }),
+            range: None,
+            mode: mode.into(),
+            process: 1,
+            ticket,
+            wait: true,
+        })
+    };
+    call(&holder, lock(LockMode::Exclusive, 1)).await.unwrap();
+    let told = call(&waiter, lock(LockMode::Exclusive, 5)).await.unwrap();
+    assert!(matches!(told, reply::Result::SetLock(reply) if reply.queued));
+    proxy.cut();
+    call(&holder, lock(LockMode::Unlocked, 0)).await.unwrap();
+    let mut recalls = events.recalls.subscribe();
+    let is_told = |recalls: &Vec<Recall>| recalls.iter().any(|recall| recall.granted == [5]);
+    recalls.wait_for(is_told).await.unwrap();
+    let told = call(&waiter, lock(LockMode::Exclusive, 5)).await.unwrap();
+    assert!(matches!(told, reply::Result::SetLock(reply) if !reply.queued));
+}
+
+#[tokio::test]
 async fn ended_session_is_renewed_and_says_so() {
     let server = Server::with_lease(200).await;
     let proxy = Proxy::to(server.running.endpoint()).await;

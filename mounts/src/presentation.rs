@@ -74,6 +74,8 @@ impl Presentation {
             | reply::Result::ReserveAppend(_)
             | reply::Result::Relocate(_)
             | reply::Result::WeightMap(_)
+            | reply::Result::SetLock(_)
+            | reply::Result::GetLock(_)
             | reply::Result::Absent(_) => {}
         }
     }

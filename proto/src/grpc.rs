@@ -55,6 +55,8 @@ fn nearest_code(status: Status) -> Code {
         Status::OutOfRange | Status::TooLarge => Code::OutOfRange,
         Status::Lost => Code::DataLoss,
         Status::Unavailable | Status::Again => Code::Unavailable,
+        Status::Deadlock => Code::Aborted,
+        Status::NoLocks => Code::ResourceExhausted,
         Status::Unsupported => Code::Unimplemented,
         Status::Internal => Code::Internal,
     }
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn failure_survives_grpc() {
-        for code in 1..=27 {
+        for code in (1..=27).chain(40..=41) {
             let failure = Failure::new(Status::from_code(code), "what and why");
             let status = tonic::Status::from(failure.clone());
             assert_ne!(status.code(), Code::Ok);

@@ -82,6 +82,10 @@ statuses! {
     Internal = 26,
     /// More of something than a limit allows.
     LimitReached = 27,
+    /// Waiting for the lock would never end.
+    Deadlock = 40,
+    /// As many locks are held or waited for as may be.
+    NoLocks = 41,
 }
 
 impl Status {
@@ -127,6 +131,8 @@ impl fmt::Display for Status {
             Status::Again => "would wait",
             Status::Internal => "internal error",
             Status::LimitReached => "limit reached",
+            Status::Deadlock => "deadlock",
+            Status::NoLocks => "no locks available",
         })
     }
 }
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_code_comes_back_as_its_status() {
-        for code in 0..=27 {
+        for code in (0..=27).chain(40..=41) {
             assert_eq!(Status::from_code(code).code(), code);
         }
         assert_eq!(Status::from_code(999), Status::Internal);

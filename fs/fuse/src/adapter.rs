@@ -7,6 +7,7 @@
 mod attributes;
 mod directories;
 mod files;
+mod locks;
 mod names;
 
 use std::future::Future;
@@ -94,7 +95,7 @@ impl Handler for Adapter {
             Operation::Write { arguments, data } => {
                 self.write(call, arguments, data, request.shared);
             }
-            Operation::Flush { handle, .. } => self.flush(call, handle),
+            Operation::Flush { handle, lock_owner } => self.flush(call, handle, lock_owner),
             Operation::Sync { handle, .. } => self.sync(call, handle),
             Operation::Release { handle, .. } => self.release(call, handle),
             Operation::SyncFs => self.sync_fs(call),
@@ -109,11 +110,8 @@ impl Handler for Adapter {
             Operation::ReleaseDirectory { handle } => self.release_directory(call, handle),
             Operation::SyncDirectory => self.sync_names(call),
 
-            // The kernel keeps locks itself, as long as it is not asked to send them: where they
-            // are to hold across mounts, this is the place, with FUSE_POSIX_LOCKS and
-            // FUSE_FLOCK_LOCKS in the handshake, the owners in Flush and Release, and
-            // `Until::Signalled` for those that wait.
-            Operation::GetLock(_) | Operation::SetLock { .. } => call.reply.error(libc::ENOSYS),
+            Operation::GetLock(lock) => self.get_lock(call, lock),
+            Operation::SetLock { lock, wait } => self.set_lock(call, lock, wait),
             Operation::Allocate { .. } => call.reply.error(libc::EOPNOTSUPP),
             // isatty(3) asks every file.
             Operation::Ioctl => call.reply.error(libc::ENOTTY),

@@ -17,9 +17,13 @@ mod session;
 #[cfg(test)]
 mod wire;
 
+pub(crate) use abi::FileLock;
 pub(crate) use device::PATH as DEVICE_PATH;
+pub(crate) use interrupts::Until;
 pub(crate) use notify::Notifier;
-pub(crate) use operation::{OpenArguments, Operation, ReadArguments, WriteArguments};
+pub(crate) use operation::{
+    LockArguments, OpenArguments, Operation, ReadArguments, WriteArguments,
+};
 pub(crate) use reply::{ListedName, Listing, Reply, validity};
 pub(crate) use request::Request;
 pub(crate) use session::{Handler, Session};

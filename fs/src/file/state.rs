@@ -79,6 +79,8 @@ pub(crate) struct State {
     pub(super) era: u64,
     /// Handles of earlier eras have lost data: nothing is written through them any more.
     lost_era: u64,
+    /// Handles of earlier eras have lost locks: nothing is done through them any more.
+    locks_lost_era: u64,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
     pub(super) readers: u32,
@@ -152,6 +154,7 @@ impl File {
                 changed: None,
                 era: 0,
                 lost_era: 0,
+                locks_lost_era: 0,
                 dead: None,
                 readers: 0,
                 writers: 0,
@@ -333,7 +336,17 @@ impl State {
     /// what was written before was lost, and there must not be zeros in its place.
     pub(crate) fn refuses_writes(&self, era: u64) -> Option<Status> {
         let lost = (era < self.lost_era).then_some(Status::Lost);
-        self.dead.or(lost)
+        self.dead.or(lost).or(self.lost_locks(era))
+    }
+
+    /// Locks on the file were lost with the session, by whoever it was that had them.
+    pub(crate) fn lose_locks(&mut self) {
+        self.locks_lost_era = self.era;
+    }
+
+    /// Why nothing can be done through a handle of such an era: it was open when locks were lost.
+    pub(crate) fn lost_locks(&self, era: u64) -> Option<Status> {
+        (era < self.locks_lost_era).then_some(Status::Lost)
     }
 
     /// Which session the file's opens are counted in.

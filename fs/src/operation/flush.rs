@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use pocket_proto::session::{KeepAlive, request};
 
 use super::Access;
+use crate::handle::FileHandle;
 use crate::{Errno, FileSystem, HandleId};
 
 impl FileSystem {
@@ -13,6 +14,28 @@ impl FileSystem {
     /// to whoever opens next. Tells each handle once of a write that failed since it was opened.
     pub async fn flush(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        handle.refuse_if_locks_lost()?;
+        match handle.access {
+            // It is closed, and has written nothing.
+            Access::Read => Ok(()),
+            Access::Write => self.flush_handle(&handle).await,
+        }
+    }
+
+    /// As [`FileSystem::flush`], and what the metadata server was only told it has heard: there is
+    /// no cache on the servers that could be lost alone. What others have written is synced as
+    /// well, as a program that only reads may ask.
+    pub async fn fsync(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
+        let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        handle.refuse_if_locks_lost()?;
+        self.flush_handle(&handle).await?;
+        if handle.file.with(|state| std::mem::take(&mut state.told)) {
+            self.sync_names().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_handle(self: &Arc<Self>, handle: &FileHandle) -> Result<(), Errno> {
         let file = &handle.file;
         let committed = self.flush_file(file).await;
         if handle.access == Access::Write {
@@ -27,17 +50,6 @@ impl FileSystem {
             }
         }
         Ok(committed?)
-    }
-
-    /// As [`FileSystem::flush`], and what the metadata server was only told it has heard: there is
-    /// no cache on the servers that could be lost alone.
-    pub async fn fsync(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
-        self.flush(handle).await?;
-        let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
-        if handle.file.with(|state| std::mem::take(&mut state.told)) {
-            self.sync_names().await?;
-        }
-        Ok(())
     }
 
     /// Brings everything that was written through this mount to the servers, and makes it visible

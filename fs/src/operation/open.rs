@@ -24,7 +24,8 @@ pub struct OpenRequest {
 pub struct Opened {
     /// To be named in reads and writes, and released once.
     pub handle: HandleId,
-    /// Closing needs no flush: nothing can be written through the handle.
+    /// Closing needs no flush: nothing can be written through the handle, and no program of this
+    /// mount has used locks, which a process gives up by closing.
     pub read_only: bool,
 }
 
@@ -211,7 +212,7 @@ impl FileSystem {
         });
         Opened {
             handle,
-            read_only: access == Access::Read,
+            read_only: access == Access::Read && !self.locks.is_used(),
         }
     }
 

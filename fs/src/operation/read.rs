@@ -16,6 +16,7 @@ impl FileSystem {
         length: u32,
     ) -> Result<ReadData, Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        handle.refuse_if_locks_lost()?;
         let file = &handle.file;
         let window_max = self.config.read_ahead_blocks_max;
         let pattern = handle

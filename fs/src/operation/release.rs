@@ -10,8 +10,8 @@ use crate::{FileSystem, HandleId};
 impl FileSystem {
     /// Gives a handle back. What is still buffered is written back first; a failure can only be
     /// logged, as close(2) has returned.
-    pub async fn release(self: &Arc<Self>, handle: HandleId) {
-        let Some(handle) = self.handles.remove_file(handle) else {
+    pub async fn release(self: &Arc<Self>, id: HandleId) {
+        let Some(handle) = self.handles.remove_file(id) else {
             return;
         };
         let file = &handle.file;
@@ -20,6 +20,8 @@ impl FileSystem {
         {
             tracing::warn!(inode = %file.inode, %failure, "data lost after close");
         }
+        // Behind the data: who locks next reads them.
+        self.release_locks_of(file.inode, id);
         if self.files.close(file, handle.access) {
             self.retire_kept(file);
             let unused = file.with(|state| state.give_up_reservation());

@@ -142,6 +142,11 @@ impl Job {
         fs
     }
 
+    /// Ends the job: every session is lost.
+    pub(crate) async fn end(&self) {
+        self.metadata.end().await;
+    }
+
     /// Waits until the blocks of removed files are gone, which happens behind their backs.
     pub(crate) async fn assert_all_space_returned(&self) {
         let gone = async {

@@ -127,6 +127,8 @@ impl JobState {
             // It is in touch no more, and so is what it cached.
             self.leases.end_directory(directory, id, now.tick, now.tick);
         }
+        self.locks.end_session(id);
+        self.tell_granted();
         for inode in std::mem::take(&mut session.opens) {
             let closed = self.opens.remove_all(inode, id);
             if closed.was_writing {

@@ -140,6 +140,7 @@ impl Mount {
             all.attributes.extend(recall.attributes);
             all.through.extend(recall.through);
             all.directories.extend(recall.directories);
+            all.granted.extend(recall.granted);
         }
         all
     }
@@ -284,6 +285,7 @@ pub struct Recalled {
     pub attributes: Vec<u64>,
     pub through: Vec<u64>,
     pub directories: Vec<u64>,
+    pub granted: Vec<u64>,
 }
 
 impl Recalled {

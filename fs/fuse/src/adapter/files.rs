@@ -101,10 +101,6 @@ impl Adapter {
         self.fs.try_write(handle, write, data)
     }
 
-    pub(super) fn flush(&self, call: Call, handle: u64) {
-        self.run(|fs| async move { reply_empty(fs.flush(HandleId(handle)).await, call.reply) });
-    }
-
     pub(super) fn sync(&self, call: Call, handle: u64) {
         self.run(|fs| async move { reply_empty(fs.fsync(HandleId(handle)).await, call.reply) });
     }

@@ -75,8 +75,12 @@ pub(crate) mod notification {
 /// What both sides can and want (flags of INIT; those above 31 travel in `flags2`).
 pub(crate) mod capability {
     pub(crate) const ASYNC_READ: u64 = 1 << 0;
+    /// fcntl's locks are asked of us.
+    pub(crate) const POSIX_LOCKS: u64 = 1 << 1;
     pub(crate) const ATOMIC_O_TRUNC: u64 = 1 << 3;
     pub(crate) const BIG_WRITES: u64 = 1 << 5;
+    /// flock's as well.
+    pub(crate) const FLOCK_LOCKS: u64 = 1 << 10;
     pub(crate) const DO_READDIRPLUS: u64 = 1 << 13;
     pub(crate) const READDIRPLUS_AUTO: u64 = 1 << 14;
     pub(crate) const ASYNC_DIO: u64 = 1 << 15;

@@ -38,10 +38,6 @@ pub(crate) enum Until {
     /// Only a signal that the thread dies of.
     Killed,
     /// Any signal: for requests that may wait for long, as for a lock.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no operation waits for long yet")
-    )]
     Signalled,
 }
 

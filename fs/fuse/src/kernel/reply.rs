@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -105,25 +105,52 @@ impl Reply {
         until: Until,
         operation: impl Future<Output = T>,
     ) -> (T, Option<Reply>) {
-        let Some(channel) = &self.channel else {
-            return (operation.await, Some(self));
-        };
         let mut operation = pin!(operation);
-        let mut interrupted = channel.interrupts.watch(self.unique, self.thread, until);
-        // The operation first: one that ends at once is never entered in the table.
-        let outcome = poll_fn(|context| match operation.as_mut().poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => interrupted.poll(context).map(|()| None),
-        })
-        .await;
-        drop(interrupted);
-        match outcome {
+        match self.race(until, operation.as_mut()).await {
             Some(outcome) => (outcome, Some(self)),
             None => {
                 self.error(libc::EINTR);
                 (operation.await, None)
             }
         }
+    }
+
+    /// Runs `operation`, which undoes itself when it is dropped. If a signal comes before its end,
+    /// it is dropped, and then answered with EINTR: what the process does next comes behind that.
+    pub(crate) async fn or_drop<T>(
+        self,
+        until: Until,
+        operation: impl Future<Output = T>,
+    ) -> Option<(T, Reply)> {
+        // Boxed, so that it can be dropped before the answer.
+        let mut operation = Box::pin(operation);
+        let outcome = self.race(until, operation.as_mut()).await;
+        drop(operation);
+        match outcome {
+            Some(outcome) => Some((outcome, self)),
+            None => {
+                self.error(libc::EINTR);
+                None
+            }
+        }
+    }
+
+    /// What comes of `operation`; `None` if what it is not to wait for comes first.
+    async fn race<T>(
+        &self,
+        until: Until,
+        mut operation: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let Some(channel) = &self.channel else {
+            return Some(operation.await);
+        };
+        let mut interrupted = channel.interrupts.watch(self.unique, self.thread, until);
+        // The operation first: one that ends at once is never entered in the table.
+        poll_fn(|context| match operation.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => interrupted.poll(context).map(|()| None),
+        })
+        .await
     }
 }
 

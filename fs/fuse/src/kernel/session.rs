@@ -30,9 +30,10 @@ const SHARED_BYTES_MIN: usize = REQUEST_BYTES_MAX as usize / 2;
 /// Times are kept to the nanosecond.
 const TIME_GRAIN_NS: u32 = 1;
 
-/// Asked for as far as the kernel has it. Locks (FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS) are not: the
-/// kernel then keeps them itself, for this mount.
+/// Asked for as far as the kernel has it.
 const WANTED: u64 = capability::ASYNC_READ
+    | capability::POSIX_LOCKS
+    | capability::FLOCK_LOCKS
     | capability::BIG_WRITES
     | capability::PARALLEL_DIROPS
     | capability::DO_READDIRPLUS

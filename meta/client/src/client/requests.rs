@@ -44,7 +44,8 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::GetXattr(_)
         | O::ListXattr(_)
         | O::FileSystemStatus(_)
-        | O::GetWeightMap(_) => Repetition::Harmless,
+        | O::GetWeightMap(_)
+        | O::GetLock(_) => Repetition::Harmless,
         O::SetAttributes(_)
         | O::Create(_)
         | O::MakeNode(_)
@@ -59,6 +60,9 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::Commit(_)
         | O::ReserveAppend(_)
         | O::Relocate(_)
+        | O::SetLock(_)
+        | O::ReleaseLocks(_)
+        | O::CancelLock(_)
         | O::RecallDone(_)
         | O::KeepAlive(_)
         | O::GrantInodes(_)
