@@ -19,7 +19,7 @@ use pocket_proto::session::{
 };
 use tokio::runtime::Handle;
 
-use crate::exclusive::{Heritage, Known, Owned};
+use crate::exclusive::{Change, Heritage, Known, Owned};
 use crate::inode_cache::Tick;
 use crate::operation::Caller;
 use crate::{FileSystem, Leased, start};
@@ -34,6 +34,7 @@ const OPENS_MAX: usize = 500_000;
 pub(crate) struct InodeNumbers {
     granted: Mutex<Granted>,
     asking: AtomicBool,
+    short: AtomicBool,
 }
 
 struct Granted {
@@ -51,6 +52,7 @@ impl InodeNumbers {
                 wanted: INODES_WANTED_MIN,
             }),
             asking: AtomicBool::new(false),
+            short: AtomicBool::new(false),
         }
     }
 
@@ -139,7 +141,9 @@ impl FileSystem {
             Some(inode)
         });
         if short {
-            self.ask_for_numbers();
+            // Not here: the first poll would take the lock of coherence a second time, and a recall
+            // may wait for it in between.
+            self.numbers.short.store(true, Ordering::Relaxed);
         }
         let inode = made?;
         let entry = Entry {
@@ -177,9 +181,11 @@ impl FileSystem {
         time: Time,
         links: i32,
     ) {
-        self.inodes.names_changed();
+        self.inodes.forget(parent);
         self.names.changed(parent, name);
-        self.exclusive.changed(parent, name, known, time, links);
+        let at = self.inodes.tick();
+        let change = Change { time, links, at };
+        self.exclusive.changed(parent, name, known, change);
     }
 
     /// An answer that this mount gives itself, at this moment.
@@ -206,11 +212,34 @@ impl FileSystem {
             .keep_owned(inode, entry.clone(), validity, owned)
     }
 
-    /// The entry of an inode that nobody but this mount knows, to be changed ahead.
-    pub(crate) fn owned_entry(&self, inode: InodeId) -> Option<(Entry, Attributes, Owned)> {
-        let (entry, owned) = self.inodes.owned(inode)?;
-        let attributes = entry.attributes?;
-        (self.exclusive.is_owned(owned) && self.is_in_touch()).then_some((entry, attributes, owned))
+    /// Whether nobody but this mount knows the inode.
+    pub(crate) fn is_owned(&self, inode: InodeId) -> bool {
+        let owned = self.inodes.owned(inode);
+        owned.is_some_and(|owned| self.exclusive.is_owned(owned))
+    }
+
+    /// Changes attributes of a file that nobody but this mount knows, and tells the server. None if
+    /// that cannot be done ahead. To be called while no recall can begin.
+    pub(crate) fn change_owned(
+        &self,
+        inode: InodeId,
+        operation: impl FnOnce() -> request::Operation,
+        change: impl FnOnce(&mut Attributes),
+    ) -> Option<(Entry, Tick)> {
+        if !self.is_in_touch() {
+            return None;
+        }
+        let validity = Duration::from_millis(u64::from(self.object_lease_ms));
+        self.inodes
+            .update_owned(inode, validity, |attributes, owned| {
+                let fit = attributes.kind() != FileKind::Directory;
+                if !fit || !self.exclusive.is_owned(owned) {
+                    return None;
+                }
+                self.metadata.tell(operation()).ok()?;
+                change(attributes);
+                Some(owned)
+            })
     }
 
     /// Where a new file's blocks go. None if the newest map is not at hand.
@@ -221,6 +250,13 @@ impl FileSystem {
             block_bytes: self.block_bytes,
             exceptions: Vec::new(),
         })
+    }
+
+    /// To be called behind [`FileSystem::make_ahead`], once recalls can begin again.
+    pub(crate) fn refill_numbers(self: &Arc<Self>) {
+        if self.numbers.short.swap(false, Ordering::Relaxed) {
+            self.ask_for_numbers();
+        }
     }
 
     /// Asks for more inode numbers in the background.

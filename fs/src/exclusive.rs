@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use pocket_proto::InodeId;
 use pocket_proto::session::{Attributes, Entry, Time};
 
+use crate::inode_cache::Tick;
+
 /// Directories at once; one that is dropped is still this mount's for the server, and is used as
 /// any other here.
 const DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -64,6 +66,17 @@ pub(crate) enum Known {
     Unknown,
 }
 
+/// What this mount did in a directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    /// The directory's time of change from now on.
+    pub(crate) time: Time,
+    /// By how many directories its own number changed.
+    pub(crate) links: i32,
+    /// When, in this mount's own order.
+    pub(crate) at: Tick,
+}
+
 /// A directory as a request to the server finds it: see [`ExclusiveDirectories::learn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glance {
@@ -80,12 +93,15 @@ struct Inner {
     directories: LruCache<InodeId, Directory>,
     names: usize,
     eras: u64,
+    evicted: Vec<InodeId>,
 }
 
 struct Directory {
     era: u64,
-    /// Its attributes; what this mount does in it changes their times.
+    /// Its attributes, if they are known; what this mount does in it changes their times.
     entry: Entry,
+    /// When this mount last changed a name in it.
+    last_change: Option<Tick>,
     names: HashMap<Box<[u8]>, Known>,
     /// What is not among the names is absent.
     complete: bool,
@@ -104,21 +120,25 @@ impl ExclusiveDirectories {
                 directories: LruCache::new(DIRECTORIES_MAX),
                 names: 0,
                 eras: 0,
+                evicted: Vec::new(),
             }),
         }
     }
 
-    /// The server says that the directory is this mount's alone. `late`: this mount has changed
-    /// names there since it asked, so that the times in `entry` are out of date.
-    pub(crate) fn granted(&self, directory: InodeId, entry: &Entry, is_late: impl Fn() -> bool) {
+    /// The server says, to a request that went out at `since`, that the directory is this mount's
+    /// alone. `is_late`: this mount has changed something since, so that there may be more names.
+    pub(crate) fn granted(&self, directory: InodeId, entry: &Entry, since: Tick, is_late: bool) {
         let mut inner = self.inner.lock();
         let said = Entry {
             exclusive: false,
             ..entry.clone()
         };
         match inner.directories.get_mut(&directory) {
-            Some(held) => held.refresh(said, is_late()),
-            None => inner.add(directory, said, entry.names),
+            Some(held) => held.refresh(said, since),
+            None => {
+                let names = if is_late { u64::MAX } else { entry.names };
+                inner.add(directory, said, names);
+            }
         }
     }
 
@@ -131,6 +151,7 @@ impl ExclusiveDirectories {
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
         inner.directories.clear();
+        inner.evicted.clear();
         inner.names = 0;
     }
 
@@ -148,7 +169,8 @@ impl ExclusiveDirectories {
     /// The directory's own attributes.
     pub(crate) fn attributes(&self, directory: InodeId) -> Option<Entry> {
         let mut inner = self.inner.lock();
-        Some(inner.directories.get(&directory)?.entry.clone())
+        let entry = &inner.directories.get(&directory)?.entry;
+        entry.attributes.is_some().then(|| entry.clone())
     }
 
     /// Whether the directory is known to have no names.
@@ -196,24 +218,42 @@ impl ExclusiveDirectories {
         })
     }
 
-    /// This mount let a name lead somewhere, or nowhere; `links` is by how many directories the
-    /// directory's own changed.
-    pub(crate) fn changed(
-        &self,
-        directory: InodeId,
-        name: &[u8],
-        known: Known,
-        time: Time,
-        links: i32,
-    ) {
+    /// This mount let a name lead somewhere, or nowhere.
+    pub(crate) fn changed(&self, directory: InodeId, name: &[u8], known: Known, change: Change) {
         let mut inner = self.inner.lock();
-        if let Some(held) = inner.directories.get_mut(&directory)
-            && let Some(attributes) = &mut held.entry.attributes
-        {
-            touch(attributes, time);
-            attributes.link_count = attributes.link_count.saturating_add_signed(links);
+        if let Some(held) = inner.directories.get_mut(&directory) {
+            held.last_change = held.last_change.max(Some(change.at));
+            if let Some(attributes) = &mut held.entry.attributes {
+                touch(attributes, change.time);
+                attributes.link_count = attributes.link_count.saturating_add_signed(change.links);
+            }
         }
         inner.set(directory, name, known);
+    }
+
+    /// The directory's own attributes changed in a way that was not told: they are asked for.
+    pub(crate) fn forget_attributes(&self, directory: InodeId) {
+        let mut inner = self.inner.lock();
+        if let Some(held) = inner.directories.get_mut(&directory) {
+            held.entry.attributes = None;
+        }
+    }
+
+    /// Something in the directory, it is not known what, may become known to others.
+    pub(crate) fn disown_all(&self, directory: InodeId) {
+        let mut inner = self.inner.lock();
+        let Inner {
+            directories, eras, ..
+        } = &mut *inner;
+        if let Some(held) = directories.get_mut(&directory) {
+            *eras += 1;
+            held.era = *eras;
+        }
+    }
+
+    /// Directories that were dropped for others since the last call: the server is to be told.
+    pub(crate) fn take_evicted(&self) -> Vec<InodeId> {
+        std::mem::take(&mut self.inner.lock().evicted)
     }
 
     /// The server is asked to change a name, or has answered: what is known of it says nothing.
@@ -305,6 +345,7 @@ impl Inner {
         let held = Directory {
             era: self.eras,
             entry,
+            last_change: None,
             names: HashMap::new(),
             complete: names_said == 0,
             reading: false,
@@ -312,8 +353,9 @@ impl Inner {
             changes: 0,
             names_said,
         };
-        if let Some((_, evicted)) = self.directories.push(directory, held) {
+        if let Some((id, evicted)) = self.directories.push(directory, held) {
             self.names -= evicted.names.len();
+            self.evicted.push(id);
         }
     }
 
@@ -367,13 +409,11 @@ impl Directory {
         self.names_said = u64::MAX;
     }
 
-    fn refresh(&mut self, entry: Entry, is_late: bool) {
-        let before = self.entry.attributes;
+    fn refresh(&mut self, entry: Entry, since: Tick) {
         self.entry = entry;
-        if is_late && let (Some(before), Some(attributes)) = (before, &mut self.entry.attributes) {
-            attributes.modified = before.modified;
-            attributes.changed = before.changed;
-            attributes.link_count = before.link_count;
+        if self.last_change.is_some_and(|at| at > since) {
+            // The answer does not know of that: it is asked again when it matters.
+            self.entry.attributes = None;
         }
     }
 }

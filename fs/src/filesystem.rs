@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use pocket_meta_client::Metadata;
-use pocket_proto::session::{Entry, FileKind, GetAttributes, reply, request};
+use pocket_proto::session::{Entry, FileKind, GetAttributes, ShareDirectory, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use pocket_storage_client::BlockStore;
 
@@ -153,6 +153,7 @@ impl FileSystem {
         let mut returned = Instant::now();
         loop {
             ticks.tick().await;
+            self.return_directories();
             self.metadata.flush();
             if returned.elapsed() < GRANT_RETURN_INTERVAL {
                 continue;
@@ -160,6 +161,16 @@ impl FileSystem {
             returned = Instant::now();
             if let Err(failure) = self.space.return_unused().await {
                 tracing::debug!(%failure, "unused grant not returned");
+            }
+        }
+    }
+
+    /// Tells the server of directories that this mount has to itself and makes nothing of any more.
+    fn return_directories(&self) {
+        for directory in self.exclusive.take_evicted() {
+            let share = request::Operation::ShareDirectory(ShareDirectory { inode: directory.0 });
+            if let Err(failure) = self.metadata.tell_soon(share) {
+                tracing::debug!(%failure, "directory not returned");
             }
         }
     }
@@ -219,8 +230,8 @@ impl FileSystem {
         if !entry.exclusive {
             self.exclusive.give_back(inode);
         } else if !freshness.recalled {
-            let is_late = || self.inodes.changed_since(since);
-            self.exclusive.granted(inode, entry, is_late);
+            let is_late = self.inodes.changed_since(since);
+            self.exclusive.granted(inode, entry, since, is_late);
         }
     }
 
@@ -419,6 +430,21 @@ impl FileSystem {
         self.inodes.names_changed();
         self.names.changed(directory, name);
         self.exclusive.doubt(directory, name);
+    }
+
+    /// The server was asked to change a name. If its answer is missing it may do so yet.
+    pub(crate) fn name_asked<T>(
+        &self,
+        directory: InodeId,
+        name: &[u8],
+        outcome: &Result<T, Failure>,
+    ) {
+        self.name_changed(directory, name);
+        if let Err(failure) = outcome
+            && failure.status == Status::Unavailable
+        {
+            self.exclusive.give_back(directory);
+        }
     }
 
     pub(crate) fn refuse_if_read_only(&self) -> Result<(), crate::Errno> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
-use pocket_proto::session::{Entry, FileKind};
+use pocket_proto::session::{Attributes, Entry, FileKind};
 
 use crate::exclusive::Owned;
 
@@ -22,7 +22,7 @@ const SHARDS: usize = 16;
 
 /// When something happened, in the order in which this mount saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(u64);
+pub(crate) struct Tick(pub(crate) u64);
 
 struct Cached {
     /// None: a tombstone of a local change.
@@ -155,12 +155,32 @@ impl InodeCache {
         since
     }
 
-    /// The entry of an inode that nobody else knows as long as the answer's second part lasts.
-    pub(crate) fn owned(&self, inode: InodeId) -> Option<(Entry, Owned)> {
+    /// Changes the attributes of an inode that nobody else knows. `change` is given what they are,
+    /// and what that rests on; if it answers none, nothing is changed. One change at a time.
+    pub(crate) fn update_owned(
+        &self,
+        inode: InodeId,
+        validity: Duration,
+        change: impl FnOnce(&mut Attributes, Owned) -> Option<Owned>,
+    ) -> Option<(Entry, Tick)> {
         let mut shard = self.shard(inode).lock();
-        let cached = shard.get(&inode)?;
-        let fresh = cached.valid_until > Instant::now();
-        Some((cached.entry.clone().filter(|_| fresh)?, cached.owned?))
+        let cached = shard.get_mut(&inode)?;
+        if cached.valid_until <= Instant::now() {
+            return None;
+        }
+        let mut entry = cached.entry.clone()?;
+        cached.owned = Some(change(entry.attributes.as_mut()?, cached.owned?)?);
+        cached.since = self.tick();
+        cached.valid_until = Instant::now() + validity;
+        cached.entry = Some(entry.clone());
+        self.last_change
+            .fetch_max(cached.since.0, atomic::Ordering::AcqRel);
+        Some((entry, cached.since))
+    }
+
+    /// What it rests on that nobody else knows the inode.
+    pub(crate) fn owned(&self, inode: InodeId) -> Option<Owned> {
+        self.shard(inode).lock().peek(&inode)?.owned
     }
 
     /// Others may come to know the inode.

@@ -77,6 +77,11 @@ impl RecallHandler for RecallInbox {
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
+        let files: Vec<_> = fs.files.all();
+        let files: Vec<_> = files
+            .into_iter()
+            .map(|file| (fs.is_owned(file.inode), file))
+            .collect();
         fs.coherence.begin_session(|| {
             fs.inodes.clear();
             fs.names.clear();
@@ -85,8 +90,8 @@ impl RecallHandler for RecallInbox {
         });
         fs.space.reset();
         let unlocked = fs.locks.lose_session();
-        for file in fs.files.all() {
-            let kept = file.abandon(&reason);
+        for (owned, file) in files {
+            let kept = file.abandon(&reason, owned);
             if unlocked.contains(&file.inode) {
                 file.with(|state| state.lose_locks());
             }
@@ -168,7 +173,7 @@ impl FileSystem {
         for file in self.files.all() {
             if let Err(failure) = self.reopen(&file).await {
                 tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
-                let kept = file.abandon(&failure);
+                let kept = file.abandon(&failure, false);
                 self.drop_blocks(file.inode, kept);
                 file.with(|state| state.dead = Some(dead_status(failure.status)));
             }

@@ -46,6 +46,10 @@ impl Metadata for Counting {
         self.inner.in_touch_for()
     }
 
+    fn is_settled(&self) -> bool {
+        self.inner.is_settled()
+    }
+
     fn newest_epoch(&self) -> u32 {
         self.inner.newest_epoch()
     }

@@ -93,7 +93,7 @@ impl Layouts {
 
     /// Whether there is a map of this epoch.
     pub(crate) fn has(&self, epoch: Epoch) -> bool {
-        self.map(epoch).is_ok()
+        self.maps.contains_key(&epoch)
     }
 
     /// The map of an epoch; 0 names the newest.

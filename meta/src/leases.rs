@@ -40,6 +40,8 @@ pub(crate) struct Grantee {
     pub(crate) session: SessionId,
     /// Recalls sent to it so far: the lease is newer than all of them.
     pub(crate) recalls: u64,
+    /// It counts on the lease already, however many there are.
+    pub(crate) regardless: bool,
 }
 
 /// A lease that stands in the way of a change.
@@ -108,7 +110,7 @@ impl Leases {
         now: Instant,
     ) -> Duration {
         self.sweep(now, SWEPT_PER_GRANT);
-        if self.marks.has_attributes(inode) || self.is_full() {
+        if self.marks.has_attributes(inode) || (self.is_full() && !to.regardless) {
             return Duration::ZERO;
         }
         let mut length = self.lease - self.travel;
@@ -136,7 +138,7 @@ impl Leases {
         self.sweep(now, SWEPT_PER_GRANT);
         let refused = self.marks.has_name(directory, name)
             || self.names.is_contended(directory, now)
-            || self.is_full();
+            || (self.is_full() && !to.regardless);
         if refused {
             return Duration::ZERO;
         }
@@ -155,7 +157,7 @@ impl Leases {
         holder: Grantee,
         now: Instant,
     ) {
-        if let Some(expires) = self.names.held_until(from, holder.session, now)
+        if let Some(expires) = self.names_held_until(from, holder.session, now)
             && self.names.grant(to.0, to.1, holder, now, expires)
         {
             self.remember_names(to.0, expires);
@@ -171,7 +173,7 @@ impl Leases {
         session: SessionId,
         now: Instant,
     ) -> bool {
-        self.marks.has_name(to.0, to.1) && self.names.held_until(from, session, now).is_some()
+        self.marks.has_name(to.0, to.1) && self.names_held_until(from, session, now).is_some()
     }
 
     /// Leases all names of a directory to one session alone, if it made the directory just now or
@@ -303,6 +305,18 @@ impl Leases {
             at,
             what: Kept::Names(directory),
         });
+    }
+
+    /// Who has a directory to itself answers lookups there without a lease on each name.
+    fn names_held_until(
+        &self,
+        directory: InodeId,
+        session: SessionId,
+        now: Instant,
+    ) -> Option<Instant> {
+        let alone = self.names.exclusive_holder(directory) == Some(session);
+        let held = self.names.held_until(directory, session, now);
+        held.max(alone.then_some(now + self.lease))
     }
 
     fn is_full(&self) -> bool {

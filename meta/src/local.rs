@@ -181,6 +181,10 @@ impl Metadata for LocalMetadata {
         self.info.lease * 9 / 10
     }
 
+    fn is_settled(&self) -> bool {
+        true
+    }
+
     fn newest_epoch(&self) -> u32 {
         self.job.newest_epoch().0
     }

@@ -132,6 +132,7 @@ pub(crate) fn attempt(
         O::KeepAlive(_) => Ok(done()),
         O::Goodbye(_) => session::goodbye(context),
         O::GrantInodes(request) => grant_inodes::grant_inodes(context, request),
+        O::ShareDirectory(request) => session::share_directory(context, request),
     }
 }
 

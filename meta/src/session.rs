@@ -85,6 +85,7 @@ impl Session {
         Grantee {
             session: self.id,
             recalls: self.recalls,
+            regardless: false,
         }
     }
 
@@ -120,19 +121,21 @@ impl Session {
         self.sink = None;
     }
 
-    /// Takes the next of the inode numbers granted. False if that is another one.
-    pub(crate) fn use_inode(&mut self, inode: InodeId) -> bool {
-        let Some(first) = self.inodes.front_mut() else {
-            return false;
-        };
-        if first.start != inode.0 {
-            return false;
-        }
+    /// Takes the next of the inode numbers granted. Grants before it never reached the mount:
+    /// answers how many numbers of theirs nobody will use. None if it is not the next of any grant.
+    pub(crate) fn use_inode(&mut self, inode: InodeId) -> Option<u64> {
+        let at = self
+            .inodes
+            .iter()
+            .position(|range| range.start == inode.0)?;
+        let lost = self.inodes.drain(..at);
+        let lost = lost.map(|range| range.end - range.start).sum();
+        let first = self.inodes.front_mut()?;
         first.start += 1;
         if first.is_empty() {
             self.inodes.pop_front();
         }
-        true
+        Some(lost)
     }
 
     /// Inode numbers granted and not used yet.

@@ -645,3 +645,38 @@ async fn thousands_of_jobs_do_not_know_of_each_other() {
     );
     server.running.stop().await;
 }
+
+#[tokio::test]
+async fn repeated_mutation_does_not_give_the_directory_again() {
+    let server = Server::start().await;
+    let (connection, session) = server.connect(0).await.unwrap();
+    let request = Request {
+        operation: Some(make(ROOT, "d", FileKind::Directory)),
+        sequence: 9,
+        told: 0,
+    };
+    let first = entry(raw_call(&connection, JOB, &request).await.unwrap());
+    assert!(first.exclusive && first.names == 0);
+    connection.close();
+    let (connection, _) = server.connect(session.session).await.unwrap();
+    // Another mount makes a name there; the recall is answered.
+    let (other, _events) = server.mount().await;
+    let acknowledge = async {
+        for recall in 1..4 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let done = Request {
+                operation: Some(Operation::RecallDone(RecallDone { recall })),
+                sequence: 0,
+                told: 0,
+            };
+            raw_call(&connection, JOB, &done).await.unwrap();
+        }
+    };
+    let (made, ()) = tokio::join!(
+        call(&other, make(first.inode(), "x", FileKind::Regular)),
+        acknowledge
+    );
+    made.unwrap();
+    let again = entry(raw_call(&connection, JOB, &request).await.unwrap());
+    assert!(!again.exclusive, "given again: {again:?}");
+}

@@ -114,6 +114,10 @@ impl Metadata for Presented {
         self.metadata.in_touch_for()
     }
 
+    fn is_settled(&self) -> bool {
+        self.metadata.is_settled()
+    }
+
     fn newest_epoch(&self) -> u32 {
         self.metadata.newest_epoch()
     }

@@ -60,7 +60,7 @@ impl Default for MountSettings {
             subtype: "pocket".to_owned(),
             readers: Readers::Everyone,
             auto_unmount: false,
-            birth_times: false,
+            birth_times: true,
             options: Vec::new(),
             threads: 2,
         }

@@ -4,6 +4,7 @@ use super::*;
 
 const DIRECTORY: InodeId = InodeId(7);
 const FILE: InodeId = InodeId(8);
+const NOW: Tick = Tick(1);
 
 fn entry(mode: u32, names: u64) -> Entry {
     let attributes = Attributes {
@@ -19,6 +20,15 @@ fn entry(mode: u32, names: u64) -> Entry {
     }
 }
 
+/// A change of names at so many seconds.
+fn change(at: i64) -> Change {
+    Change {
+        time: seconds(at),
+        links: 0,
+        at: Tick(at.unsigned_abs()),
+    }
+}
+
 fn seconds(seconds: i64) -> Time {
     Time {
         seconds,
@@ -29,7 +39,7 @@ fn seconds(seconds: i64) -> Time {
 /// A directory of so many names, granted to this mount.
 fn granted(names: u64) -> ExclusiveDirectories {
     let exclusive = ExclusiveDirectories::new();
-    exclusive.granted(DIRECTORY, &entry(0o755, names), || false);
+    exclusive.granted(DIRECTORY, &entry(0o755, names), NOW, false);
     exclusive
 }
 
@@ -38,12 +48,12 @@ fn empty_directory_is_known_whole() {
     let exclusive = granted(0);
     assert_eq!(exclusive.find(DIRECTORY, b"f"), Some(Known::Absent));
     assert!(exclusive.is_empty(DIRECTORY));
-    exclusive.changed(DIRECTORY, b"f", Known::Present(FILE), seconds(9), 0);
+    exclusive.changed(DIRECTORY, b"f", Known::Present(FILE), change(9));
     assert_eq!(exclusive.find(DIRECTORY, b"f"), Some(Known::Present(FILE)));
     assert!(!exclusive.is_empty(DIRECTORY));
     let attributes = exclusive.attributes(DIRECTORY).unwrap().attributes;
     assert_eq!(attributes.unwrap().modified, Some(seconds(9)));
-    exclusive.changed(DIRECTORY, b"f", Known::Absent, seconds(10), 0);
+    exclusive.changed(DIRECTORY, b"f", Known::Absent, change(10));
     assert!(exclusive.is_empty(DIRECTORY));
 }
 
@@ -54,7 +64,7 @@ fn nothing_is_known_of_a_directory_that_was_given_back() {
     assert!(exclusive.is_owned(owned));
     exclusive.give_back(DIRECTORY);
     assert_eq!(exclusive.find(DIRECTORY, b"f"), None);
-    exclusive.granted(DIRECTORY, &entry(0o755, 0), || false);
+    exclusive.granted(DIRECTORY, &entry(0o755, 0), NOW, false);
     assert!(!exclusive.is_owned(owned));
 }
 
@@ -88,8 +98,8 @@ fn names_are_read_when_many_are_looked_up_in_vain() {
     });
     assert_eq!(reads.filter(|read| *read).count(), 1);
     // While the names are being read one of them goes, and another comes.
-    exclusive.changed(DIRECTORY, b"gone", Known::Absent, seconds(1), 0);
-    exclusive.changed(DIRECTORY, b"new", Known::Present(FILE), seconds(2), 0);
+    exclusive.changed(DIRECTORY, b"gone", Known::Absent, change(1));
+    exclusive.changed(DIRECTORY, b"new", Known::Present(FILE), change(2));
     let listed = ["gone", "stays"].map(|name| (name.as_bytes().into(), InodeId(3)));
     exclusive.read(DIRECTORY, glance, Some(listed.into()));
     let find = |name| exclusive.find(DIRECTORY, name);
@@ -105,7 +115,7 @@ fn names_beyond_the_bound_are_forgotten_not_denied() {
     for number in 0..=NAMES_MAX {
         let name = number.to_string();
         let known = Known::Present(InodeId(number as u64));
-        exclusive.changed(DIRECTORY, name.as_bytes(), known, seconds(1), 0);
+        exclusive.changed(DIRECTORY, name.as_bytes(), known, change(1));
     }
     assert_eq!(exclusive.find(DIRECTORY, b"0"), None);
     assert_eq!(exclusive.find(DIRECTORY, b"absent"), None);
@@ -125,7 +135,29 @@ fn what_is_no_name_is_left_to_the_server() {
 fn group_is_handed_on_where_the_directory_says_so() {
     let exclusive = ExclusiveDirectories::new();
     for (mode, group) in [(0o2775, Some(5)), (0o775, None)] {
-        exclusive.granted(DIRECTORY, &entry(mode, 0), || false);
+        exclusive.granted(DIRECTORY, &entry(mode, 0), NOW, false);
         assert_eq!(exclusive.heritage(DIRECTORY, b"f").unwrap().group, group);
     }
+}
+
+#[test]
+fn answer_that_does_not_know_of_a_change_says_nothing_of_attributes() {
+    let exclusive = granted(0);
+    exclusive.changed(DIRECTORY, b"f", Known::Present(FILE), change(9));
+    exclusive.granted(DIRECTORY, &entry(0o700, 1), Tick(8), false);
+    assert_eq!(exclusive.attributes(DIRECTORY), None);
+    exclusive.granted(DIRECTORY, &entry(0o700, 1), Tick(10), false);
+    let known = exclusive.attributes(DIRECTORY).unwrap();
+    assert_eq!(known.attributes.unwrap().mode, 0o700);
+    exclusive.forget_attributes(DIRECTORY);
+    assert_eq!(exclusive.attributes(DIRECTORY), None);
+}
+
+#[test]
+fn nothing_is_owned_any_more_once_something_may_have_left() {
+    let exclusive = granted(0);
+    let owned = exclusive.heritage(DIRECTORY, b"f").unwrap().owned;
+    exclusive.disown_all(DIRECTORY);
+    assert!(!exclusive.is_owned(owned));
+    assert_eq!(exclusive.find(DIRECTORY, b"f"), Some(Known::Absent));
 }

@@ -110,23 +110,24 @@ impl FileSystem {
     /// Commits to a file that nobody but this mount knows: the server is told, not asked.
     fn commit_ahead(&self, inode: InodeId, commit: &Commit) -> Option<Leased<Entry>> {
         self.coherence.stamped(|stamp, session| {
-            let (mut entry, mut attributes, owned) = self.owned_entry(inode)?;
             let time = super::now();
-            let told = Commit {
-                ahead: Some(FileSystem::ahead_at(time)),
-                ..*commit
+            let operation = || {
+                request::Operation::Commit(Commit {
+                    ahead: Some(FileSystem::ahead_at(time)),
+                    ..*commit
+                })
             };
-            self.metadata.tell(request::Operation::Commit(told)).ok()?;
-            attributes.size_bytes = attributes.size_bytes.max(commit.size_bytes);
-            attributes.allocated_bytes = attributes
-                .allocated_bytes
-                .saturating_add_signed(commit.allocated_bytes);
-            if let Some(modified) = commit.modified {
-                attributes.modified = Some(modified);
-                attributes.changed = Some(time);
-            }
-            entry.attributes = Some(attributes);
-            let since = self.keep_owned(&entry, owned);
+            let change = |attributes: &mut Attributes| {
+                attributes.size_bytes = attributes.size_bytes.max(commit.size_bytes);
+                attributes.allocated_bytes = attributes
+                    .allocated_bytes
+                    .saturating_add_signed(commit.allocated_bytes);
+                if let Some(modified) = commit.modified {
+                    attributes.modified = Some(modified);
+                    attributes.changed = Some(time);
+                }
+            };
+            let (entry, since) = self.change_owned(inode, operation, change)?;
             Some(self.answered_here(entry, since, (stamp, session)))
         })
     }

@@ -208,11 +208,15 @@ impl File {
 
     /// The session is lost: what was not committed under it is lost as well, and each handle is
     /// told so. From here on the file goes through. Answers the blocks held for readers.
-    pub(crate) fn abandon(&self, failure: &Failure) -> BTreeSet<u64> {
+    ///
+    /// `owned`: nobody else knew the file, so its last commits may have been told only.
+    pub(crate) fn abandon(&self, failure: &Failure, owned: bool) -> BTreeSet<u64> {
         let mut state = self.state.lock();
         state.share();
         state.era += 1;
-        if !state.dirty.is_empty() || state.needs_commit() {
+        let written = !state.dirty.is_empty() || state.needs_commit();
+        let told = std::mem::take(&mut state.told);
+        if written || told || owned {
             state.fail(failure.clone());
             state.lost_era = state.era;
         }

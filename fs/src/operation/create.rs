@@ -43,7 +43,7 @@ impl FileSystem {
         let request = create.request(None);
         self.exclusive.doubt(create.parent, create.name);
         let answer = self.call(request::Operation::Create(request)).await;
-        self.name_changed(create.parent, create.name);
+        self.name_asked(create.parent, create.name, &answer);
         let answer = answer?;
         let answer = answer.map(|result| match result {
             reply::Result::Opened(opened) => Ok(opened),
@@ -90,7 +90,7 @@ impl FileSystem {
             target: &[],
         };
         let flags = Flags(create.flags);
-        self.coherence.stamped(|stamp, session| {
+        let made = self.coherence.stamped(|stamp, session| {
             let heritage = self.exclusive.heritage(create.parent, create.name)?;
             let describe = |ahead| request::Operation::Create(create.request(Some(ahead)));
             let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
@@ -99,7 +99,9 @@ impl FileSystem {
             let file = self.files.open(inode, &entry, since, sharing, access);
             let opened = self.new_handle(file, flags);
             Some(self.answered_here((entry, opened), since, (stamp, session)))
-        })
+        });
+        self.refill_numbers();
+        made
     }
 }
 

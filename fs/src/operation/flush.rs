@@ -29,10 +29,7 @@ impl FileSystem {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         handle.refuse_if_locks_lost()?;
         self.flush_handle(&handle).await?;
-        if handle.file.with(|state| std::mem::take(&mut state.told)) {
-            self.sync_names().await?;
-        }
-        Ok(())
+        self.sync_names().await
     }
 
     async fn flush_handle(self: &Arc<Self>, handle: &FileHandle) -> Result<(), Errno> {
@@ -69,6 +66,9 @@ impl FileSystem {
     /// Waits until the metadata server has done what it was told of so far: names made, removed and
     /// renamed ahead of it, and commits.
     pub async fn sync_names(&self) -> Result<(), Errno> {
+        if self.metadata.is_settled() {
+            return Ok(());
+        }
         // Done behind everything told so far; fails if the session was lost with it.
         let sign = request::Operation::KeepAlive(KeepAlive {});
         Ok(self.call_done(sign).await?)

@@ -23,7 +23,7 @@ impl FileSystem {
         self.inodes.disown(inode);
         self.exclusive.doubt(parent, name);
         let linked = self.call_shown(request::Operation::Link(request)).await;
-        self.name_changed(parent, name);
+        self.name_asked(parent, name, &linked);
         Ok(linked?)
     }
 }

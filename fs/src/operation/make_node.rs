@@ -51,7 +51,7 @@ impl FileSystem {
         self.exclusive.doubt(node.parent, node.name);
         let request = node.request(None);
         let made = self.call_shown(request::Operation::MakeNode(request)).await;
-        self.name_changed(node.parent, node.name);
+        self.name_asked(node.parent, node.name, &made);
         Ok(made?)
     }
 
@@ -63,7 +63,7 @@ impl FileSystem {
         if bad_target || !self.is_in_touch() {
             return None;
         }
-        self.coherence.stamped(|stamp, session| {
+        let made = self.coherence.stamped(|stamp, session| {
             let heritage = self.exclusive.heritage(node.parent, node.name)?;
             let describe = |ahead| request::Operation::MakeNode(node.request(Some(ahead)));
             let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
@@ -72,7 +72,9 @@ impl FileSystem {
                 self.exclusive.made(inode, &entry);
             }
             Some(self.answered_here(entry, since, (stamp, session)))
-        })
+        });
+        self.refill_numbers();
+        made
     }
 }
 

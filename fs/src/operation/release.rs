@@ -39,9 +39,7 @@ impl FileSystem {
         let told = match handle.access {
             Access::Read => self.metadata.tell_soon(close),
             // Nobody else knows it.
-            Access::Write if self.owned_entry(file.inode).is_some() => {
-                self.metadata.tell_soon(close)
-            }
+            Access::Write if self.is_owned(file.inode) => self.metadata.tell_soon(close),
             // Others may wait for the file to be theirs alone again.
             Access::Write => self.metadata.tell(close),
         };

@@ -33,7 +33,7 @@ impl FileSystem {
         }
         self.exclusive.doubt(parent, name);
         let done = self.call_done(request::Operation::Remove(request)).await;
-        self.name_changed(parent, name);
+        self.name_asked(parent, name, &done);
         Ok(done?)
     }
 
@@ -47,10 +47,11 @@ impl FileSystem {
             let Some(Known::Present(inode)) = self.exclusive.find(parent, name) else {
                 return false;
             };
-            let fit = match self.inodes.kind(inode) {
-                None => false,
-                Some(FileKind::Directory) => request.directory && self.exclusive.is_empty(inode),
-                Some(_) => !request.directory,
+            let kind = || self.inodes.kind(inode);
+            let fit = match request.directory {
+                // Nothing else can be this mount's own and empty.
+                true => self.exclusive.is_empty(inode),
+                false => kind().is_some_and(|kind| kind != FileKind::Directory),
             };
             if !fit {
                 return false;

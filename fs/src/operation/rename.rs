@@ -1,5 +1,7 @@
 //! renameat2(2).
 
+use std::time::Duration;
+
 use pocket_proto::InodeId;
 use pocket_proto::session::{FileKind, Rename, Time, request};
 
@@ -32,8 +34,8 @@ impl FileSystem {
         if let Some(Known::Present(replaced)) = self.exclusive.find(to.0, to.1) {
             self.exclusive.give_back(replaced);
         }
-        self.exclusive.doubt(from.0, from.1);
-        self.exclusive.doubt(to.0, to.1);
+        self.disown_name(from.0, from.1);
+        self.disown_name(to.0, to.1);
         let request = Rename {
             parent: from.0.0,
             name: from.1.to_vec().into(),
@@ -44,8 +46,8 @@ impl FileSystem {
             ahead: None,
         };
         let done = self.call_done(request::Operation::Rename(request)).await;
-        self.name_changed(from.0, from.1);
-        self.name_changed(to.0, to.1);
+        self.name_asked(from.0, from.1, &done);
+        self.name_asked(to.0, to.1, &done);
         Ok(done?)
     }
 
@@ -104,12 +106,30 @@ impl FileSystem {
 
     /// A file has another name now, in a directory that is this mount's alone.
     fn show_moved(&self, moved: InodeId, now_in: Owned, time: Time) {
-        let Some((mut entry, mut attributes, _)) = self.owned_entry(moved) else {
+        let key = |time: Time| (time.seconds, time.nanoseconds);
+        let validity = Duration::from_millis(u64::from(self.object_lease_ms));
+        let updated = self
+            .inodes
+            .update_owned(moved, validity, |attributes, owned| {
+                let later = attributes.changed.filter(|known| key(*known) > key(time));
+                attributes.changed = later.or(Some(time));
+                self.exclusive.is_owned(owned).then_some(now_in)
+            });
+        if updated.is_none() {
             self.inodes.forget(moved);
-            return;
-        };
-        attributes.changed = Some(time);
-        entry.attributes = Some(attributes);
-        self.keep_owned(&entry, now_in);
+        }
+    }
+
+    /// Before the server is asked to move a name: what it leads to may come to be known to others.
+    fn disown_name(&self, directory: InodeId, name: &[u8]) {
+        match self.exclusive.find(directory, name) {
+            Some(Known::Present(inode)) => {
+                self.inodes.forget(inode);
+                self.inodes.disown(inode);
+            }
+            Some(Known::Absent) => {}
+            Some(Known::Unknown) | None => self.exclusive.disown_all(directory),
+        }
+        self.exclusive.doubt(directory, name);
     }
 }

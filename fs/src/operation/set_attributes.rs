@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Attributes, Entry, FileKind, SetAttributes, Time, request};
+use pocket_proto::session::{Attributes, Entry, SetAttributes, Time, request};
 
 use crate::file::FILE_BYTES_MAX;
 use crate::{Errno, FileSystem, Leased};
@@ -100,21 +100,15 @@ impl FileSystem {
         change: &SetAttributesRequest,
     ) -> Option<Leased<Entry>> {
         self.coherence.stamped(|stamp, session| {
-            let (mut entry, mut attributes, owned) = self.owned_entry(inode)?;
-            if attributes.kind() == FileKind::Directory {
-                return None;
-            }
             let time = crate::file::now();
-            let request = SetAttributes {
-                ahead: Some(FileSystem::ahead_at(time)),
-                ..self.request(inode, change)
+            let operation = || {
+                request::Operation::SetAttributes(SetAttributes {
+                    ahead: Some(FileSystem::ahead_at(time)),
+                    ..self.request(inode, change)
+                })
             };
-            self.metadata
-                .tell(request::Operation::SetAttributes(request))
-                .ok()?;
-            change.apply(&mut attributes, time);
-            entry.attributes = Some(attributes);
-            let since = self.keep_owned(&entry, owned);
+            let apply = |attributes: &mut Attributes| change.apply(attributes, time);
+            let (entry, since) = self.change_owned(inode, operation, apply)?;
             Some(self.answered_here(entry, since, (stamp, session)))
         })
     }

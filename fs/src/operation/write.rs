@@ -120,6 +120,7 @@ impl FileSystem {
             if let (_, Some(failure)) = file.failure_since(seen) {
                 return Err(failure.into());
             }
+            self.sync_names().await?;
         }
         Ok(written as u32)
     }

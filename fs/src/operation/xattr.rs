@@ -47,6 +47,7 @@ impl FileSystem {
         self.inodes.forget(inode);
         let done = self.call_done(request::Operation::SetXattr(request)).await;
         self.inodes.forget(inode);
+        self.exclusive.forget_attributes(inode);
         Ok(done?)
     }
 
@@ -79,6 +80,7 @@ impl FileSystem {
             .call_done(request::Operation::RemoveXattr(request))
             .await;
         self.inodes.forget(inode);
+        self.exclusive.forget_attributes(inode);
         Ok(done?)
     }
 

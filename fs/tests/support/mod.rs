@@ -147,6 +147,19 @@ impl Job {
         self.metadata.end().await;
     }
 
+    /// One more mount, with the inbox through which the test speaks to it as the server does.
+    pub(crate) async fn mount_and_inbox(
+        &self,
+        way: impl FnOnce(LocalMetadata) -> Arc<dyn Metadata>,
+    ) -> (Arc<FileSystem>, Arc<RecallInbox>) {
+        let inbox = RecallInbox::new();
+        let metadata = way(self.metadata.connect(inbox.clone()).unwrap());
+        let storage = Arc::new(self.store.clone());
+        let fs = FileSystem::new(metadata, storage, FileSystemConfig::default()).unwrap();
+        inbox.attach(&fs);
+        (fs, inbox)
+    }
+
     /// Waits until the blocks of removed files are gone, which happens behind their backs.
     pub(crate) async fn assert_all_space_returned(&self) {
         let gone = async {

@@ -170,6 +170,10 @@ impl Metadata for MetaClient {
         self.shared.link.in_touch_for()
     }
 
+    fn is_settled(&self) -> bool {
+        self.shared.link.is_settled()
+    }
+
     fn newest_epoch(&self) -> u32 {
         self.shared.link.newest_epoch()
     }

@@ -32,6 +32,9 @@ pub trait Metadata: Send + Sync {
     /// For how long the server keeps the session from now on, even if it hears nothing more.
     fn in_touch_for(&self) -> Duration;
 
+    /// Whether the server is known to have done all that it was told.
+    fn is_settled(&self) -> bool;
+
     /// The epoch of the newest weight map that the server has spoken of.
     fn newest_epoch(&self) -> u32;
 

@@ -202,6 +202,7 @@ fn stale(answer: Bytes) -> Answer {
     for entry in entry.into_iter().chain(&mut reply.changed) {
         entry.attributes_valid_ms = 0;
         entry.name_valid_ms = 0;
+        entry.exclusive = false;
     }
     Ok(reply.encode_to_vec().into())
 }

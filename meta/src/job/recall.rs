@@ -95,6 +95,25 @@ impl Context<'_> {
         Some(awaited.collect())
     }
 
+    /// Before names are looked at to be changed: has whoever has their directories to itself, or one
+    /// of `victims`, share them. What it told of on the way there is done then. `None`: nobody has.
+    pub(crate) fn share_before_change(
+        &mut self,
+        names: &[(InodeId, &[u8])],
+        victims: &[InodeId],
+    ) -> Option<Vec<Awaited>> {
+        let mut directories = names.iter().map(|(parent, _)| parent).chain(victims);
+        let is_shared = directories.all(|directory| self.exclusive_elsewhere(*directory).is_none());
+        if is_shared || self.ahead.is_some() {
+            return None;
+        }
+        self.recall(Touches {
+            names,
+            directories: victims,
+            ..Touches::default()
+        })
+    }
+
     /// Has others drop what is out of date already.
     fn send_unawaited(&mut self, drafts: Vec<Draft>) {
         for draft in drafts {
@@ -236,7 +255,7 @@ impl JobState {
 
     /// A session has the directory to itself no more. What it told its kernel of names, present
     /// and absent, is cached for no longer than the lease.
-    fn share_directory(&mut self, directory: InodeId, id: SessionId, lease: Duration) {
+    pub(crate) fn share_directory(&mut self, directory: InodeId, id: SessionId, lease: Duration) {
         let now = Instant::now();
         self.leases.end_directory(directory, id, now, now + lease);
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -132,7 +132,7 @@ impl JobState {
         for inode in std::mem::take(&mut session.opens) {
             let closed = self.opens.remove_all(inode, id);
             if closed.was_writing {
-                self.namespace.mark_uncertain(inode);
+                self.namespace.mark_uncertain(inode, now.wall);
             }
             if closed.by_last_writer {
                 self.namespace.end_reservations(inode);

@@ -14,6 +14,7 @@ fn to(session: SessionId) -> Grantee {
     Grantee {
         session,
         recalls: 0,
+        regardless: false,
     }
 }
 
@@ -80,6 +81,7 @@ fn late_acknowledgement_leaves_a_newer_lease() {
     let newer = Grantee {
         session: ONE,
         recalls: 7,
+        regardless: false,
     };
     leases.grant_attributes(FILE, false, newer, now);
     leases.attributes_dropped(FILE, ONE, 7);

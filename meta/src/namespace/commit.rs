@@ -103,9 +103,11 @@ impl Namespace {
         }
     }
 
-    /// Notes that a writer was lost, whose last blocks nobody counted.
-    pub(crate) fn mark_uncertain(&mut self, id: InodeId) {
+    /// Notes that a writer was lost, whose last blocks nobody counted. What they hold may be new, so
+    /// the file is not what it was.
+    pub(crate) fn mark_uncertain(&mut self, id: InodeId, now: Timestamp) {
         if let Ok((inode, _)) = self.file_mut(id) {
+            inode.changed = now;
             file_of(inode).uncertain = true;
         }
     }

@@ -70,7 +70,8 @@ impl Context<'_> {
             return Ok(());
         };
         let session = self.state.sessions.get_mut(&self.session);
-        if session.is_some_and(|session| session.use_inode(inode)) {
+        if let Some(lost) = session.and_then(|session| session.use_inode(inode)) {
+            self.state.namespace.return_inodes(lost);
             return Ok(());
         }
         let what = format!("inode number {inode} is not the next of this mount");

@@ -20,6 +20,9 @@ pub(super) fn create(context: &mut Context<'_>, request: &Create) -> Result<Step
     if let Some(opened) = context.progress.opened {
         return context.open(opening(opened.inode));
     }
+    if let Some(awaited) = context.share_before_change(&[(parent, name)], &[]) {
+        return Ok(Step::Recall(awaited));
+    }
     match context.state.namespace.lookup(parent, name)? {
         Some(_) if request.exclusive || context.ahead.is_some() => Err(Status::Exists.into()),
         Some(inode) => match context.state.namespace.inode(inode)?.content {

@@ -105,7 +105,10 @@ impl Context<'_> {
         if self.one_way && self.ahead.is_none() {
             return None;
         }
-        Some(self.state.sessions.get(&self.session)?.grantee())
+        Some(Grantee {
+            regardless: self.ahead.is_some(),
+            ..self.state.sessions.get(&self.session)?.grantee()
+        })
     }
 }
 

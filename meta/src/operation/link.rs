@@ -9,6 +9,9 @@ use crate::job::Touches;
 pub(super) fn link(context: &mut Context<'_>, request: &Link) -> Result<Step, Failure> {
     let (inode, parent) = (InodeId(request.inode), InodeId(request.parent));
     let name = &*request.name;
+    if let Some(awaited) = context.share_before_change(&[(parent, name)], &[]) {
+        return Ok(Step::Recall(awaited));
+    }
     let plan = context.state.namespace.plan_link(inode, parent, name)?;
     let touches = Touches {
         names: &[(parent, name)],

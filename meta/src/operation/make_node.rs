@@ -10,6 +10,9 @@ use crate::namespace::{Content, File, NewInode};
 
 pub(super) fn make_node(context: &mut Context<'_>, request: &MakeNode) -> Result<Step, Failure> {
     let (parent, name) = (InodeId(request.parent), &*request.name);
+    if let Some(awaited) = context.share_before_change(&[(parent, name)], &[]) {
+        return Ok(Step::Recall(awaited));
+    }
     let owner = request.owner.unwrap_or_default();
     let new = NewInode {
         mode: request.mode,

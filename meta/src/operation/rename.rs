@@ -16,6 +16,14 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
         (false, true) => RenameMode::Exchange,
         (true, true) => return Err(Status::Invalid.into()),
     };
+    // A directory that is replaced has to be empty for everyone, and the time of change of one that
+    // moves is no longer its owner's.
+    let namespace = &context.state.namespace;
+    let victims = [old, new].map(|(parent, name)| namespace.lookup(parent, name).ok().flatten());
+    let victims: Vec<_> = victims.into_iter().flatten().collect();
+    if let Some(awaited) = context.share_before_change(&[old, new], &victims) {
+        return Ok(Step::Recall(awaited));
+    }
     let plan = context.state.namespace.plan_rename(old, new, mode)?;
     if plan.same {
         return Ok(done());
@@ -25,9 +33,7 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
     let touches = Touches {
         names: &[old, new],
         attributes: &inodes,
-        // A directory that is replaced has to be empty for everyone.
-        directories: replaced.as_slice(),
-        through: None,
+        ..Touches::default()
     };
     if let Some(awaited) = context.recall(touches) {
         return Ok(Step::Recall(awaited));

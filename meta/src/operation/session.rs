@@ -1,7 +1,7 @@
 //! What a session says of itself: that it did as asked, that it leaves.
 
-use pocket_proto::Failure;
-use pocket_proto::session::RecallDone;
+use pocket_proto::session::{RecallDone, ShareDirectory};
+use pocket_proto::{Failure, InodeId};
 
 use super::{Context, Step, done};
 
@@ -12,6 +12,17 @@ pub(super) fn recall_done(
     let lease = context.job.lease;
     let state = &mut *context.state;
     state.acknowledge(context.session, request.recall, lease);
+    Ok(done())
+}
+
+pub(super) fn share_directory(
+    context: &mut Context<'_>,
+    request: &ShareDirectory,
+) -> Result<Step, Failure> {
+    let (session, lease) = (context.session, context.job.lease);
+    context
+        .state
+        .share_directory(InodeId(request.inode), session, lease);
     Ok(done())
 }
 

@@ -178,7 +178,7 @@ fn settings(options: &MountOptions, job: &str) -> MountSettings {
         subtype: options.subtype.clone().unwrap_or(defaults.subtype),
         readers,
         auto_unmount: options.auto_unmount,
-        birth_times: options.birth_times,
+        birth_times: !options.no_birth_times,
         options: names,
         threads: std::thread::available_parallelism().map_or(defaults.threads, usize::from),
     }

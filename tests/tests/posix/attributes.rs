@@ -194,9 +194,9 @@ fn the_times_of_a_new_file_are_now(root: &Path) {
 }
 
 #[test]
-fn the_time_of_birth_is_told_where_that_is_wanted() {
+fn the_time_of_birth_is_told() {
     crate::on_tmpfs(the_time_of_birth_stays);
-    pocket_tests::with_mount_and(&["-o", "btime"], the_time_of_birth_stays);
+    pocket_tests::with_mount_and(&[], the_time_of_birth_stays);
 }
 
 fn the_time_of_birth_stays(root: &Path) {

@@ -14,8 +14,13 @@ use tokio::time::Instant;
 use super::requests;
 use crate::SessionInfo;
 
-/// One-way messages kept until the server is known to have them.
-const TOLD_MAX: usize = 8192;
+/// One-way messages kept until the server is known to have them: what could as well be asked.
+const TOLD_AHEAD_MAX: usize = 8192;
+/// Their bytes: they are sent again at once on the next connection.
+const TOLD_AHEAD_BYTES_MAX: usize = 4 << 20;
+/// All of them: closes and acknowledgements must not be lost, and are bounded by what was opened
+/// and recalled.
+const TOLD_MAX: usize = 2 << 20;
 /// From here on a call is made just to learn what has arrived.
 const TOLD_MANY: usize = 1024;
 
@@ -89,6 +94,7 @@ struct State {
     /// Why the last attempt to connect failed.
     trouble: Option<Failure>,
     told: VecDeque<Bytes>,
+    told_bytes: usize,
     /// Messages told since the start; the queue holds the last of them.
     told_total: u64,
 }
@@ -108,6 +114,7 @@ impl Link {
                 away_since: None,
                 trouble: None,
                 told: VecDeque::new(),
+                told_bytes: 0,
                 told_total: 0,
             }),
             changes: watch::Sender::new(0),
@@ -154,15 +161,22 @@ impl Link {
         when: When,
     ) -> Result<(), Failure> {
         let mut state = self.state.lock();
-        if let Some(failure) = &state.over {
+        // It would be said in another session, of what that does not have.
+        if let Some(failure) = state.over.as_ref().or(state.lost.as_ref()) {
             return Err(failure.clone());
         }
-        if state.told.len() >= TOLD_MAX {
-            let what = format!("{TOLD_MAX} messages wait for the metadata server");
+        let (messages_max, bytes_max) = match requests::is_ahead(&operation) {
+            true => (TOLD_AHEAD_MAX, TOLD_AHEAD_BYTES_MAX),
+            false => (TOLD_MAX, usize::MAX),
+        };
+        if state.told.len() >= messages_max || state.told_bytes >= bytes_max {
+            let waiting = state.told.len();
+            let what = format!("{waiting} messages wait for the metadata server");
             return Err(Failure::new(Status::Unavailable, what));
         }
         state.told_total += 1;
         let body = requests::encode_told(operation, state.told_total);
+        state.told_bytes += body.len();
         state.told.push_back(body.clone());
         if state.told.len().is_multiple_of(TOLD_MANY) {
             self.work.notify_one();
@@ -204,6 +218,10 @@ impl Link {
         state.newest_epoch = state.newest_epoch.max(epoch);
     }
 
+    pub(super) fn is_settled(&self) -> bool {
+        self.state.lock().told.is_empty()
+    }
+
     pub(super) fn newest_epoch(&self) -> u32 {
         self.state.lock().newest_epoch
     }
@@ -225,6 +243,7 @@ impl Link {
             state.line = None;
             state.away_since.get_or_insert_with(Instant::now);
             state.told.clear();
+            state.told_bytes = 0;
             self.work.notify_one();
         }
     }
@@ -295,7 +314,8 @@ impl State {
     fn confirm(&mut self, told: u64) {
         let kept = self.told_total.saturating_sub(told);
         while self.told.len() as u64 > kept {
-            self.told.pop_front();
+            let body = self.told.pop_front();
+            self.told_bytes -= body.map_or(0, |body| body.len());
         }
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::RecallDone(_)
         | O::KeepAlive(_)
         | O::GrantInodes(_)
+        | O::ShareDirectory(_)
         | O::Goodbye(_) => Repetition::OwnSession,
     }
 }
@@ -78,6 +79,20 @@ pub(super) fn encode(operation: request::Operation, sequence: u64) -> Bytes {
         told: 0,
     };
     request.encode_to_vec().into()
+}
+
+/// Whether the mount has answered the operation already, and could have asked instead.
+pub(super) fn is_ahead(operation: &request::Operation) -> bool {
+    use request::Operation as O;
+    match operation {
+        O::Create(request) => request.ahead.is_some(),
+        O::MakeNode(request) => request.ahead.is_some(),
+        O::Remove(request) => request.ahead.is_some(),
+        O::Rename(request) => request.ahead.is_some(),
+        O::SetAttributes(request) => request.ahead.is_some(),
+        O::Commit(request) => request.ahead.is_some(),
+        _ => false,
+    }
 }
 
 /// The body of a one-way message's frame.
