@@ -31,7 +31,7 @@ const MISSES_TO_READ: u32 = 4;
 /// Directories with more names are not read whole.
 const READ_NAMES_MAX: u64 = 16_384;
 /// Bytes of a name (NAME_MAX).
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 const SET_GROUP_ID: u32 = 0o2000;
 
 /// What was made in a directory while this mount had it to itself: as long as that lasts, and no

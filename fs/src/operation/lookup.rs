@@ -6,7 +6,7 @@ use pocket_proto::InodeId;
 use pocket_proto::session::{Entry, Lookup, ReadDirectory, ReadDirectoryReply, reply, request};
 use tokio::runtime::Handle;
 
-use crate::exclusive::{Glance, Known};
+use crate::exclusive::{Glance, Known, NAME_BYTES_MAX};
 use crate::filesystem::unexpected;
 use crate::name_cache::{ReadName, WantedPage};
 use crate::{Errno, FileSystem, Leased, start};
@@ -24,6 +24,10 @@ impl FileSystem {
         parent: InodeId,
         name: &[u8],
     ) -> Result<Leased<Entry>, Errno> {
+        // Where all names are known, such a one would be taken for absent.
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Errno(libc::ENAMETOOLONG));
+        }
         if let Some(known) = self.kept_name(parent, name) {
             self.read_names_ahead(parent);
             return Ok(self.shown(known).await?);

@@ -50,12 +50,17 @@ fn names_of_255_bytes_in_any_encoding_work(root: &Path) {
 }
 
 fn a_name_of_256_bytes_is_too_long(root: &Path) {
-    let long = "n".repeat(256);
-    assert_eq!(errno(File::create(root.join(&long))), Errno::ENAMETOOLONG);
-    assert_eq!(errno(fs::metadata(root.join(&long))), Errno::ENAMETOOLONG);
-    File::create(root.join("f")).unwrap();
-    let renamed = fs::rename(root.join("f"), root.join(&long));
-    assert_eq!(errno(renamed), Errno::ENAMETOOLONG);
+    let folder = root.join("folder");
+    fs::create_dir(&folder).unwrap();
+    for root in [root, &folder] {
+        let long = root.join("n".repeat(256));
+        assert_eq!(errno(fs::metadata(&long)), Errno::ENAMETOOLONG);
+        assert_eq!(errno(File::create(&long)), Errno::ENAMETOOLONG);
+        assert_eq!(errno(fs::remove_file(&long)), Errno::ENAMETOOLONG);
+        File::create(root.join("f")).unwrap();
+        let renamed = fs::rename(root.join("f"), &long);
+        assert_eq!(errno(renamed), Errno::ENAMETOOLONG);
+    }
 }
 
 fn paths_of_path_max_work(root: &Path) {
