@@ -662,8 +662,7 @@ async fn repeated_mutation_does_not_give_the_directory_again() {
     // Another mount makes a name there; the recall is answered.
     let (other, _events) = server.mount().await;
     let acknowledge = async {
-        for recall in 1..4 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        for recall in (1..4).cycle() {
             let done = Request {
                 operation: Some(Operation::RecallDone(RecallDone { recall })),
                 sequence: 0,
@@ -672,11 +671,10 @@ async fn repeated_mutation_does_not_give_the_directory_again() {
             raw_call(&connection, JOB, &done).await.unwrap();
         }
     };
-    let (made, ()) = tokio::join!(
-        call(&other, make(first.inode(), "x", FileKind::Regular)),
-        acknowledge
-    );
-    made.unwrap();
+    tokio::select! {
+        made = call(&other, make(first.inode(), "x", FileKind::Regular)) => { made.unwrap(); }
+        () = acknowledge => {}
+    }
     let again = entry(raw_call(&connection, JOB, &request).await.unwrap());
     assert!(!again.exclusive, "given again: {again:?}");
 }
