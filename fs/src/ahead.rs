@@ -137,7 +137,14 @@ impl FileSystem {
                 epoch: layout.as_ref().map_or(0, |layout| layout.epoch),
                 ..FileSystem::ahead_at(time)
             };
-            self.metadata.tell(describe(ahead)).ok()?;
+            let made = describe(ahead);
+            let told = match &made {
+                // Nothing is promised of an open file before it is closed or synced, and then this
+                // has left with what is told there.
+                request::Operation::Create(create) if create.write => self.metadata.tell_soon(made),
+                _ => self.metadata.tell(made),
+            };
+            told.ok()?;
             Some(inode)
         });
         if short {

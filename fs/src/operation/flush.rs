@@ -15,11 +15,14 @@ impl FileSystem {
     pub async fn flush(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         handle.refuse_if_locks_lost()?;
-        match handle.access {
+        let flushed = match handle.access {
             // It is closed, and has written nothing.
             Access::Read => Ok(()),
             Access::Write => self.flush_handle(&handle).await,
-        }
+        };
+        // That it was made, if that has not left with what was told since.
+        self.metadata.flush();
+        flushed
     }
 
     /// As [`FileSystem::flush`], and what the metadata server was only told it has heard: there is
