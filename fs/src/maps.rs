@@ -75,6 +75,35 @@ impl Maps {
         })
     }
 
+    /// Every server that may hold blocks of a file of this layout.
+    pub(crate) async fn all_servers(
+        &self,
+        layout: &Layout,
+    ) -> Result<Vec<Arc<StorageServer>>, Failure> {
+        if !self.has(layout.epoch) {
+            self.fetch(layout.epoch).await?;
+        }
+        let mut servers: HashMap<u64, Arc<StorageServer>> = HashMap::new();
+        {
+            let known = self.known.read();
+            let placement = known.placements.get(&layout.epoch).ok_or_else(|| {
+                let what = format!("no weight map of epoch {}", layout.epoch);
+                Failure::new(Status::Lost, what)
+            })?;
+            for server in placement.servers() {
+                servers.insert(server.server, Arc::new(server.clone()));
+            }
+        }
+        for exception in &layout.exceptions {
+            if !servers.contains_key(&exception.server) {
+                let block = BlockIndex(exception.block);
+                let server = self.server(layout, InodeId(0), block).await?;
+                servers.insert(exception.server, server);
+            }
+        }
+        Ok(servers.into_values().collect())
+    }
+
     async fn fetch(&self, epoch: u32) -> Result<(), Failure> {
         let request = request::Operation::GetWeightMap(GetWeightMap { epoch });
         match self.metadata.call(request).await?.result {

@@ -140,7 +140,7 @@ impl Layouts {
                 servers.push(server.clone());
             }
         };
-        if range.last.saturating_sub(range.first) < BLOCKS_PLACED_MAX && !file.uncertain {
+        if range.last.saturating_sub(range.first) < BLOCKS_PLACED_MAX && !file.has_blocks_behind() {
             for block in (range.first..=range.last).map(BlockIndex) {
                 add(placement.server_of(inode, block));
             }
