@@ -54,6 +54,7 @@ impl FileSystem {
         self.refuse_if_read_only()?;
         let find = |place: FilePlace| self.handles.file(place.handle).ok_or(Errno(libc::EBADF));
         let (from, to) = (find(request.from)?, find(request.to)?);
+        from.refuse_if_locks_lost()?;
         if to.access != Access::Write {
             return Err(Errno(libc::EBADF));
         }

@@ -32,6 +32,7 @@ impl FileSystem {
         target: SeekTarget,
     ) -> Result<u64, Errno> {
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
+        handle.refuse_if_locks_lost()?;
         let file = &handle.file;
         if let Some(status) = file.with(|state| state.dead) {
             return Err(status.into());
