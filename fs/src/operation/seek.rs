@@ -45,11 +45,17 @@ impl FileSystem {
         if offset >= size {
             return Err(Errno(libc::ENXIO));
         }
-        let found = match (target, dense) {
-            (SeekTarget::Data, true) => Some(offset),
-            (SeekTarget::Hole, true) => Some(size),
-            (SeekTarget::Data, false) => self.next_data(file, offset, size).await?,
-            (SeekTarget::Hole, false) => Some(self.next_hole(file, offset, size).await?),
+        if dense {
+            return Ok(match target {
+                SeekTarget::Data => offset,
+                SeekTarget::Hole => size,
+            });
+        }
+        // What was stored through a mapping is data, even if the kernel alone knows of it.
+        self.drop_pages(file.inode).await;
+        let found = match target {
+            SeekTarget::Data => self.next_data(file, offset, size).await?,
+            SeekTarget::Hole => Some(self.next_hole(file, offset, size).await?),
         };
         found.ok_or(Errno(libc::ENXIO))
     }
