@@ -1,6 +1,7 @@
 //! The job's weight maps by epoch, made ready to place blocks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -95,10 +96,10 @@ impl Maps {
             }
         }
         for exception in &layout.exceptions {
-            if !servers.contains_key(&exception.server) {
+            if let Entry::Vacant(place) = servers.entry(exception.server) {
                 let block = BlockIndex(exception.block);
-                let server = self.server(layout, InodeId(0), block).await?;
-                servers.insert(exception.server, server);
+                // An exception says where the block is, whatever the inode.
+                place.insert(self.server(layout, InodeId(0), block).await?);
             }
         }
         Ok(servers.into_values().collect())

@@ -312,8 +312,13 @@ mod tests {
             uncertain: true,
             ..file(1)
         };
-        let all = layouts.servers_of(InodeId(7), &uncertain, range(0));
-        assert_eq!(all.len(), 4);
+        let ahead = File {
+            allocated_behind: true,
+            ..file(1)
+        };
+        for file in [uncertain, ahead] {
+            assert_eq!(layouts.servers_of(InodeId(7), &file, range(0)).len(), 4);
+        }
     }
 
     #[test]

@@ -326,7 +326,10 @@ async fn space_of_blocks_is_made_told_copied_and_freed() {
         block: other,
         ..range(0, 600)
     };
-    store.write(&address, FILE, FIRST, 0, DATA).await.unwrap();
+    store
+        .write(&address, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
     let grown = store
         .allocate(&address, range(100, 500), Fill::Missing)
         .await;

@@ -114,6 +114,12 @@ impl State {
         self.reservation.through_writes = self.reservation.through_writes.saturating_sub(1);
     }
 
+    /// A write through did not come about: the space is the caller's again.
+    pub(crate) fn cancel_through(&mut self, space: u64) {
+        self.reservation.taken_bytes -= space as i64;
+        self.end_through();
+    }
+
     /// If all is stored and committed: what was taken and not used, for the grant.
     pub(super) fn settle(&mut self) -> i64 {
         let under_way = !self.dirty.is_empty() || self.reservation.through_writes > 0;

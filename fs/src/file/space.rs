@@ -149,6 +149,19 @@ impl FileSystem {
         Ok(())
     }
 
+    /// Whether one server holds the blocks at these offsets.
+    pub(crate) async fn on_one_server(
+        &self,
+        from: (&Arc<File>, u64),
+        to: (&Arc<File>, u64),
+    ) -> Result<bool, Failure> {
+        let block =
+            |(file, offset): (&Arc<File>, u64)| BlockIndex(offset / u64::from(file.block_bytes));
+        let source = self.server_of(from.0, block(from)).await?;
+        let target = self.server_of(to.0, block(to)).await?;
+        Ok(source.server == target.server)
+    }
+
     /// Copies a piece of one block over a piece of another where one server holds both, and nothing
     /// of them is shared with other mounts. `space` was taken for it. False: it is to be copied
     /// some other way.

@@ -343,13 +343,22 @@ impl State {
             self.stored_size = self.stored_size.max(end);
             self.through_end = self.through_end.max(end);
         }
-        self.allocated_behind |= range.end > self.size;
+        self.allocated_in_part(range);
         self.modified = Some(super::now());
     }
 
     /// Some blocks of a range were allocated, and counted; the file is as it was.
     pub(crate) fn allocated_in_part(&mut self, range: Range<u64>) {
-        self.allocated_behind |= range.end > self.size && self.allocated_delta != 0;
+        // Another mount may have cut a shared file meanwhile.
+        self.allocated_behind |= range.end > self.size || self.sharing == Sharing::Through;
+    }
+
+    /// A range reads as zeros now: what could not be stored of a whole block of it does not matter
+    /// any more.
+    pub(crate) fn zeroed(&mut self, block_bytes: u32, range: &Range<u64>) {
+        let block_bytes = u64::from(block_bytes);
+        let whole = range.start.div_ceil(block_bytes)..range.end / block_bytes;
+        self.lost.retain(|block| !whole.contains(block));
     }
 
     /// Whether everything below the size is data, so that there is no hole.
@@ -370,12 +379,8 @@ impl State {
     }
 
     /// A range of the file reads as zeros now, without what it took.
-    pub(crate) fn punched(&mut self, block_bytes: u32, range: Range<u64>) {
-        let block_bytes = u64::from(block_bytes);
+    pub(crate) fn punched(&mut self) {
         self.reservation.doubt();
-        // What could not be stored of a whole block does not matter any more.
-        let whole = range.start.div_ceil(block_bytes)..range.end / block_bytes;
-        self.lost.retain(|block| !whole.contains(block));
         self.modified = Some(super::now());
     }
 

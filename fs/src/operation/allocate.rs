@@ -104,7 +104,12 @@ impl FileSystem {
 
     async fn punch(&self, file: &File, range: Range<u64>) -> Result<(), Failure> {
         let punched = self.punch_range(file, &range).await;
-        file.with(|state| state.punched(file.block_bytes, range));
+        file.with(|state| {
+            state.punched();
+            if punched.is_ok() {
+                state.zeroed(file.block_bytes, &range);
+            }
+        });
         punched
     }
 
@@ -123,6 +128,9 @@ impl FileSystem {
             state.end_through();
             let grows = allocated.is_ok() && !keep_size;
             let end = if grows { range.end } else { state.size };
+            if fill == Fill::All && allocated.is_ok() {
+                state.zeroed(file.block_bytes, &range);
+            }
             match &allocated {
                 Ok(()) => state.allocated(file.block_bytes, range, end),
                 Err(_) => state.allocated_in_part(range),

@@ -158,7 +158,7 @@ impl FileSystem {
         length: u32,
     ) -> Result<bool, Failure> {
         let through = |file: &File| file.with(|state| state.sharing == Sharing::Through);
-        if through(from.0) || through(to.0) {
+        if through(from.0) || through(to.0) || !self.on_one_server(from, to).await? {
             return Ok(false);
         }
         let space = to.0.space_needed(Some(to.1), length);
@@ -185,7 +185,12 @@ impl FileSystem {
         }
         to.0.with(|state| state.begin_through(space));
         let copied = self.copy_piece(from, to, length).await;
-        to.0.with(|state| state.end_through());
+        if let Ok(false) = copied {
+            to.0.with(|state| state.cancel_through(space));
+            self.space.give_back(space as i64);
+        } else {
+            to.0.with(|state| state.end_through());
+        }
         copied
     }
 }
