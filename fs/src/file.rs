@@ -28,6 +28,7 @@ mod write_data;
 pub(crate) use block_cache::BlockCache;
 pub(crate) use contents::Contents;
 pub use fetch::ReadData;
+pub(crate) use held::Gone;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use read_ahead::{Pattern, ReadAhead};
 pub(crate) use state::{Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, pieces};

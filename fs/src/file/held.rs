@@ -6,13 +6,22 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{BlockIndex, BlockSpan, Failure};
+use pocket_proto::{BlockIndex, BlockSpan, Failure, HeldBlocks, Status};
 
 use super::File;
 use crate::filesystem::FileSystem;
 
 /// So many blocks are looked up one by one; for more, every server of the file is asked.
 const PLACED_BLOCKS_MAX: u64 = 16;
+
+/// What to make of a server that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Nobody knows what it held: the question fails.
+    Fails,
+    /// It holds nothing any more.
+    HoldsNothing,
+}
 
 /// Blocks that servers hold, as far as they told.
 pub(crate) struct Held {
@@ -35,6 +44,7 @@ impl FileSystem {
         &self,
         file: &File,
         blocks: Range<u64>,
+        gone: Gone,
     ) -> Result<Held, Failure> {
         let span = BlockSpan {
             inode: file.inode,
@@ -42,9 +52,17 @@ impl FileSystem {
             count: blocks.end.saturating_sub(blocks.start),
         };
         let servers = self.servers_of(file, blocks.clone()).await?;
-        let lists = servers
-            .iter()
-            .map(|server| async { self.storage.list(server, span).await });
+        let lists = servers.iter().map(|server| async {
+            match self.storage.list(server, span).await {
+                Err(failure) if gone == Gone::HoldsNothing && is_gone(failure.status) => {
+                    Ok(HeldBlocks {
+                        told_to: span.end(),
+                        blocks: Vec::new(),
+                    })
+                }
+                told => told,
+            }
+        });
         let lists = try_join_all(lists).await?;
         let told = lists.iter().map(|list| list.told_to.0);
         let mut held = Held {
@@ -83,4 +101,8 @@ impl FileSystem {
         }
         Ok(servers)
     }
+}
+
+fn is_gone(status: Status) -> bool {
+    matches!(status, Status::Unavailable | Status::Lost)
 }

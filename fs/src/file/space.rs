@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use pocket_proto::{BlockAddress, BlockIndex, BlockSpan, Failure, Fill, Status};
 use pocket_storage_client::Payload;
 
+use super::held::Gone;
 use super::reservation::round_up;
 use super::{File, Sharing};
 use crate::filesystem::FileSystem;
@@ -40,7 +41,9 @@ impl FileSystem {
             .saturating_add(u64::from(in_last));
         let mut at = blocks.start;
         while at < blocks.end {
-            let held = self.held_blocks(file, at..blocks.end).await?;
+            let held = self
+                .held_blocks(file, at..blocks.end, Gone::HoldsNothing)
+                .await?;
             for (block, length) in held.lengths {
                 missing = missing.saturating_sub(u64::from(round_up(length)).min(charge(block)));
             }
@@ -59,7 +62,9 @@ impl FileSystem {
         let blocks = blocks_of(file, range);
         let mut at = blocks.start;
         while at < blocks.end {
-            let held = self.held_blocks(file, at..blocks.end).await?;
+            let held = self
+                .held_blocks(file, at..blocks.end, Gone::HoldsNothing)
+                .await?;
             let window = at..held.told_to;
             at = held.told_to;
             let missing = window.filter_map(|block| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pocket_proto::Failure;
 
-use crate::file::{File, Sharing};
+use crate::file::{File, Gone, Sharing};
 use crate::{Errno, FileSystem, HandleId};
 
 /// Where a block ends in the middle, its last page is data to its end, as elsewhere.
@@ -66,7 +66,7 @@ impl FileSystem {
         // Looked at first: what is sent meanwhile is found on its server.
         let memory = file.with(|state| state.blocks_in_memory(block));
         while block < end {
-            let held = self.held_blocks(file, block..end).await?;
+            let held = self.held_blocks(file, block..end, Gone::Fails).await?;
             let buffered = memory.range(block..held.told_to).next().copied();
             let stored = held.lengths.iter().find(|(block, length)| {
                 let data_end = *block * block_bytes + u64::from(**length);
@@ -86,7 +86,7 @@ impl FileSystem {
         let (mut block, end) = (offset / block_bytes, (size - 1) / block_bytes + 1);
         let memory: BTreeSet<u64> = file.with(|state| state.blocks_in_memory(block));
         while block < end {
-            let held = self.held_blocks(file, block..end).await?;
+            let held = self.held_blocks(file, block..end, Gone::Fails).await?;
             while block < held.told_to {
                 let from = block * block_bytes;
                 let length = match memory.contains(&block) {
