@@ -326,6 +326,7 @@ fn made_attributes(inode: InodeId, new: &New<'_>, group: Option<u32>, time: Time
             _ => 0,
         },
         allocated_bytes: 0,
+        allocated_behind: false,
         accessed: Some(time),
         modified: Some(time),
         changed: Some(time),

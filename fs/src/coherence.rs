@@ -16,14 +16,14 @@ use crate::inode_cache::Tick;
 /// The kernel's caches of one mount, as far as recalls reach into them.
 ///
 /// What may wait for other operations of the mount is called where blocking is allowed, and never
-/// from inside an operation.
+/// from inside an operation; but for pages, which wait for reads and writes only.
 pub trait KernelCache: Send + Sync {
     /// Drops a name, present or absent. May block while an operation in that directory is under
     /// way.
     fn drop_name(&self, parent: InodeId, name: &[u8]);
     /// Drops an inode's attributes. Waits for nothing, so it may be called from anywhere.
     fn drop_attributes(&self, inode: InodeId);
-    /// Drops an inode's attributes and pages.
+    /// Drops an inode's attributes and pages; dirty ones are written through the mount first.
     fn drop_data(&self, inode: InodeId);
     /// Drops every name at once. Does not block. False where the kernel cannot do that.
     fn drop_all_names(&self) -> bool;

@@ -1,6 +1,7 @@
 //! The job's weight maps by epoch, made ready to place blocks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -73,6 +74,35 @@ impl Maps {
                 format!("block {block} of inode {inode}: server unknown"),
             )
         })
+    }
+
+    /// Every server that may hold blocks of a file of this layout.
+    pub(crate) async fn all_servers(
+        &self,
+        layout: &Layout,
+    ) -> Result<Vec<Arc<StorageServer>>, Failure> {
+        if !self.has(layout.epoch) {
+            self.fetch(layout.epoch).await?;
+        }
+        let mut servers: HashMap<u64, Arc<StorageServer>> = HashMap::new();
+        {
+            let known = self.known.read();
+            let placement = known.placements.get(&layout.epoch).ok_or_else(|| {
+                let what = format!("no weight map of epoch {}", layout.epoch);
+                Failure::new(Status::Lost, what)
+            })?;
+            for server in placement.servers() {
+                servers.insert(server.server, Arc::new(server.clone()));
+            }
+        }
+        for exception in &layout.exceptions {
+            if let Entry::Vacant(place) = servers.entry(exception.server) {
+                let block = BlockIndex(exception.block);
+                // An exception says where the block is, whatever the inode.
+                place.insert(self.server(layout, InodeId(0), block).await?);
+            }
+        }
+        Ok(servers.into_values().collect())
     }
 
     async fn fetch(&self, epoch: u32) -> Result<(), Failure> {

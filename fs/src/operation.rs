@@ -1,6 +1,8 @@
 //! The operations, one file each, named as POSIX and the metadata server name them.
 
 mod access;
+mod allocate;
+mod copy_range;
 mod create;
 mod flush;
 mod get_attributes;
@@ -15,12 +17,15 @@ mod read_link;
 mod release;
 mod remove;
 mod rename;
+mod seek;
 mod set_attributes;
 mod status;
 mod write;
 mod xattr;
 
 pub use access::{Access, Caller};
+pub use allocate::{AllocateMode, AllocateRequest};
+pub use copy_range::{CopyRequest, FilePlace};
 pub use create::CreateRequest;
 pub use lock::{HeldLock, LockMode, LockPatience, LockRequest};
 pub use make_node::{NewNode, NodeRequest};
@@ -28,6 +33,7 @@ pub use open::{OpenRequest, Opened};
 pub use read_directory::DirectoryPage;
 pub(crate) use read_directory::DirectoryStream;
 pub use rename::RenameMode;
+pub use seek::SeekTarget;
 pub use set_attributes::{SetAttributesRequest, TimeChange};
 pub use status::StatFs;
 pub use write::WriteRequest;

@@ -154,18 +154,24 @@ impl FileSystem {
             return;
         };
         file.with(|state| state.share());
+        self.drop_pages(inode).await;
+        if let Err(failure) = self.flush_file(&file).await {
+            tracing::warn!(%inode, %failure, "a file that became shared was not committed");
+        }
+        self.drop_kept(&file);
+    }
+
+    /// Has the kernel drop a file's pages; what was stored through a mapping is written first, and
+    /// buffered here.
+    pub(crate) async fn drop_pages(&self, inode: InodeId) {
         let kernel = self.kernel();
         let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
         if tokio::time::timeout(DROP_DATA_PATIENCE, dropped)
             .await
             .is_err()
         {
-            tracing::debug!(%inode, "pages of a shared file are dropped late");
+            tracing::debug!(%inode, "pages of a file are dropped late");
         }
-        if let Err(failure) = self.flush_file(&file).await {
-            tracing::warn!(%inode, %failure, "a file that became shared was not committed");
-        }
-        self.drop_kept(&file);
     }
 
     /// Opens at the new session what is open on this mount.

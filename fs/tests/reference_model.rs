@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pocket_fs::{
-    Caller, CreateRequest, Errno, FileSystem, HandleId, OpenRequest, RenameMode,
-    SetAttributesRequest, WriteData, WriteRequest,
+    AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest, Errno, FilePlace,
+    FileSystem, HandleId, OpenRequest, RenameMode, SeekTarget, SetAttributesRequest, WriteData,
+    WriteRequest,
 };
 use pocket_proto::InodeId;
 use proptest::prelude::*;
@@ -43,6 +44,24 @@ enum Step {
         name: usize,
         size: u64,
     },
+    Allocate {
+        name: usize,
+        mode: AllocateMode,
+        keep_size: bool,
+        offset: u64,
+        length: u64,
+    },
+    Copy {
+        from: usize,
+        to: usize,
+        start: u64,
+        target: u64,
+        length: u64,
+    },
+    Seek {
+        name: usize,
+        offset: u64,
+    },
     Flush(usize),
     Reopen(usize),
     Unlink(usize),
@@ -65,12 +84,36 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(name, length, fill)| Step::Append { name, length, fill }),
         6 => (name.clone(), offset.clone(), length)
             .prop_map(|(name, offset, length)| Step::Read { name, offset, length }),
-        2 => (name.clone(), offset).prop_map(|(name, size)| Step::Truncate { name, size }),
+        2 => (name.clone(), offset.clone()).prop_map(|(name, size)| Step::Truncate { name, size }),
+        4 => (name.clone(), mode(), any::<bool>(), offset.clone(), 1..20_000_u64).prop_map(
+            |(name, mode, keep_size, offset, length)| {
+                Step::Allocate { name, mode, keep_size, offset, length }
+            }
+        ),
+        3 => (name.clone(), name.clone(), offset.clone(), offset.clone(), 1..20_000_u64).prop_map(
+            |(from, to, start, target, length)| {
+                // Every other one lies alike in its blocks.
+                let target = match length % 2 {
+                    0 => target - target % 4096 + start % 4096,
+                    _ => target,
+                };
+                Step::Copy { from, to, start, target, length }
+            }
+        ),
+        3 => (name.clone(), offset.clone()).prop_map(|(name, offset)| Step::Seek { name, offset }),
         1 => name.clone().prop_map(Step::Flush),
         1 => name.clone().prop_map(Step::Reopen),
         1 => name.clone().prop_map(Step::Unlink),
         1 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename { from, to }),
         2 => name.prop_map(Step::Stat),
+    ]
+}
+
+fn mode() -> impl Strategy<Value = AllocateMode> {
+    prop_oneof![
+        Just(AllocateMode::Allocate),
+        Just(AllocateMode::PunchHole),
+        Just(AllocateMode::ZeroRange),
     ]
 }
 
@@ -103,6 +146,30 @@ impl World {
                 length,
             } => self.read(name, offset, length).await,
             Step::Truncate { name, size } => self.truncate(name, size).await,
+            Step::Allocate {
+                name,
+                mode,
+                keep_size,
+                offset,
+                length,
+            } => {
+                let request = AllocateRequest {
+                    mode,
+                    keep_size: keep_size || mode == AllocateMode::PunchHole,
+                    offset,
+                    length,
+                    clear_set_id: false,
+                };
+                self.allocate(name, request).await
+            }
+            Step::Copy {
+                from,
+                to,
+                start,
+                target,
+                length,
+            } => self.copy((from, start), (to, target), length).await,
+            Step::Seek { name, offset } => self.seek(name, offset).await,
             Step::Flush(name) => match self.handles.get(&name) {
                 Some(handle) => Ok(self.fs.flush(*handle).await?),
                 None => Ok(()),
@@ -181,6 +248,111 @@ impl World {
             got == model[start..end],
             "read of {length} at {offset} differs"
         );
+        Ok(())
+    }
+
+    async fn allocate(
+        &mut self,
+        name: usize,
+        request: AllocateRequest,
+    ) -> Result<(), TestCaseError> {
+        let (Some(handle), Some(model)) = (self.handles.get(&name), self.model.get_mut(&name))
+        else {
+            return Ok(());
+        };
+        self.fs.allocate(*handle, request).await?;
+        let (start, end) = (
+            request.offset as usize,
+            (request.offset + request.length) as usize,
+        );
+        if !request.keep_size {
+            model.resize(model.len().max(end), 0);
+        }
+        if request.mode != AllocateMode::Allocate {
+            let size = model.len();
+            model[start.min(size)..end.min(size)].fill(0);
+        }
+        Ok(())
+    }
+
+    async fn copy(
+        &mut self,
+        (from, start): (usize, u64),
+        (to, target): (usize, u64),
+        length: u64,
+    ) -> Result<(), TestCaseError> {
+        let (Some(source), Some(dest)) = (self.handles.get(&from), self.handles.get(&to)) else {
+            return Ok(());
+        };
+        let (Some(content), true) = (self.model.get(&from), self.model.contains_key(&to)) else {
+            return Ok(());
+        };
+        let place = |handle: &HandleId, offset| FilePlace {
+            handle: *handle,
+            offset,
+        };
+        let request = CopyRequest {
+            from: place(source, start),
+            to: place(dest, target),
+            length,
+            clear_set_id: false,
+        };
+        let copied = self.fs.copy_range(request).await;
+        let end = content.len().min((start + length) as usize);
+        let data = content[end.min(start as usize)..end].to_vec();
+        let (target, length) = (target as usize, data.len());
+        let overlap = target + length > start as usize && target < start as usize + length;
+        if from == to && overlap && length > 0 {
+            prop_assert_eq!(copied, Err(Errno(libc::EINVAL)));
+            return Ok(());
+        }
+        prop_assert_eq!(copied? as usize, length);
+        if length > 0
+            && let Some(model) = self.model.get_mut(&to)
+        {
+            model.resize(model.len().max(target + length), 0);
+            model[target..target + length].copy_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    /// No byte that is not zero lies in a hole, and data and holes take turns to the end.
+    async fn seek(&self, name: usize, offset: u64) -> Result<(), TestCaseError> {
+        let (Some(handle), Some(model)) = (self.handles.get(&name), self.model.get(&name)) else {
+            return Ok(());
+        };
+        let none = Err(Errno(libc::ENXIO));
+        let size = model.len() as u64;
+        let data = self.fs.seek(*handle, offset, SeekTarget::Data).await;
+        let hole = self.fs.seek(*handle, offset, SeekTarget::Hole).await;
+        if offset >= size {
+            prop_assert_eq!((data, hole), (none, none));
+            return Ok(());
+        }
+        let hole = hole?;
+        prop_assert!((offset..=size).contains(&hole));
+        let next = match data {
+            Ok(next) => next,
+            errno => {
+                prop_assert_eq!(errno, none);
+                size
+            }
+        };
+        prop_assert!(next >= offset && (next == offset) == (hole > offset) || next == size);
+        let skipped = &model[offset as usize..next as usize];
+        prop_assert!(
+            skipped.iter().all(|byte| *byte == 0),
+            "data skipped at {offset}"
+        );
+        if hole < size {
+            let behind = match self.fs.seek(*handle, hole, SeekTarget::Data).await {
+                Ok(behind) => behind,
+                Err(_) => size,
+            };
+            prop_assert!(behind > hole, "a hole is no data");
+            let hole = &model[hole as usize..behind as usize];
+            prop_assert!(hole.iter().all(|byte| *byte == 0), "data in a hole");
+        }
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl Layouts {
                 servers.push(server.clone());
             }
         };
-        if range.last.saturating_sub(range.first) < BLOCKS_PLACED_MAX && !file.uncertain {
+        if range.last.saturating_sub(range.first) < BLOCKS_PLACED_MAX && !file.has_blocks_behind() {
             for block in (range.first..=range.last).map(BlockIndex) {
                 add(placement.server_of(inode, block));
             }
@@ -312,8 +312,13 @@ mod tests {
             uncertain: true,
             ..file(1)
         };
-        let all = layouts.servers_of(InodeId(7), &uncertain, range(0));
-        assert_eq!(all.len(), 4);
+        let ahead = File {
+            allocated_behind: true,
+            ..file(1)
+        };
+        for file in [uncertain, ahead] {
+            assert_eq!(layouts.servers_of(InodeId(7), &file, range(0)).len(), 4);
+        }
     }
 
     #[test]

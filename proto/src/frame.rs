@@ -17,9 +17,9 @@
 //! | 28..32 | pushes | replies: pushes sent on this connection when the request was taken up, modulo 2^32; else 0 |
 //!
 //! Bodies: `Hello`, `Welcome`, `Request`, `Reply` and `Recall` messages of `session.proto`;
-//! a [`BlockAddress`] and, for writes, the data; a reply to a read is the data, to a write and to
-//! whatever frees blocks the change of allocated bytes (i64). A failed reply's body is a sentence
-//! in UTF-8.
+//! one or two [`BlockAddress`]es or a [`BlockSpan`](crate::BlockSpan) and, for writes, the data; a
+//! reply to a read is the data, to a write and to whatever makes or frees blocks the change of
+//! allocated bytes (i64). A failed reply's body is a sentence in UTF-8.
 
 use thiserror::Error;
 
@@ -56,6 +56,19 @@ pub enum Operation {
     DropJob = 19,
     /// Storage: drop all blocks of the inodes listed (u64 each). Cluster credential only.
     RemoveInodes = 20,
+    /// Storage: have a block reach at least to the end of the range; what it lacks becomes zeros.
+    AllocateBlock = 21,
+    /// Storage: have the range of a block be zeros, and the block reach at least to its end.
+    ZeroBlock = 22,
+    /// Storage: have the range of a block read as zeros, and free what that allows.
+    PunchBlock = 23,
+    /// Storage: drop the blocks of a [`BlockSpan`](crate::BlockSpan).
+    DropBlocks = 24,
+    /// Storage: tell which blocks of a [`BlockSpan`](crate::BlockSpan) are held, answered by
+    /// [`HeldBlocks`](crate::HeldBlocks).
+    ListBlocks = 25,
+    /// Storage: copy between two blocks, the address of the source and that of the destination.
+    CopyBlock = 26,
     /// Metadata: `Request`, answered by `Reply`.
     Metadata = 32,
     /// Metadata: pushed by the server, `Recall`.
@@ -72,6 +85,12 @@ impl Operation {
             18 => Operation::TruncateBlocks,
             19 => Operation::DropJob,
             20 => Operation::RemoveInodes,
+            21 => Operation::AllocateBlock,
+            22 => Operation::ZeroBlock,
+            23 => Operation::PunchBlock,
+            24 => Operation::DropBlocks,
+            25 => Operation::ListBlocks,
+            26 => Operation::CopyBlock,
             32 => Operation::Metadata,
             33 => Operation::Recall,
             _ => return None,
@@ -225,11 +244,11 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

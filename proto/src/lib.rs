@@ -9,6 +9,7 @@ mod grpc;
 mod ids;
 mod message;
 mod placement;
+mod span;
 mod status;
 mod units;
 mod version;
@@ -21,6 +22,7 @@ pub use frame::{
 pub use ids::{BlockIndex, Epoch, Incarnation, InodeId, JobId, ServerId, SessionId};
 pub use message::{control_v1 as control, session_v1 as session};
 pub use placement::{Placement, PlacementError};
+pub use span::{BLOCK_SPAN_BYTES, BlockSpan, Fill, HELD_BLOCKS_MAX, HeldBlock, HeldBlocks};
 pub use status::{Failure, Status};
 pub use units::{BlockBytes, ByteCount, ParseUnitError};
 pub use version::PROTOCOL_VERSION;

@@ -3,7 +3,9 @@
 mod dram;
 
 use bytes::Bytes;
-use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, JobId};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, JobId,
+};
 
 pub use dram::DramEngine;
 
@@ -54,6 +56,28 @@ pub trait BlockEngine: Send + Sync + 'static {
         offset_bytes: u32,
         data: Bytes,
     ) -> Result<i64, Failure>;
+
+    /// Has a block reach at least to the end of the range, and returns by how much its charge grew.
+    /// An empty range does nothing. Errors as in [`BlockEngine::write`].
+    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Result<i64, Failure>;
+
+    /// Has the range of a block read as zeros, and returns the change of what is charged, never
+    /// above 0. A block that lies in the range is dropped, and one that ends in it is cut there;
+    /// zeros before bytes that stay are kept as such, and charged.
+    /// [`Status::Invalid`](pocket_proto::Status::Invalid) beyond the largest block.
+    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure>;
+
+    /// Copies a range of a block over one of the same length, of any block of the job, and returns
+    /// the change of what is charged. What the source lacks is punched into the destination.
+    /// Errors as in [`BlockEngine::write`], and
+    /// [`Status::Invalid`](pocket_proto::Status::Invalid) where the lengths differ.
+    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Result<i64, Failure>;
+
+    /// Tells which blocks of the span are held; as many as one answer holds.
+    fn list(&self, job: JobId, span: BlockSpan) -> HeldBlocks;
+
+    /// Drops the blocks of the span. Returns the change of what is charged, never above 0.
+    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> i64;
 
     /// Drops the inode's blocks behind `first_block`, and of that all but its first `keep_bytes`
     /// bytes (the whole block if 0). Returns the change of what is charged, never above 0.

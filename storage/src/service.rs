@@ -1,14 +1,14 @@
 //! The engine, offered over the framed transport.
 //!
-//! Reads, writes and truncations are answered in place: they cost less than handing them on would.
-//! Dropping jobs and inodes can free a lot and runs beside the connection.
+//! What is about one block, and truncations, are answered in place: they cost less than handing them
+//! on would. Dropping jobs, inodes and runs of blocks can free a lot and runs beside the connection.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pocket_proto::{
-    BLOCK_ADDRESS_BYTES, BlockAddress, ClusterKey, Failure, FrameError, Header, Incarnation,
-    InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fill, FrameError, Header,
+    Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
     session::{Hello, Welcome},
 };
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
@@ -65,6 +65,14 @@ impl<E: BlockEngine> Service for BlockService<E> {
         let answer: Answer = match header.operation {
             Operation::ReadBlock => self.read(header.job, &body),
             Operation::TruncateBlocks => self.truncate(header.job, &body),
+            Operation::AllocateBlock => self.allocate(header.job, &body, Fill::Missing),
+            Operation::ZeroBlock => self.allocate(header.job, &body, Fill::All),
+            Operation::PunchBlock => {
+                answer(address(&body).and_then(|address| self.engine.punch(header.job, address)))
+            }
+            Operation::CopyBlock => answer(self.copy(header.job, &body)),
+            Operation::ListBlocks => self.list(header.job, &body),
+            Operation::DropBlocks => return self.drop_blocks(header.job, &body),
             Operation::DropJob => return self.drop_job(header.job),
             Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
             other => Answer::failed(Failure::new(
@@ -86,7 +94,7 @@ impl<E: BlockEngine> Service for BlockService<E> {
         self.traffic
             .count(head.len() + data.len(), size_of::<i64>());
         let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
-        Handled::Now(written.map_or_else(Answer::failed, change))
+        Handled::Now(answer(written))
     }
 
     fn disconnected(&self, caller: &Arc<Caller>) {
@@ -125,6 +133,31 @@ impl<E: BlockEngine> BlockService<E> {
             address.offset_bytes,
             data,
         )
+    }
+
+    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Answer {
+        answer(address(body).and_then(|address| self.engine.allocate(job, address, fill)))
+    }
+
+    fn copy(&self, job: JobId, body: &[u8]) -> Result<i64, Failure> {
+        let (from, to) = (address(body)?, body.get(BLOCK_ADDRESS_BYTES..));
+        self.engine
+            .copy(job, from, address(to.unwrap_or_default())?)
+    }
+
+    fn list(&self, job: JobId, body: &[u8]) -> Answer {
+        match BlockSpan::decode(body) {
+            Ok(span) => Answer::ok(self.engine.list(job, span).encode().into()),
+            Err(error) => Answer::failed(malformed(error)),
+        }
+    }
+
+    fn drop_blocks(&self, job: JobId, body: &[u8]) -> Handled {
+        self.traffic.count(body.len(), size_of::<i64>());
+        match BlockSpan::decode(body) {
+            Ok(span) => self.beside(move |engine| engine.drop_blocks(job, span)),
+            Err(error) => Handled::Now(Answer::failed(malformed(error))),
+        }
     }
 
     fn truncate(&self, job: JobId, body: &[u8]) -> Answer {
@@ -187,6 +220,10 @@ fn address(head: &[u8]) -> Result<BlockAddress, Failure> {
 
 fn malformed(error: FrameError) -> Failure {
     Failure::new(Status::Malformed, error.to_string())
+}
+
+fn answer(changed: Result<i64, Failure>) -> Answer {
+    changed.map_or_else(Answer::failed, change)
 }
 
 /// Reply to whatever changes how much is allocated.

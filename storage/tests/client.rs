@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use pocket_proto::{ServerId, Status, session::StorageServer as ServerAddress};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, Fill, HeldBlock, ServerId, Status,
+    session::StorageServer as ServerAddress,
+};
 use pocket_storage::{StorageConfig, StorageServer};
 use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
 use support::{FILE, FIRST, JOB, address_of, client, config, credential, key, range, start};
@@ -312,4 +315,46 @@ impl Relay {
     fn freeze(&self) {
         let _ = self.orders.send(Order::Freeze);
     }
+}
+
+#[tokio::test]
+async fn space_of_blocks_is_made_told_copied_and_freed() {
+    let (server, address) = start(1 << 20).await;
+    let store = client(JOB);
+    let other = BlockIndex(9);
+    let to = BlockAddress {
+        block: other,
+        ..range(0, 600)
+    };
+    store
+        .write(&address, FILE, FIRST, 0, DATA.into())
+        .await
+        .unwrap();
+    let grown = store
+        .allocate(&address, range(100, 500), Fill::Missing)
+        .await;
+    assert_eq!(grown, Ok(512));
+    assert_eq!(store.copy(&address, range(0, 600), to).await, Ok(1024));
+    assert_eq!(store.punch(&address, range(1, 2)).await, Ok(0));
+    let zeroed = store.allocate(&address, range(3, 1), Fill::All).await;
+    assert_eq!(zeroed, Ok(0));
+    let read = store.read(&address, range(0, 4)).await.unwrap();
+    assert_eq!(read.bytes[..], [DATA[0], 0, 0, 0]);
+    let all = BlockSpan {
+        inode: FILE,
+        first: FIRST,
+        count: u64::MAX,
+    };
+    let held = |block| HeldBlock {
+        block,
+        length_bytes: 600,
+    };
+    let told = store.list(&address, all).await.unwrap();
+    assert_eq!(told.blocks, [held(FIRST), held(other)]);
+    assert_eq!(store.read(&address, to).await.unwrap().bytes[..4], DATA[..]);
+    assert_eq!(store.punch(&address, range(500, 100)).await, Ok(-512));
+    assert_eq!(store.drop_blocks(&address, all).await, Ok(-1536));
+    assert_eq!(server.used_bytes(), 0);
+    let beyond = store.allocate(&address, range(u32::MAX, 1), Fill::Missing);
+    assert_eq!(beyond.await.unwrap_err().status, Status::Invalid);
 }

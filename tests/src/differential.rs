@@ -22,7 +22,7 @@ pub use apply::World;
 pub use compare::{Difference, compare};
 pub use generate::{Focus, generate};
 pub use minimize::minimize;
-pub use operation::{Access, Exchange, Operation, Step};
+pub use operation::{Access, Allocation, Exchange, Operation, Step};
 pub use outcome::{Attributes, Outcome};
 pub use run::{Arena, Seeds, differential};
 pub use tree::{Node, Tree};

@@ -7,10 +7,15 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, copy_file_range, fallocate},
+    unistd::{Whence, lseek},
+};
 use pocket_tests::{
     Mount, ProcessCluster, errno_of, is_mounted, try_until, until, with_cluster, within,
 };
@@ -134,6 +139,72 @@ fn new_files_avoid_a_killed_storage_server() {
         }
         first.finish();
         second.finish();
+    });
+}
+
+#[test]
+fn holes_and_copies_of_lost_blocks_are_eio_and_allocations_go_elsewhere() {
+    const MIB: usize = 1 << 20;
+    with_cluster(|cluster| {
+        let mount = cluster.mount("ranges");
+        let file = Arc::new(
+            File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(mount.join("f"))
+                .unwrap(),
+        );
+        file.write_all_at(&vec![7; FILES * MIB], 0).unwrap();
+        file.sync_all().unwrap();
+        cluster.storage(0).kill();
+        let half = (FILES * MIB) as i64;
+        let (grown, other) = (
+            Arc::clone(&file),
+            File::create(mount.join("other")).unwrap(),
+        );
+        within(GONE_DEADLINE, "allocating", move || {
+            fallocate(&grown, FallocateFlags::empty(), half, half)
+        })
+        .unwrap();
+        let mut found = vec![1; FILES * MIB];
+        file.read_exact_at(&mut found, half as u64).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0));
+        let source = Arc::clone(&file);
+        let copied = within(GONE_DEADLINE, "copying", move || {
+            let (mut from, mut to) = (0, 0);
+            while from < half {
+                copy_file_range(&source, Some(&mut from), &other, Some(&mut to), 1 << 30)?;
+            }
+            Ok(())
+        });
+        assert_eq!(copied, Err(Errno::EIO));
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let punched = Arc::clone(&file);
+        let punched = within(GONE_DEADLINE, "punching", move || {
+            fallocate(&punched, punch, 5, half - 10)
+        });
+        assert_eq!(punched, Err(Errno::EIO));
+        // There are holes now, perhaps, and what was lost is none of them.
+        let sought = Arc::clone(&file);
+        let data = within(LOST_DEADLINE, "seeking", move || {
+            lseek(&*sought, 0, Whence::SeekHole)
+        });
+        assert_eq!(data, Err(Errno::EIO));
+        let mut lost = 0;
+        for index in 0..FILES {
+            let mut found = vec![1; MIB - 20];
+            match file.read_exact_at(&mut found, (index * MIB + 10) as u64) {
+                Ok(()) => assert!(found.iter().all(|byte| *byte == found[0]) && found[0] != 1),
+                Err(error) => {
+                    assert_eq!(errno_of(&error), Errno::EIO);
+                    lost += 1;
+                }
+            }
+        }
+        assert!((1..FILES).contains(&lost), "{lost} of {FILES} lost");
+        drop(file);
+        mount.finish();
     });
 }
 

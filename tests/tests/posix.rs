@@ -44,6 +44,8 @@ mod open;
 mod permissions;
 #[path = "posix/programs.rs"]
 mod programs;
+#[path = "posix/ranges.rs"]
+mod ranges;
 #[path = "posix/rename.rs"]
 mod rename;
 #[path = "posix/unlinked.rs"]

@@ -5,12 +5,16 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     time::Duration,
 };
 
-use nix::{errno::Errno, sys::statvfs::statvfs};
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::statvfs,
+};
 use pocket_tests::{Shape, errno_of, until, with_cluster, with_shape};
 
 const MIB: usize = 1 << 20;
@@ -223,5 +227,124 @@ fn a_job_that_can_never_fit_is_refused_with_what_would() {
             pocket_tests::mounts_below(&folder),
             Vec::<std::path::PathBuf>::new()
         );
+    });
+}
+
+fn allocate(file: &File, flags: FallocateFlags, offset: usize, length: usize) -> Result<(), Errno> {
+    fallocate(file, flags, offset as i64, length as i64)
+}
+
+#[test]
+fn an_allocation_that_does_not_fit_is_refused_before_anything_is_done() {
+    with_cluster(|cluster| {
+        let mount = cluster.mount_with("allocate", &["--capacity", "16MiB"]);
+        write_all(&mount.join("f"), 1, MIB).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(mount.join("f"))
+            .unwrap();
+        let before = file.metadata().unwrap();
+        for flags in [
+            FallocateFlags::empty(),
+            FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            FallocateFlags::FALLOC_FL_ZERO_RANGE,
+        ] {
+            for length in [17 * MIB, 1 << 40, 1 << 61] {
+                let refused = allocate(&file, flags, 0, length).unwrap_err();
+                assert!(is_full(refused), "{refused}");
+            }
+        }
+        let after = file.metadata().unwrap();
+        assert_eq!(after.len(), before.len());
+        assert_eq!(after.blocks(), before.blocks());
+        assert!(fs::read(mount.join("f")).unwrap() == content(1, MIB));
+        // What is there already is not asked for once more.
+        allocate(&file, FallocateFlags::empty(), 0, 15 * MIB).unwrap();
+        allocate(&file, FallocateFlags::empty(), 0, 15 * MIB).unwrap();
+        allocate(&file, FallocateFlags::FALLOC_FL_ZERO_RANGE, 0, 15 * MIB).unwrap();
+        drop(file);
+        mount.finish();
+    });
+}
+
+#[test]
+fn allocated_space_is_there_when_the_job_is_full() {
+    with_cluster(|cluster| {
+        for (name, flags) in [
+            ("grown", FallocateFlags::empty()),
+            ("kept", FallocateFlags::FALLOC_FL_KEEP_SIZE),
+        ] {
+            let mount = cluster.mount_with(name, &["--capacity", "16MiB"]);
+            let file = File::create(mount.join("f")).unwrap();
+            allocate(&file, flags, 0, 8 * MIB).unwrap();
+            let (_, errno) = fill(mount.path(), "other", MIB / 4);
+            assert!(is_full(errno), "{errno}");
+            for index in 0..8 {
+                file.write_all_at(&content(index, MIB), (index * MIB) as u64)
+                    .unwrap();
+            }
+            nix::unistd::close(file).unwrap();
+            let found = fs::read(mount.join("f")).unwrap();
+            assert!((0..8).all(|index| found[index * MIB] == index as u8 | 1));
+            mount.finish();
+        }
+    });
+}
+
+#[test]
+fn punching_and_removing_give_allocated_space_back() {
+    with_cluster(|cluster| {
+        let mount = cluster.mount_with("punch", &["--capacity", "16MiB"]);
+        let file = File::create(mount.join("f")).unwrap();
+        for round in 0..5 {
+            allocate(
+                &file,
+                FallocateFlags::FALLOC_FL_KEEP_SIZE,
+                round * MIB,
+                12 * MIB,
+            )
+            .unwrap();
+            assert!(write_all(&mount.join("other"), 1, 8 * MIB).is_err());
+            let _ = fs::remove_file(mount.join("other"));
+            let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            allocate(&file, punch, 0, 100 * MIB).unwrap();
+            until(Duration::from_secs(1), "room for the other file", || {
+                write_all(&mount.join("other"), 1, 12 * MIB).is_ok()
+            });
+            fs::remove_file(mount.join("other")).unwrap();
+        }
+        allocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 12 * MIB).unwrap();
+        drop(file);
+        fs::remove_file(mount.join("f")).unwrap();
+        until(Duration::from_secs(1), "room for the other file", || {
+            write_all(&mount.join("other"), 1, 15 * MIB).is_ok()
+        });
+        mount.finish();
+    });
+}
+
+#[test]
+fn full_storage_servers_send_allocated_blocks_elsewhere() {
+    let shape = Shape {
+        storage_servers: 3,
+        storage_capacity: "24MiB",
+    };
+    with_shape(shape, |cluster| {
+        let mount = cluster.mount_with("spill", &["--capacity", "64MiB"]);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(mount.join("f"))
+            .unwrap();
+        file.write_all_at(&content(3, 1000), 0).unwrap();
+        allocate(&file, FallocateFlags::empty(), 0, 60 * MIB).unwrap();
+        let mut found = vec![1; 60 * MIB];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found[..1000] == content(3, 1000) && found[1000..].iter().all(|byte| *byte == 0));
+        file.write_all_at(&content(5, 60 * MIB), 0).unwrap();
+        nix::unistd::close(file).unwrap();
+        assert!(fs::read(mount.join("f")).unwrap() == content(5, 60 * MIB));
+        mount.finish();
     });
 }

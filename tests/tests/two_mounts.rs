@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    fcntl::{FallocateFlags, copy_file_range, fallocate},
+    unistd::{Whence, lseek},
+};
 use pocket_tests::{get_xattr, set_xattr, until, with_cluster};
 
 /// Runs a claim on the directories of two mounts of a new job.
@@ -413,4 +417,68 @@ fn at_once<A: Send, B: Send>(
         let other = other();
         (one.join().unwrap(), other)
     })
+}
+
+#[test]
+fn ranges_allocated_punched_and_copied_on_one_mount_are_seen_on_the_other() {
+    on_two_mounts(|a, b| {
+        let open = |path: &Path| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(path.join("f")).unwrap()
+        };
+        let (one, other) = (open(a), open(b));
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let length = 3 << 20;
+        for round in 0..10 {
+            let (writer, reader) = match round % 2 {
+                0 => (&one, &other),
+                _ => (&other, &one),
+            };
+            let mut expected = vec![round as u8 + 1; length];
+            writer.write_all_at(&expected, 0).unwrap();
+            let offset = round * 150_000;
+            fallocate(reader, punch, offset as i64, 1 << 20).unwrap();
+            expected[offset..offset + (1 << 20)].fill(0);
+            fallocate(writer, FallocateFlags::empty(), 0, length as i64 + 5000).unwrap();
+            expected.resize(length + 5000, 0);
+            // The kernel copies up to the end that it knows.
+            assert_eq!(reader.metadata().unwrap().len(), length as u64 + 5000);
+            let (mut from, mut to) = (0, length as i64);
+            let copied = copy_file_range(reader, Some(&mut from), reader, Some(&mut to), 4000);
+            assert_eq!(copied, Ok(4000));
+            expected.copy_within(0..4000, length);
+            let mut found = vec![1; length + 5000];
+            for file in [writer, reader] {
+                assert_eq!(file.metadata().unwrap().len(), found.len() as u64);
+                file.read_exact_at(&mut found, 0).unwrap();
+                assert!(found == expected, "round {round}");
+            }
+            let hole = lseek(writer, offset as i64, Whence::SeekData).unwrap();
+            assert!(hole <= offset as i64 + (1 << 20));
+            writer.set_len(length as u64).unwrap();
+        }
+    });
+}
+
+#[test]
+fn who_opens_after_a_punch_reads_no_older_data() {
+    on_two_mounts(|a, b| {
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for size in [10_000, 3 << 20] {
+            fs::write(a.join("f"), vec![7; size]).unwrap();
+            // Both keep it now.
+            for path in [a, b] {
+                assert!(fs::read(path.join("f")).unwrap() == vec![7; size]);
+            }
+            let file = File::options().write(true).open(b.join("f")).unwrap();
+            fallocate(&file, punch, 1000, 5000).unwrap();
+            drop(file);
+            let mut expected = vec![7; size];
+            expected[1000..6000].fill(0);
+            for path in [b, a] {
+                assert!(fs::read(path.join("f")).unwrap() == expected);
+            }
+        }
+    });
 }

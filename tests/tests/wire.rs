@@ -217,10 +217,17 @@ fn a_job_cannot_touch_another_jobs_blocks() {
             // The victim's only file has an inode of a small number.
             for inode in 1..10 {
                 let write = [block(inode, 0, 0, 4), b"evil".to_vec()].concat();
+                let place = block(inode, 0, 0, 11);
                 for (operation, body) in [
                     (Operation::ReadBlock, block(inode, 0, 0, 11)),
                     (Operation::WriteBlock, write),
                     (Operation::TruncateBlocks, block(inode, 0, 0, 0)),
+                    (Operation::AllocateBlock, place.clone()),
+                    (Operation::ZeroBlock, place.clone()),
+                    (Operation::PunchBlock, place.clone()),
+                    (Operation::CopyBlock, [place.clone(), place].concat()),
+                    (Operation::ListBlocks, block(inode, 0, 1, 0)),
+                    (Operation::DropBlocks, block(inode, 0, 1, 0)),
                     (Operation::RemoveInodes, inode.to_le_bytes().to_vec()),
                     (Operation::DropJob, vec![]),
                 ] {
@@ -372,6 +379,28 @@ fn blocks_that_cannot_be_are_refused() {
                 write(block(5, 0, 0, 1), b"data"),
             ),
             ("an odd list", Operation::RemoveInodes, vec![1, 2, 3]),
+            (
+                "4 GiB of zeros",
+                Operation::AllocateBlock,
+                block(5, 0, 0, u32::MAX),
+            ),
+            (
+                "zeros past any block",
+                Operation::ZeroBlock,
+                block(5, 0, u32::MAX, 1),
+            ),
+            (
+                "a hole past any block",
+                Operation::PunchBlock,
+                block(5, 0, u32::MAX, u32::MAX),
+            ),
+            (
+                "a copy from nowhere",
+                Operation::CopyBlock,
+                block(5, 0, 0, 1),
+            ),
+            ("half a span", Operation::ListBlocks, vec![0; 12]),
+            ("no span", Operation::DropBlocks, vec![]),
         ] {
             match peer.call(operation, &body) {
                 Ok(answer) => assert!(
@@ -408,6 +437,12 @@ fn random_frames_kill_no_server() {
             Operation::TruncateBlocks,
             Operation::DropJob,
             Operation::RemoveInodes,
+            Operation::AllocateBlock,
+            Operation::ZeroBlock,
+            Operation::PunchBlock,
+            Operation::DropBlocks,
+            Operation::ListBlocks,
+            Operation::CopyBlock,
             Operation::Metadata,
             Operation::Recall,
         ];

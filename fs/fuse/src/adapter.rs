@@ -9,6 +9,7 @@ mod directories;
 mod files;
 mod locks;
 mod names;
+mod space;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -112,15 +113,23 @@ impl Handler for Adapter {
 
             Operation::GetLock(lock) => self.get_lock(call, lock),
             Operation::SetLock { lock, wait } => self.set_lock(call, lock, wait),
-            Operation::Allocate { .. } => call.reply.error(libc::EOPNOTSUPP),
+            Operation::Allocate {
+                handle,
+                offset,
+                length,
+                mode,
+            } => self.allocate(call, handle, (offset, length), mode),
+            Operation::Seek {
+                handle,
+                offset,
+                whence,
+            } => self.seek(call, handle, offset, whence),
+            Operation::Copy { from, wide } => self.copy_range(call, from, wide),
             // isatty(3) asks every file.
             Operation::Ioctl => call.reply.error(libc::ENOTTY),
-            // For these the kernel has an answer of its own: a file is all data, is copied by
-            // reading and writing, is always ready, permissions are its own to check, and GETATTR
-            // does for STATX. O_TMPFILE it refuses.
+            // For these the kernel has an answer of its own: a file is always ready, permissions
+            // are its own to check, and GETATTR does for STATX. O_TMPFILE it refuses.
             Operation::Statx { .. }
-            | Operation::Seek { .. }
-            | Operation::Copy { .. }
             | Operation::Poll
             | Operation::Access { .. }
             | Operation::TemporaryFile { .. }

@@ -6,8 +6,8 @@ use pocket_proto::session::{DirectoryEntry, Entry};
 
 use crate::convert;
 use crate::kernel::abi::{
-    AttrOut, CreateOut, EntryOut, FOPEN_DIRECT_IO, FOPEN_NOFLUSH, GetxattrOut, Kstatfs, OpenOut,
-    StatxOut, WriteOut,
+    AttrOut, CopyFileRangeOut, CreateOut, EntryOut, FOPEN_DIRECT_IO, FOPEN_NOFLUSH, GetxattrOut,
+    Kstatfs, LseekOut, OpenOut, StatxOut, WriteOut,
 };
 use crate::kernel::{ListedName, Listing, Reply, validity};
 
@@ -163,6 +163,23 @@ pub(crate) fn reply_written(outcome: Result<u32, Errno>, reply: Reply) {
     match outcome {
         Ok(size) => reply.value(&WriteOut { size, padding: 0 }),
         Err(errno) => reply.error(errno.0),
+    }
+}
+
+/// Answers with an offset in a file.
+pub(crate) fn reply_offset(outcome: Result<u64, Errno>, reply: Reply) {
+    match outcome {
+        Ok(offset) => reply.value(&LseekOut { offset }),
+        Err(errno) => reply.error(errno.0),
+    }
+}
+
+/// Answers how much was copied, in the wide form or as a write is answered.
+pub(crate) fn reply_copied(outcome: Result<u64, Errno>, wide: bool, reply: Reply) {
+    match outcome {
+        Ok(bytes_copied) if wide => reply.value(&CopyFileRangeOut { bytes_copied }),
+        // No more was asked for than the narrow form can tell.
+        copied => reply_written(copied.map(|bytes| bytes as u32), reply),
     }
 }
 

@@ -45,7 +45,7 @@ impl File {
             state.size = size;
             state.committed_size = size;
             state.stored_size = size;
-            state.reservation.dense = attributes.allocated_bytes >= size;
+            state.reservation.dense = is_dense(attributes);
         }
         if !overtaken && let Some(layout) = &entry.layout {
             state.adopt_layout(layout);
@@ -77,6 +77,11 @@ impl State {
             self.layout = layout.clone();
         }
     }
+}
+
+/// Whether everything below the size has its space on the servers.
+pub(super) fn is_dense(attributes: &Attributes) -> bool {
+    attributes.allocated_bytes >= attributes.size_bytes && !attributes.allocated_behind
 }
 
 fn later(time: Option<Time>, other: Time) -> Time {

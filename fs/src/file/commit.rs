@@ -37,8 +37,8 @@ impl FileSystem {
                 },
                 allocated_bytes: state.allocated_delta,
                 modified: state.modified.take(),
-                clear_set_id: false,
-                ahead: None,
+                allocated_behind: std::mem::take(&mut state.allocated_behind),
+                ..Commit::default()
             });
             (commit, state.era)
         });
@@ -87,6 +87,7 @@ impl FileSystem {
                 }
                 // Still to be told, with the next commit.
                 Err(_) => {
+                    state.allocated_behind |= commit.allocated_behind;
                     state.modified = state.modified.or(commit.modified);
                     state.through_end = state.through_end.max(commit.size_bytes);
                 }
@@ -122,6 +123,7 @@ impl FileSystem {
                 attributes.allocated_bytes = attributes
                     .allocated_bytes
                     .saturating_add_signed(commit.allocated_bytes);
+                attributes.allocated_behind |= commit.allocated_behind;
                 if let Some(modified) = commit.modified {
                     attributes.modified = Some(modified);
                     attributes.changed = Some(time);

@@ -88,8 +88,11 @@ impl FileSystem {
                 if old.hole {
                     return Ok((start, data));
                 }
+                // As long as the file shows of it: where it goes, an older copy may lie.
+                let mut old = BytesMut::from(old.bytes);
+                old.resize(held as usize, 0);
                 let data = data.into_bytes();
-                Ok((0, laid_over(&old.bytes, start as usize, &data).into()))
+                Ok((0, laid_over(&old, start as usize, &data).into()))
             }
             // The rest of the block was on a server that is gone.
             _ => Err(failure),

@@ -2,6 +2,7 @@
 //! the data really took.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::state::{File, State, pieces};
 
@@ -18,6 +19,8 @@ pub(super) struct Reservation {
     pub(super) through_writes: u32,
     /// How far space was taken in each block written since all was last stored.
     ends: BTreeMap<u64, u32>,
+    /// Bytes of the file whose space was allocated through this mount (fallocate), holes or not.
+    promised: Range<u64>,
 }
 
 impl Reservation {
@@ -27,6 +30,7 @@ impl Reservation {
             taken_bytes: 0,
             through_writes: 0,
             ends: BTreeMap::new(),
+            promised: 0..0,
         }
     }
 
@@ -36,8 +40,26 @@ impl Reservation {
         *reached = (*reached).max(round_up(end));
     }
 
+    /// The blocks of `range` reach to its end now. A block has its space from its start on.
+    pub(super) fn promise(&mut self, block_bytes: u32, range: Range<u64>) {
+        let start = range.start - range.start % u64::from(block_bytes);
+        let known = &mut self.promised;
+        *known = if start <= known.end && known.start <= range.end {
+            start.min(known.start)..range.end.max(known.end)
+        } else {
+            start..range.end
+        };
+    }
+
+    /// What is allocated is not known any more.
+    pub(super) fn doubt(&mut self) {
+        self.dense = false;
+        self.promised = 0..0;
+    }
+
     /// The file was cut or grown by a truncate.
     pub(super) fn resized(&mut self, size: u64, old_size: u64) {
+        self.promised = 0..0;
         self.dense = size == 0 || (self.dense && size <= old_size);
         self.ends.clear();
     }
@@ -67,12 +89,17 @@ impl State {
 
     /// Bytes of `block` that have their space on the server, as far as is known.
     fn allocated_end(&self, block_bytes: u32, block: u64) -> u32 {
-        if !self.reservation.dense {
-            return 0;
-        }
-        let behind = self
-            .committed_size
-            .saturating_sub(block * u64::from(block_bytes));
+        let start = block * u64::from(block_bytes);
+        let promised = &self.reservation.promised;
+        let dense = match self.reservation.dense {
+            true => self.committed_size,
+            false => 0,
+        };
+        let end = match promised.contains(&start) {
+            true => dense.max(promised.end),
+            false => dense,
+        };
+        let behind = end.saturating_sub(start);
         round_up(behind.min(u64::from(block_bytes)) as u32)
     }
 
@@ -85,6 +112,12 @@ impl State {
     /// A write through is stored, or has failed.
     pub(crate) fn end_through(&mut self) {
         self.reservation.through_writes = self.reservation.through_writes.saturating_sub(1);
+    }
+
+    /// A write through did not come about: the space is the caller's again.
+    pub(crate) fn cancel_through(&mut self, space: u64) {
+        self.reservation.taken_bytes -= space as i64;
+        self.end_through();
     }
 
     /// If all is stored and committed: what was taken and not used, for the grant.
@@ -104,6 +137,6 @@ impl State {
     }
 }
 
-fn round_up(bytes: u32) -> u32 {
+pub(super) fn round_up(bytes: u32) -> u32 {
     bytes.next_multiple_of(ALLOCATION_UNIT_BYTES)
 }

@@ -1,6 +1,7 @@
 //! The state of one open file, shared by all its handles on this mount.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -8,6 +9,7 @@ use pocket_proto::session::{Entry, Layout, Time};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::attributes::is_dense;
 use super::contents::Version;
 use super::dirty::DirtyBlock;
 use super::reservation::Reservation;
@@ -56,6 +58,8 @@ pub(crate) struct State {
     pub(super) reservation: Reservation,
     /// What storage servers said the writes took, not yet committed.
     pub(super) allocated_delta: i64,
+    /// Some of that may lie behind the size, which is not yet committed.
+    pub(super) allocated_behind: bool,
     /// Time of the newest write not yet committed.
     pub(super) modified: Option<Time>,
     /// The newest failure of a write-back, and how many there were: each handle is told once.
@@ -140,8 +144,9 @@ impl File {
                 through_end: 0,
                 dirty: BTreeMap::new(),
                 writes: 0,
-                reservation: Reservation::new(attributes.allocated_bytes >= size),
+                reservation: Reservation::new(is_dense(&attributes)),
                 allocated_delta: 0,
+                allocated_behind: false,
                 modified: None,
                 failure: None,
                 failures: 0,
@@ -222,6 +227,7 @@ impl File {
         }
         state.dirty.clear();
         state.allocated_delta = 0;
+        state.allocated_behind = false;
         state.modified = None;
         state.through_end = 0;
         state.reservation = Reservation::new(false);
@@ -238,12 +244,12 @@ impl State {
     /// From now on the file goes through. Others may cut it: what it holds is not known any more.
     pub(crate) fn share(&mut self) {
         self.sharing = Sharing::Through;
-        self.reservation.dense = false;
+        self.reservation.doubt();
         self.touch();
     }
 
     /// The content changes, or may.
-    fn touch(&mut self) {
+    pub(crate) fn touch(&mut self) {
         self.pristine = false;
         self.content = None;
     }
@@ -300,6 +306,7 @@ impl State {
         self.stored_size > self.committed_size
             || self.through_end > 0
             || self.allocated_delta != 0
+            || self.allocated_behind
             || self.modified.is_some()
     }
 
@@ -320,6 +327,61 @@ impl State {
         self.through_end = 0;
         self.lost.clear();
         self.changed = Some(now);
+    }
+
+    /// Blocks of a range were allocated, and counted; `end` is the end of the file now, if that is
+    /// further than it was.
+    pub(crate) fn allocated(&mut self, block_bytes: u32, range: Range<u64>, end: u64) {
+        if range.start > self.size && end > self.size {
+            self.reservation.dense = false;
+        }
+        if self.sharing == Sharing::Cached {
+            self.reservation.promise(block_bytes, range.clone());
+        }
+        if end > self.size {
+            self.size = end;
+            self.stored_size = self.stored_size.max(end);
+            self.through_end = self.through_end.max(end);
+        }
+        self.allocated_in_part(range);
+        self.modified = Some(super::now());
+    }
+
+    /// Some blocks of a range were allocated, and counted; the file is as it was.
+    pub(crate) fn allocated_in_part(&mut self, range: Range<u64>) {
+        // Another mount may have cut a shared file meanwhile.
+        self.allocated_behind |= range.end > self.size || self.sharing == Sharing::Through;
+    }
+
+    /// A range reads as zeros now: what could not be stored of a whole block of it does not matter
+    /// any more.
+    pub(crate) fn zeroed(&mut self, block_bytes: u32, range: &Range<u64>) {
+        let block_bytes = u64::from(block_bytes);
+        let whole = range.start.div_ceil(block_bytes)..range.end / block_bytes;
+        self.lost.retain(|block| !whole.contains(block));
+    }
+
+    /// Whether everything below the size is data, so that there is no hole.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.reservation.dense
+    }
+
+    /// Blocks from `first` on that are not, or not only, what servers hold: what is buffered, and
+    /// what was and could not be stored.
+    pub(crate) fn blocks_in_memory(&self, first: u64) -> BTreeSet<u64> {
+        let buffered = self.dirty.range(first..).map(|(block, _)| *block);
+        buffered.chain(self.lost.range(first..).copied()).collect()
+    }
+
+    /// Whether something was stored without being buffered, and not yet committed.
+    pub(crate) fn has_through(&self) -> bool {
+        self.through_end > 0
+    }
+
+    /// A range of the file reads as zeros now, without what it took.
+    pub(crate) fn punched(&mut self) {
+        self.reservation.doubt();
+        self.modified = Some(super::now());
     }
 
     /// A piece of a write that went through is stored; its block is no longer held for readers.

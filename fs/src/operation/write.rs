@@ -126,7 +126,7 @@ impl FileSystem {
     }
 
     /// Buffers the write, or takes it through. `offset`: none for the end of the file.
-    async fn place(
+    pub(super) async fn place(
         self: &Arc<Self>,
         file: &Arc<File>,
         offset: Option<u64>,
@@ -165,7 +165,7 @@ impl FileSystem {
 
     /// Takes space from the grant. When there is none left for the job, what this mount has taken
     /// too much of (the whole of a block in a file with holes) is settled, and asked for once more.
-    async fn take_space(self: &Arc<Self>, bytes: u64) -> Result<(), Failure> {
+    pub(super) async fn take_space(self: &Arc<Self>, bytes: u64) -> Result<(), Failure> {
         match self.space.take(bytes).await {
             Err(failure) if failure.status == Status::QuotaExceeded => {
                 for file in self.files.all() {
@@ -260,7 +260,7 @@ impl FileSystem {
         }
     }
 
-    async fn clear_set_id(&self, file: &File) -> Result<(), Failure> {
+    pub(super) async fn clear_set_id(&self, file: &File) -> Result<(), Failure> {
         let request = SetAttributes {
             inode: file.inode.0,
             clear_set_id: true,

@@ -11,7 +11,9 @@ use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
 use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
 use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
-use pocket_proto::{BlockAddress, BlockIndex, ByteCount, Failure, InodeId, JobId};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fill, HeldBlocks, InodeId, JobId,
+};
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
 
@@ -60,6 +62,36 @@ impl BlockStore for EngineStore {
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
         Ok(self.0.truncate(JOB, inode, first_block, keep_bytes))
+    }
+
+    async fn allocate(
+        &self,
+        _: &StorageServer,
+        address: BlockAddress,
+        fill: Fill,
+    ) -> Result<i64, Failure> {
+        self.0.allocate(JOB, address, fill)
+    }
+
+    async fn punch(&self, _: &StorageServer, address: BlockAddress) -> Result<i64, Failure> {
+        self.0.punch(JOB, address)
+    }
+
+    async fn drop_blocks(&self, _: &StorageServer, span: BlockSpan) -> Result<i64, Failure> {
+        Ok(self.0.drop_blocks(JOB, span))
+    }
+
+    async fn list(&self, _: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
+        Ok(self.0.list(JOB, span))
+    }
+
+    async fn copy(
+        &self,
+        _: &StorageServer,
+        from: BlockAddress,
+        to: BlockAddress,
+    ) -> Result<i64, Failure> {
+        self.0.copy(JOB, from, to)
     }
 }
 

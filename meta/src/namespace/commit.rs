@@ -16,6 +16,8 @@ pub(crate) struct CommitChange {
     /// When it was written; `None` leaves the times alone.
     pub(crate) modified: Option<Timestamp>,
     pub(crate) clear_set_id: bool,
+    /// Some of the bytes may lie behind the size.
+    pub(crate) allocated_behind: bool,
 }
 
 impl Namespace {
@@ -32,7 +34,8 @@ impl Namespace {
         Ok(change.size_bytes > file.size_bytes
             || change.allocated_bytes != 0
             || change.modified.is_some()
-            || change.clear_set_id)
+            || change.clear_set_id
+            || (change.allocated_behind && !file.allocated_behind))
     }
 
     /// Commits. Returns by how much the file's allocated bytes changed.
@@ -52,6 +55,7 @@ impl Namespace {
         }
         let file = file_of(inode);
         file.size_bytes = file.size_bytes.max(change.size_bytes);
+        file.allocated_behind |= change.allocated_behind;
         Ok(add_allocated(file, total, change.allocated_bytes))
     }
 
@@ -63,10 +67,11 @@ impl Namespace {
         }
     }
 
-    /// All blocks behind the size are gone; where the size is 0, that is all blocks.
+    /// All blocks behind the size are gone, those allocated there among them; where the size is 0, that is all blocks.
     pub(crate) fn end_truncation(&mut self, id: InodeId) {
         if let Ok((inode, total)) = self.file_mut(id) {
             let file = file_of(inode);
+            file.allocated_behind = false;
             if file.size_bytes == 0 {
                 *total -= file.allocated_bytes;
                 file.allocated_bytes = 0;

@@ -62,6 +62,8 @@ pub(crate) struct File {
     /// A writer was lost before it committed: there may be blocks that the figures above do not
     /// know of.
     pub(crate) uncertain: bool,
+    /// Space was allocated behind the size (FALLOC_FL_KEEP_SIZE) and not cut off since.
+    pub(crate) allocated_behind: bool,
 }
 
 impl Inode {
@@ -119,6 +121,7 @@ impl Inode {
             device,
             size_bytes,
             allocated_bytes,
+            allocated_behind: self.file().is_some_and(|file| file.allocated_behind),
             accessed: Some(self.accessed.write()),
             modified: Some(self.modified.write()),
             changed: Some(self.changed.write()),
@@ -137,6 +140,11 @@ impl Inode {
 }
 
 impl File {
+    /// Whether there may be blocks behind the size.
+    pub(crate) fn has_blocks_behind(&self) -> bool {
+        self.uncertain || self.allocated_behind
+    }
+
     /// The blocks that are elsewhere, for the wire.
     pub(crate) fn exceptions(&self) -> Vec<BlockException> {
         self.exceptions

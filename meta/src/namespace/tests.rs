@@ -115,6 +115,7 @@ fn inode_without_names_stays_until_forgotten_and_gives_back_its_bytes() {
         allocated_bytes: 512,
         modified: None,
         clear_set_id: false,
+        allocated_behind: false,
     };
     assert_eq!(namespace.commit(inode, &change, at(2)), Ok(512));
     assert!(namespace.forget(inode).is_none());
@@ -252,6 +253,7 @@ fn appends_are_reserved_one_behind_the_other() {
         allocated_bytes: 0,
         modified: None,
         clear_set_id: false,
+        allocated_behind: false,
     };
     namespace.commit(inode, &change, at(2)).unwrap();
     assert_eq!(namespace.reserve_append(inode, 1), Ok(100));
@@ -270,6 +272,7 @@ fn allocated_bytes_never_fall_below_zero() {
         allocated_bytes,
         modified: None,
         clear_set_id: false,
+        allocated_behind: false,
     };
     assert_eq!(namespace.commit(inode, &change(100), at(2)), Ok(100));
     assert_eq!(namespace.commit(inode, &change(-500), at(2)), Ok(-100));

@@ -15,6 +15,7 @@ pub(super) fn commit(context: &mut Context<'_>, request: &Commit) -> Result<Step
         allocated_bytes: request.allocated_bytes,
         modified: Timestamp::read_optional(request.modified.as_ref())?,
         clear_set_id: request.clear_set_id,
+        allocated_behind: request.allocated_behind,
     };
     if context.state.namespace.plan_commit(inode, &change)? {
         let touches = Touches {

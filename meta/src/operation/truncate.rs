@@ -22,8 +22,8 @@ impl Context<'_> {
         let file = file.ok_or(Status::Invalid)?;
         let layouts = &self.state.layouts;
         let block_bytes = layouts.block_bytes();
-        // Blocks that nobody committed may be anywhere.
-        let old_end = match file.uncertain {
+        // Blocks that nobody committed, or that were allocated ahead, may be anywhere.
+        let old_end = match file.has_blocks_behind() {
             true => u64::MAX,
             false => file.size_bytes,
         };

@@ -399,8 +399,7 @@ pub fn commit(inode: u64, size_bytes: u64, allocated_bytes: i64) -> Operation {
         size_bytes,
         allocated_bytes,
         modified: Some(Time::default()),
-        clear_set_id: false,
-        ahead: None,
+        ..Commit::default()
     })
 }
 

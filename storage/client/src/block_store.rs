@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, session::StorageServer};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, session::StorageServer,
+};
 use pocket_wire::Payload;
 
 /// What a read of a block found.
@@ -16,10 +18,10 @@ pub struct BlockData {
 
 /// The blocks of one job, each on the server that the caller names.
 ///
-/// Every call ends: at a deadline, and long before it where the server does not move. Failures are `Lost` (read or truncate: the server
-/// lives another life, its former blocks are gone), `ServerFull` (write: full, or another life;
-/// another server may take the block), `Unavailable` (unreachable, or silent), and whatever else
-/// the server says.
+/// Every call ends: at a deadline, and long before it where the server does not move. Failures are
+/// `Lost` (the server lives another life, its former blocks are gone), `ServerFull` (writing and
+/// allocating: full, or another life; another server may take the block), `Unavailable`
+/// (unreachable, or silent), and whatever else the server says.
 #[async_trait]
 pub trait BlockStore: Send + Sync {
     /// Reads from a block.
@@ -49,5 +51,36 @@ pub trait BlockStore: Send + Sync {
         inode: InodeId,
         first_block: BlockIndex,
         keep_bytes: u32,
+    ) -> Result<i64, Failure>;
+
+    /// Has a block reach at least to the end of the range. Returns by how many bytes the block's
+    /// allocation changed. Idempotent.
+    async fn allocate(
+        &self,
+        server: &StorageServer,
+        address: BlockAddress,
+        fill: Fill,
+    ) -> Result<i64, Failure>;
+
+    /// Has a range of a block read as zeros: the whole block is dropped, its end is cut off, and
+    /// anything else is kept as zeros. Returns the change of allocated bytes, never above 0.
+    /// Idempotent.
+    async fn punch(&self, server: &StorageServer, address: BlockAddress) -> Result<i64, Failure>;
+
+    /// Drops the server's blocks of the span. Returns the change of allocated bytes, never above 0.
+    /// Idempotent.
+    async fn drop_blocks(&self, server: &StorageServer, span: BlockSpan) -> Result<i64, Failure>;
+
+    /// Tells which blocks of the span the server holds; as far as
+    /// [`told_to`](HeldBlocks::told_to), which is behind the first block of the span.
+    async fn list(&self, server: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure>;
+
+    /// Copies a range of a block over one of the same length, of any block of the job, both on the
+    /// server. Returns the change of allocated bytes. What the source lacks reads as zeros.
+    async fn copy(
+        &self,
+        server: &StorageServer,
+        from: BlockAddress,
+        to: BlockAddress,
     ) -> Result<i64, Failure>;
 }

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use pocket_proto::{
-    BlockAddress, BlockIndex, Failure, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Status,
-    session::StorageServer,
+    BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, JobId, Operation,
+    REPLY_FLAG_HOLE, Status, session::StorageServer,
 };
 use pocket_wire::Payload;
 
@@ -23,6 +23,18 @@ impl StorageClient {
             job,
             pool: Pool::new(credential.into(), options),
         }
+    }
+
+    /// A request without data whose reply is a change of allocated bytes.
+    async fn change(
+        &self,
+        server: &StorageServer,
+        operation: Operation,
+        head: &[u8],
+    ) -> Result<i64, Failure> {
+        self.pool
+            .call_for_change(server, operation, self.job, head, Payload::default())
+            .await
     }
 }
 
@@ -96,15 +108,75 @@ impl BlockStore for StorageClient {
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
         let head = truncation(inode, first_block, keep_bytes).encode();
-        self.pool
-            .call_for_change(
-                server,
-                Operation::TruncateBlocks,
-                self.job,
-                &head,
-                Payload::default(),
-            )
+        self.change(server, Operation::TruncateBlocks, &head).await
+    }
+
+    async fn allocate(
+        &self,
+        server: &StorageServer,
+        address: BlockAddress,
+        fill: Fill,
+    ) -> Result<i64, Failure> {
+        let operation = match fill {
+            Fill::Missing => Operation::AllocateBlock,
+            Fill::All => Operation::ZeroBlock,
+        };
+        self.change(server, operation, &address.encode())
             .await
+            .map_err(elsewhere)
+    }
+
+    async fn punch(&self, server: &StorageServer, address: BlockAddress) -> Result<i64, Failure> {
+        self.change(server, Operation::PunchBlock, &address.encode())
+            .await
+    }
+
+    async fn drop_blocks(&self, server: &StorageServer, span: BlockSpan) -> Result<i64, Failure> {
+        self.change(server, Operation::DropBlocks, &span.encode())
+            .await
+    }
+
+    async fn list(&self, server: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
+        let (operation, head) = (Operation::ListBlocks, span.encode());
+        let call = self
+            .pool
+            .call(server, operation, self.job, &head, Payload::default());
+        let reply = call.await?;
+        let malformed = |what| {
+            Failure::new(
+                Status::Malformed,
+                format!("{} answered {what} to a list of blocks", server.endpoint),
+            )
+        };
+        let held = HeldBlocks::decode(&reply.body).map_err(|_| malformed("odd bytes"))?;
+        let in_order = held
+            .blocks
+            .windows(2)
+            .all(|pair| pair[0].block < pair[1].block);
+        let ends = [held.blocks.first(), held.blocks.last()];
+        let inside = ends
+            .into_iter()
+            .flatten()
+            .all(|held| (span.first..span.end()).contains(&held.block));
+        let moves_on = held.told_to > span.first || span.end() == span.first;
+        let told = held
+            .blocks
+            .last()
+            .is_none_or(|last| last.block < held.told_to);
+        if !in_order || !inside || !moves_on || !told {
+            return Err(malformed("other blocks than were asked for"));
+        }
+        Ok(held)
+    }
+
+    async fn copy(
+        &self,
+        server: &StorageServer,
+        from: BlockAddress,
+        to: BlockAddress,
+    ) -> Result<i64, Failure> {
+        let head = [from.encode(), to.encode()].concat();
+        self.change(server, Operation::CopyBlock, &head).await
     }
 }
 

@@ -12,6 +12,8 @@ mod capacity;
 mod file_blocks;
 mod job;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -21,7 +23,10 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use pocket_proto::{BlockAddress, BlockIndex, ByteCount, Failure, InodeId, JobId, Status};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fill, HeldBlocks, InodeId, JobId,
+    Status,
+};
 
 use self::{block::BLOCK_BYTES_MAX, capacity::Capacity, job::JobBlocks};
 use super::{BlockEngine, BlockRead, EngineUsage};
@@ -96,6 +101,62 @@ impl BlockEngine for DramEngine {
             .ok_or_else(|| job_gone(job))
     }
 
+    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Result<i64, Failure> {
+        check_address(address)?;
+        if address.length_bytes == 0 {
+            return Ok(0);
+        }
+        self.job_for_writing(job)?
+            .allocate(&self.capacity, address, fill)?
+            .ok_or_else(|| job_gone(job))
+    }
+
+    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure> {
+        check_address(address)?;
+        match self.job(job) {
+            Some(blocks) => blocks.punch(&self.capacity, address),
+            None => Ok(0),
+        }
+    }
+
+    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Result<i64, Failure> {
+        check_address(from)?;
+        check_address(to)?;
+        if from.length_bytes != to.length_bytes {
+            return Err(Failure::new(
+                Status::Invalid,
+                format!(
+                    "a copy of {} bytes over {}",
+                    from.length_bytes, to.length_bytes
+                ),
+            ));
+        }
+        if to.length_bytes == 0 {
+            return Ok(0);
+        }
+        let blocks = self.job_for_writing(job)?;
+        // Source and destination may share a lock, so the source is let go of first.
+        let data = blocks.copied(from).unwrap_or_default();
+        blocks
+            .replace(&self.capacity, to, data)?
+            .ok_or_else(|| job_gone(job))
+    }
+
+    fn list(&self, job: JobId, span: BlockSpan) -> HeldBlocks {
+        match self.job(job) {
+            Some(blocks) => blocks.list(span),
+            None => HeldBlocks {
+                told_to: span.end(),
+                blocks: Vec::new(),
+            },
+        }
+    }
+
+    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> i64 {
+        self.job(job)
+            .map_or(0, |blocks| blocks.drop_blocks(&self.capacity, span))
+    }
+
     fn truncate(
         &self,
         job: JobId,
@@ -139,6 +200,10 @@ impl Jobs {
         }
         self.live.remove(&job)
     }
+}
+
+fn check_address(address: BlockAddress) -> Result<(), Failure> {
+    check_range(address.offset_bytes, address.length_bytes as usize)
 }
 
 fn check_range(offset_bytes: u32, length_bytes: usize) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Access, Operation, Outcome, Step, Subject, Tree,
-    calls::{Result, done, errno, on_file, on_name, on_xattr, rename},
+    calls::{Result, allocate, copy, done, errno, on_file, on_name, on_xattr, rename},
     operation::pattern,
     outcome::{Attributes, Data},
     tree,
@@ -78,8 +78,16 @@ impl World {
             | ReadAt { slot, .. }
             | WriteAt { slot, .. }
             | SetLength { slot, .. }
+            | Allocate { slot, .. }
             | Sync { slot }
             | SlotStatus { slot } => self.on_slot(*slot, &step.operation),
+            Copy {
+                slot,
+                offset,
+                to,
+                target,
+                length,
+            } => self.copy((*slot, *offset), (*to, *target), *length),
             Rename { from, to, exchange } => {
                 let (from, to) = (self.path(step.actor, from), self.path(step.actor, to));
                 if self.is_shared() {
@@ -164,6 +172,28 @@ impl World {
         Ok(Outcome::Done)
     }
 
+    /// Mounts are file systems of their own to the kernel, which copies within one.
+    fn copy(&mut self, from: (usize, u64), to: (usize, u64), length: usize) -> Result {
+        let actor = |slot: Option<&mut Slot>| slot.map(|slot| slot.actor);
+        let (reader, writer) = (actor(self.slot(from.0)), actor(self.slot(to.0)));
+        if reader.is_none() || reader != writer {
+            return Ok(Outcome::Nothing);
+        }
+        if let Some(slot) = self.slot(to.0) {
+            slot.unsynced = true;
+        }
+        let shared = self.is_shared();
+        let file = |slot: usize| self.slots.get(slot).and_then(Option::as_ref);
+        let (Some(source), Some(target)) = (file(from.0), file(to.0)) else {
+            return Ok(Outcome::Nothing);
+        };
+        if shared {
+            // The kernel stops at the end that it knows, which may be that of a while ago.
+            let _ = source.file.metadata();
+        }
+        copy(&source.file, from.1, &target.file, to.1, length)
+    }
+
     fn on_slot(&mut self, number: usize, operation: &Operation) -> Result {
         let shared = self.is_shared();
         if matches!(operation, Operation::Close { .. }) {
@@ -200,6 +230,15 @@ impl World {
             Operation::SetLength { length, .. } => {
                 slot.unsynced = true;
                 slot.file.set_len(*length).map(done).map_err(errno)
+            }
+            Operation::Allocate {
+                offset,
+                length,
+                allocation,
+                ..
+            } => {
+                slot.unsynced = true;
+                allocate(&slot.file, *offset, *length, *allocation)
             }
             Operation::Sync { .. } => {
                 slot.unsynced = false;

@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, copy_file_range, fallocate, renameat2},
     sys::{
         stat::{Mode, UtimensatFlags, utimensat},
         time::TimeSpec,
@@ -21,7 +21,7 @@ use nix::{
 };
 
 use super::{
-    Exchange, Operation, Outcome,
+    Allocation, Exchange, Operation, Outcome,
     operation::pattern,
     outcome::{Data, kind},
 };
@@ -37,6 +37,34 @@ pub(super) fn rename(from: &Path, to: &Path, exchange: Exchange) -> Result {
         Exchange::Exchange => RenameFlags::RENAME_EXCHANGE,
     };
     renameat2(AT_FDCWD, from, AT_FDCWD, to, flags).map(done)
+}
+
+pub(super) fn allocate(file: &File, offset: u64, length: u64, allocation: Allocation) -> Result {
+    let flags = match allocation {
+        Allocation::Grow => FallocateFlags::empty(),
+        Allocation::KeepSize => FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        Allocation::PunchHole => {
+            FallocateFlags::FALLOC_FL_KEEP_SIZE | FallocateFlags::FALLOC_FL_PUNCH_HOLE
+        }
+    };
+    fallocate(file, flags, offset.cast_signed(), length.cast_signed()).map(done)
+}
+
+/// Copies until nothing is left, as callers do.
+pub(super) fn copy(from: &File, offset: u64, to: &File, target: u64, length: usize) -> Result {
+    let (mut offset, mut target) = (offset.cast_signed(), target.cast_signed());
+    let mut copied = 0;
+    loop {
+        let left = length - copied;
+        match copy_file_range(from, Some(&mut offset), to, Some(&mut target), left) {
+            Ok(0) => return Ok(Outcome::Count(copied)),
+            Ok(count) => copied += count,
+            Err(errno) => return Err(errno),
+        }
+        if copied == length {
+            return Ok(Outcome::Count(copied));
+        }
+    }
 }
 
 pub(super) fn on_file(path: &Path, operation: &Operation) -> Result {

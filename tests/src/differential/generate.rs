@@ -5,7 +5,7 @@
 //! symlink or nothing by then, and every errno comes up.
 
 use super::{
-    Access, Exchange, Operation, Step,
+    Access, Allocation, Exchange, Operation, Step,
     belief::{Belief, SLOTS},
     dice::Dice,
 };
@@ -88,7 +88,7 @@ impl Generator {
     fn slot_operation(&mut self) -> Operation {
         let slot = self.belief.slot(&mut self.dice);
         let (length, offset, stamp) = (self.length(), self.offset(), self.stamp());
-        match self.dice.below(100) {
+        match self.dice.below(115) {
             0..15 => self.open(),
             15..20 => {
                 self.belief.closed(slot);
@@ -116,6 +116,34 @@ impl Generator {
                 length: offset,
             },
             89..94 => Operation::Sync { slot },
+            94..102 => Operation::Allocate {
+                slot,
+                offset,
+                length: length as u64,
+                allocation: *self.dice.pick(&[
+                    Allocation::Grow,
+                    Allocation::KeepSize,
+                    Allocation::PunchHole,
+                    Allocation::PunchHole,
+                ]),
+            },
+            102..109 => {
+                let target = self.offset();
+                Operation::Copy {
+                    slot,
+                    offset,
+                    to: self.belief.slot(&mut self.dice),
+                    // Every other one lies alike in its blocks.
+                    target: match self.dice.chance(50) {
+                        true => {
+                            target - target % self.focus.block_bytes
+                                + offset % self.focus.block_bytes
+                        }
+                        false => target,
+                    },
+                    length,
+                }
+            }
             _ => Operation::SlotStatus { slot },
         }
     }

@@ -30,6 +30,15 @@ pub enum Exchange {
     Exchange,
 }
 
+/// fallocate(2)'s modes that tmpfs has, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Allocation {
+    Grow,
+    KeepSize,
+    PunchHole,
+}
+
 /// One call, or a few that belong together. Paths are relative to a root; `slot` numbers an open
 /// file; data written are determined by `stamp`, lengths and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +83,21 @@ pub enum Operation {
     SetLength {
         slot: usize,
         length: u64,
+    },
+    /// fallocate(2).
+    Allocate {
+        slot: usize,
+        offset: u64,
+        length: u64,
+        allocation: Allocation,
+    },
+    /// copy_file_range(2) from one slot to another of the same actor.
+    Copy {
+        slot: usize,
+        offset: u64,
+        to: usize,
+        target: u64,
+        length: usize,
     },
     /// fsync(2).
     Sync {

@@ -222,6 +222,8 @@ plain! {
     struct OpenOut { fh: u64, open_flags: u32, backing_id: i32, }
     struct CreateOut { entry: EntryOut, open: OpenOut, }
     struct WriteOut { size: u32, padding: u32, }
+    struct LseekOut { offset: u64, }
+    struct CopyFileRangeOut { bytes_copied: u64, }
     struct GetxattrOut { size: u32, padding: u32, }
     /// Before a name in READDIR, and behind an [`EntryOut`] in READDIRPLUS.
     struct Dirent { ino: u64, off: u64, namelen: u32, kind: u32, }

@@ -64,6 +64,44 @@ impl Block {
         (Block(bytes.freeze()), spent)
     }
 
+    /// The block grown with zeros to `length`, and with zeros from `zeros_from` on up to there;
+    /// beside it, a buffer that is no longer needed.
+    pub(super) fn zeroed(old: Option<Block>, zeros_from: usize, length: usize) -> (Block, Bytes) {
+        let old = old.map_or_else(Bytes::new, |block| block.0);
+        let kept = zeros_from.min(old.len());
+        if kept == 0 && old.len() <= length {
+            // Memory that was never touched is zeros already, and costs nothing until it is.
+            return (Block(BytesMut::zeroed(length).freeze()), old);
+        }
+        let (mut bytes, spent) = writable(old, length);
+        let end = length.min(bytes.len());
+        bytes[kept.min(end)..end].fill(0);
+        if bytes.len() < length {
+            bytes.resize(length, 0);
+        }
+        (Block(bytes.freeze()), spent)
+    }
+
+    /// How long the block is after a punch of its bytes from `offset` to `end`.
+    pub(super) fn punched_length(length: usize, offset: usize, end: usize) -> usize {
+        if end >= length {
+            length.min(offset)
+        } else {
+            length
+        }
+    }
+
+    /// The block after its bytes from `offset` to `end` were punched; beside it, a buffer that is
+    /// no longer needed.
+    pub(super) fn punched(mut self, offset: usize, end: usize) -> (Block, Bytes) {
+        if end >= self.len() {
+            let old = self.0.clone();
+            self.truncate(offset);
+            return (self, old);
+        }
+        Block::zeroed(Some(self), offset, end)
+    }
+
     /// Forgets all but the first `keep` bytes and gives their memory back.
     pub(super) fn truncate(&mut self, keep: usize) {
         if keep < self.0.len() {

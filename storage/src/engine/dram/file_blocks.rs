@@ -47,6 +47,71 @@ impl FileBlocks {
         };
     }
 
+    /// Takes a block away.
+    pub(super) fn remove(&mut self, index: BlockIndex) -> Option<Block> {
+        match self {
+            FileBlocks::One(own, _) if *own == index => match std::mem::take(self) {
+                FileBlocks::One(_, block) => Some(block),
+                _ => None,
+            },
+            FileBlocks::Many(blocks) => {
+                let removed = blocks.remove(&index);
+                if blocks.is_empty() {
+                    *self = FileBlocks::Empty;
+                }
+                removed
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes away the blocks from `first` to the one before `end`.
+    pub(super) fn take_range(&mut self, first: BlockIndex, end: BlockIndex) -> FileBlocks {
+        if first >= end {
+            return FileBlocks::Empty;
+        }
+        match self {
+            FileBlocks::One(own, _) if (first..end).contains(own) => std::mem::take(self),
+            FileBlocks::Many(blocks) => {
+                let inside: Vec<_> = blocks.range(first..end).map(|(index, _)| *index).collect();
+                let taken = inside
+                    .into_iter()
+                    .filter_map(|index| Some((index, blocks.remove(&index)?)))
+                    .collect();
+                if blocks.is_empty() {
+                    *self = FileBlocks::Empty;
+                }
+                FileBlocks::Many(taken)
+            }
+            _ => FileBlocks::Empty,
+        }
+    }
+
+    /// How long the first blocks are from `first` to the one before `end`; no more than `most`.
+    pub(super) fn lengths(
+        &self,
+        first: BlockIndex,
+        end: BlockIndex,
+        most: usize,
+    ) -> Vec<(BlockIndex, usize)> {
+        if first >= end {
+            return Vec::new();
+        }
+        match self {
+            FileBlocks::Empty => Vec::new(),
+            FileBlocks::One(own, block) => (first..end)
+                .contains(own)
+                .then(|| (*own, block.len()))
+                .into_iter()
+                .collect(),
+            FileBlocks::Many(blocks) => blocks
+                .range(first..end)
+                .take(most)
+                .map(|(index, block)| (*index, block.len()))
+                .collect(),
+        }
+    }
+
     /// Takes away the blocks from `first` on.
     pub(super) fn split_off(&mut self, first: BlockIndex) -> FileBlocks {
         match self {

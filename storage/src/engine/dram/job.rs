@@ -1,5 +1,7 @@
 //! The blocks of one job.
 
+mod space;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -41,35 +43,66 @@ impl JobBlocks {
         offset: usize,
         data: Bytes,
     ) -> Result<Option<i64>, Failure> {
+        let end = offset + data.len();
+        self.edit(
+            capacity,
+            (inode, index),
+            |length| length.max(end),
+            |old| Block::written(old, offset, data),
+        )
+    }
+
+    /// Edits a block: `length_after` says how long it becomes from how long it is (0: there is
+    /// none), and `edit` does it. Returns the change of what is charged; None if the job was
+    /// dropped. Where that does not fit, nothing is done.
+    fn edit(
+        &self,
+        capacity: &Capacity,
+        (inode, index): (InodeId, BlockIndex),
+        length_after: impl FnOnce(usize) -> usize,
+        edit: impl FnOnce(Option<Block>) -> (Block, Bytes),
+    ) -> Result<Option<i64>, Failure> {
         let mut shard = self.shard(inode);
         if shard.dropped {
             return Ok(None);
         }
-        let end = offset + data.len();
-        let held = shard
-            .files
-            .get_mut(&inode)
-            .and_then(|file| file.get_mut(index));
+        let mut file = shard.files.get_mut(&inode);
+        let held = file.as_mut().and_then(|file| file.get_mut(index));
         let length = held.as_ref().map_or(0, |block| block.len());
-        let growth = Block::charge_of(length.max(end)) - Block::charge_of(length);
-        capacity.charge(growth)?;
+        let after = length_after(length);
+        if after == 0 && held.is_none() {
+            return Ok(Some(0));
+        }
+        let (before, charge) = (Block::charge_of(length), Block::charge_of(after));
+        capacity.charge(charge.saturating_sub(before))?;
         let spent = match held {
-            Some(block) => {
-                let (written, spent) = Block::written(Some(block.take()), offset, data);
-                *block = written;
-                spent
+            Some(block) if after > 0 => {
+                let (edited, spent) = edit(Some(block.take()));
+                debug_assert_eq!(edited.len(), after, "as long as it was to become");
+                *block = edited;
+                (None, spent)
+            }
+            Some(_) => {
+                let removed = file.as_mut().and_then(|file| file.remove(index));
+                if file.is_some_and(|file| file.is_empty()) {
+                    shard.files.remove(&inode);
+                }
+                capacity.count_blocks(0, 1);
+                (removed, Bytes::new())
             }
             None => {
-                let (written, spent) = Block::written(None, offset, data);
-                shard.files.entry(inode).or_default().insert(index, written);
+                let (made, spent) = edit(None);
+                debug_assert_eq!(made.len(), after, "as long as it was to become");
+                shard.files.entry(inode).or_default().insert(index, made);
                 capacity.count_blocks(1, 0);
-                spent
+                (None, spent)
             }
         };
         drop(shard);
         // Freed here, where nobody waits for the shard.
         drop(spent);
-        Ok(Some(growth as i64))
+        capacity.release(before.saturating_sub(charge));
+        Ok(Some(charge as i64 - before as i64))
     }
 
     pub(super) fn truncate(

@@ -1,8 +1,8 @@
-//! The engine beside a plain model, and what it is charged.
+//! What the engine holds, and what it is charged.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use proptest::{collection::vec, prelude::*};
+use pocket_proto::HELD_BLOCKS_MAX;
 
 use super::*;
 
@@ -11,17 +11,17 @@ const OTHER_JOB: JobId = JobId(2);
 const FILE: InodeId = InodeId(10);
 const FIRST: BlockIndex = BlockIndex(0);
 
-fn engine(capacity: u64) -> DramEngine {
+pub(super) fn engine(capacity: u64) -> DramEngine {
     DramEngine::new(ByteCount(capacity))
 }
 
-fn bytes(length: usize, seed: u8) -> Bytes {
+pub(super) fn bytes(length: usize, seed: u8) -> Bytes {
     (0..length)
         .map(|at| (at as u8).wrapping_mul(7).wrapping_add(seed))
         .collect()
 }
 
-fn address(inode: InodeId, block: BlockIndex, offset: u32, length: u32) -> BlockAddress {
+pub(super) fn address(inode: InodeId, block: BlockIndex, offset: u32, length: u32) -> BlockAddress {
     BlockAddress {
         inode,
         block,
@@ -306,155 +306,131 @@ fn block_that_grows_piece_by_piece_is_copied_a_bounded_number_of_times() {
     assert_eq!(engine.usage().used_bytes, 1 << 20);
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Read(u64, u64, u64, u32, u32),
-    Write(u64, u64, u64, u32, usize, u8),
-    Truncate(u64, u64, u64, u32),
-    Remove(u64, Vec<u64>),
-    Drop(u64),
+fn allocate(engine: &DramEngine, offset: u32, length: u32, fill: Fill) -> Result<i64, Failure> {
+    engine.allocate(JOB, address(FILE, FIRST, offset, length), fill)
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (job, inode, block) = (1..3_u64, 1..4_u64, 0..4_u64);
-    let place = (job.clone(), inode.clone(), block);
-    let range = (0..40_000_u32, prop_oneof![0..2000_u32, 0..40_000_u32]);
-    let step = prop_oneof![
-        4 => (place.clone(), range.clone())
-            .prop_map(|((j, i, b), (o, l))| Step::Read(j, i, b, o, l)),
-        8 => (place.clone(), range, any::<bool>(), any::<u8>()).prop_map(
-            |((j, i, b), (o, l), whole, seed)| {
-                Step::Write(j, i, b, if whole { 0 } else { o }, l as usize, seed)
-            }
-        ),
-        2 => (place, prop_oneof![Just(0_u32), 0..40_000_u32])
-            .prop_map(|((j, i, b), keep)| Step::Truncate(j, i, b, keep)),
-        1 => (job.clone(), vec(inode, 0..3)).prop_map(|(j, i)| Step::Remove(j, i)),
-        // Rare: a job is not seen again.
-        1 => prop_oneof![9 => Just(99), 1 => job].prop_map(Step::Drop),
-    ];
-    vec(step, 1..80)
+fn punch(engine: &DramEngine, offset: u32, length: u32) -> i64 {
+    engine
+        .punch(JOB, address(FILE, FIRST, offset, length))
+        .unwrap()
 }
 
-/// The engine as a plain map of vectors.
-#[derive(Default)]
-struct Model {
-    blocks: BTreeMap<(u64, u64, u64), Vec<u8>>,
-    dropped: HashSet<u64>,
+#[test]
+fn allocation_keeps_what_is_there_and_zeroing_does_not() {
+    let engine = engine(1 << 20);
+    write(&engine, 0, bytes(1000, 1)).unwrap();
+    assert_eq!(allocate(&engine, 500, 3596, Fill::Missing), Ok(3072));
+    let read_back = read(&engine, 0, 5000).bytes;
+    assert_eq!(read_back.len(), 4096);
+    assert_eq!(&read_back[..1000], &bytes(1000, 1)[..]);
+    assert!(read_back[1000..].iter().all(|byte| *byte == 0));
+    assert_eq!(allocate(&engine, 100, 200, Fill::Missing), Ok(0));
+    assert_eq!(allocate(&engine, 100, 200, Fill::All), Ok(0));
+    let zeroed = read(&engine, 0, 1000).bytes;
+    assert_eq!(&zeroed[..100], &bytes(1000, 1)[..100]);
+    assert_eq!(zeroed[100..300], [0; 200]);
+    assert_eq!(&zeroed[300..], &bytes(1000, 1)[300..]);
+    assert_eq!(allocate(&engine, 9000, 0, Fill::Missing), Ok(0));
 }
 
-impl Model {
-    const CAPACITY: u64 = 200_000;
-
-    fn used(&self) -> i64 {
-        let charges = self
-            .blocks
-            .values()
-            .map(|block| block.len().div_ceil(512) * 512);
-        charges.sum::<usize>() as i64
+#[test]
+fn allocation_that_does_not_fit_changes_nothing() {
+    let engine = engine(4096);
+    write(&engine, 0, bytes(1000, 1)).unwrap();
+    for fill in [Fill::Missing, Fill::All] {
+        let full = allocate(&engine, 0, 4097, fill).unwrap_err();
+        assert_eq!(full.status, Status::ServerFull);
+        assert_eq!(read(&engine, 0, 5000).bytes, bytes(1000, 1));
+        assert_eq!(engine.usage().used_bytes, 1024);
     }
-
-    fn write(&mut self, key: (u64, u64, u64), offset: usize, data: &[u8]) -> Result<i64, Status> {
-        if data.is_empty() {
-            return Ok(0);
-        }
-        if self.dropped.contains(&key.0) {
-            return Err(Status::JobGone);
-        }
-        let (before, old) = (self.used(), self.blocks.get(&key).cloned());
-        let block = self.blocks.entry(key).or_default();
-        block.resize(block.len().max(offset + data.len()), 0);
-        block[offset..offset + data.len()].copy_from_slice(data);
-        if self.used() > Self::CAPACITY as i64 {
-            match old {
-                Some(old) => self.blocks.insert(key, old),
-                None => self.blocks.remove(&key),
-            };
-            return Err(Status::ServerFull);
-        }
-        Ok(self.used() - before)
-    }
-
-    fn truncate(&mut self, (job, inode, first): (u64, u64, u64), keep: usize) -> i64 {
-        let before = self.used();
-        self.blocks.retain(|key, block| {
-            if (key.0, key.1) != (job, inode) || key.2 < first {
-                return true;
-            }
-            block.truncate(keep);
-            key.2 == first && keep > 0
-        });
-        self.used() - before
-    }
-
-    fn forget(&mut self, gone: impl Fn(&(u64, u64, u64)) -> bool) -> i64 {
-        let before = self.used();
-        self.blocks.retain(|key, _| !gone(key));
-        self.used() - before
-    }
+    assert_eq!(allocate(&engine, 0, 4096, Fill::Missing), Ok(3072));
 }
 
-proptest! {
-    #[test]
-    fn engine_behaves_like_a_map_of_vectors(steps in steps()) {
-        let engine = engine(Model::CAPACITY);
-        let mut model = Model::default();
-        // What readers hold must stay as it was; every other one lets go.
-        let mut held = Vec::new();
-        for step in steps {
-            match step {
-                Step::Read(job, inode, block, offset, length) => {
-                    let place = address(InodeId(inode), BlockIndex(block), offset, length);
-                    let read = engine.read(JobId(job), place).unwrap();
-                    let expected = model.blocks.get(&(job, inode, block));
-                    prop_assert_eq!(read.hole, expected.is_none());
-                    let expected = expected.map_or(&[][..], |block| {
-                        let end = block.len().min((offset + length) as usize);
-                        &block[end.min(offset as usize)..end]
-                    });
-                    prop_assert_eq!(&read.bytes[..], expected);
-                    if block % 2 == 0 {
-                        held.push((read.bytes, expected.to_vec()));
-                    }
-                }
-                Step::Write(job, inode, block, offset, length, seed) => {
-                    let data = bytes(length, seed);
-                    let written = engine.write(
-                        JobId(job), InodeId(inode), BlockIndex(block), offset, data.clone(),
-                    );
-                    let expected = model.write((job, inode, block), offset as usize, &data);
-                    prop_assert_eq!(written.map_err(|failure| failure.status), expected);
-                }
-                Step::Truncate(job, inode, block, keep) => prop_assert_eq!(
-                    engine.truncate(JobId(job), InodeId(inode), BlockIndex(block), keep),
-                    model.truncate((job, inode, block), keep as usize)
-                ),
-                Step::Remove(job, inodes) => {
-                    let ids: Vec<_> = inodes.iter().copied().map(InodeId).collect();
-                    prop_assert_eq!(
-                        engine.remove_inodes(JobId(job), &ids),
-                        model.forget(|key| key.0 == job && inodes.contains(&key.1))
-                    );
-                }
-                Step::Drop(job) => {
-                    prop_assert_eq!(
-                        engine.drop_job(JobId(job)),
-                        model.forget(|key| key.0 == job)
-                    );
-                    model.dropped.insert(job);
-                }
-            }
-            let usage = engine.usage();
-            prop_assert_eq!(usage.used_bytes as i64, model.used());
-            prop_assert_eq!(usage.blocks, model.blocks.len() as u64);
-        }
-        for (bytes, expected) in held {
-            prop_assert_eq!(&bytes[..], &expected[..]);
-        }
-        for job in [1, 2] {
-            engine.drop_job(JobId(job));
-        }
-        prop_assert_eq!(engine.usage().used_bytes, 0);
-        prop_assert_eq!(engine.usage().blocks, 0);
+#[test]
+fn punching_frees_whole_blocks_and_ends_and_zeroes_the_rest() {
+    let engine = engine(1 << 20);
+    write(&engine, 0, bytes(4096, 1)).unwrap();
+    assert_eq!(punch(&engine, 1000, 1000), 0);
+    assert_eq!(read(&engine, 1000, 1000).bytes, vec![0; 1000]);
+    assert_eq!(punch(&engine, 2048, 1 << 20), -2048);
+    assert_eq!(read(&engine, 0, 4096).bytes.len(), 2048);
+    assert_eq!(punch(&engine, 3000, 1000), 0);
+    assert_eq!(punch(&engine, 0, 2048), -2048);
+    assert!(read(&engine, 0, 1).hole);
+    assert_eq!(engine.usage().blocks, 0);
+    assert_eq!(punch(&engine, 0, 2048), 0);
+}
+
+#[test]
+fn copy_is_a_block_of_its_own() {
+    let engine = engine(1 << 20);
+    let (from, to) = (
+        address(FILE, FIRST, 0, 100_000),
+        address(FILE, BlockIndex(7), 0, 100_000),
+    );
+    write(&engine, 0, bytes(100_000, 1)).unwrap();
+    let charge = 100_000_u64.next_multiple_of(512) as i64;
+    assert_eq!(engine.copy(JOB, from, to), Ok(charge));
+    write(&engine, 50, bytes(10, 9)).unwrap();
+    assert_eq!(engine.read(JOB, to).unwrap().bytes, bytes(100_000, 1));
+    // What the source lacks is punched.
+    engine.drop_blocks(
+        JOB,
+        BlockSpan {
+            inode: FILE,
+            first: FIRST,
+            count: 1,
+        },
+    );
+    assert_eq!(engine.copy(JOB, from, to), Ok(-charge));
+    assert_eq!(engine.usage().blocks, 0);
+}
+
+#[test]
+fn many_blocks_are_told_in_several_answers() {
+    let engine = engine(64 << 20);
+    for block in 0..HELD_BLOCKS_MAX as u64 + 10 {
+        engine
+            .write(JOB, FILE, BlockIndex(block * 2), 0, bytes(1, 1))
+            .unwrap();
     }
+    let span = |first| BlockSpan {
+        inode: FILE,
+        first: BlockIndex(first),
+        count: u64::MAX,
+    };
+    let told = engine.list(JOB, span(0));
+    assert_eq!(told.blocks.len(), HELD_BLOCKS_MAX);
+    assert_eq!(told.told_to, BlockIndex(2 * HELD_BLOCKS_MAX as u64 - 1));
+    let rest = engine.list(JOB, span(told.told_to.0));
+    assert_eq!(rest.blocks.len(), 10);
+    assert_eq!(rest.told_to, BlockIndex(u64::MAX));
+    assert!(engine.list(OTHER_JOB, span(0)).blocks.is_empty());
+}
+
+#[test]
+fn space_operations_refuse_what_no_block_holds() {
+    let engine = engine(1 << 20);
+    for (offset, length) in [(16 << 20, 1), (u32::MAX, u32::MAX), (0, (16 << 20) + 1)] {
+        let (address, fine) = (
+            address(FILE, FIRST, offset, length),
+            address(FILE, FIRST, 0, length),
+        );
+        let refusals = [
+            engine.allocate(JOB, address, Fill::Missing),
+            engine.allocate(JOB, address, Fill::All),
+            engine.punch(JOB, address),
+            engine.copy(JOB, address, fine),
+            engine.copy(JOB, fine, address),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.unwrap_err().status, Status::Invalid);
+        }
+    }
+    let uneven = engine.copy(JOB, address(FILE, FIRST, 0, 5), address(FILE, FIRST, 10, 6));
+    assert_eq!(uneven.unwrap_err().status, Status::Invalid);
+    engine.drop_job(JOB);
+    let gone = allocate(&engine, 0, 1, Fill::Missing).unwrap_err();
+    assert_eq!(gone.status, Status::JobGone);
 }
