@@ -22,5 +22,5 @@ pub use ids::{BlockIndex, Epoch, Incarnation, InodeId, JobId, ServerId, SessionI
 pub use message::{control_v1 as control, session_v1 as session};
 pub use placement::{Placement, PlacementError};
 pub use status::{Failure, Status};
-pub use units::{BlockBytes, ByteCount, ParseUnitError};
+pub use units::{Bandwidth, BlockBytes, ByteCount, ParseUnitError};
 pub use version::PROTOCOL_VERSION;
