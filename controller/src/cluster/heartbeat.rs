@@ -54,9 +54,11 @@ impl Cluster {
                 self.end_again(server, report, ended, now);
             } else if self.jobs.get(id).is_some() {
                 self.update(server, report, now);
-            } else if let Some(job) = Job::adopt(report, server, now) {
+            } else if let Some(mut job) = Job::adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
                 self.changed = true;
+                job.guessed = self.guess(&job.spec.hints.unwrap_or_default()).is_some();
+                job.account.set_price(self.price(&job.shares), now);
                 self.jobs.insert(job);
             }
         }
@@ -103,11 +105,11 @@ impl Cluster {
         job.confirmed_epoch = job.confirmed_epoch.max(reported_epoch);
         if reported_epoch > job.epoch() {
             // Another controller was here: its map is the newer one.
-            let (id, capacity_bytes) = (job.id, job.spec.capacity_bytes);
+            let (id, promised) = (job.id, job.promised());
             job.spec.weight_map = spec.weight_map.clone();
             job.weighed_for = 0;
             if let Some(map) = &spec.weight_map {
-                let shares = crate::policy::shares_of_map(map, capacity_bytes);
+                let shares = pocket_policy::shares_of_map(map, promised);
                 self.jobs.set_shares(id, shares);
             }
         }

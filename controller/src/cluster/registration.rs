@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use pocket_policy::{
+    self as policy, Allocation, Demand, JobTerms, MetadataDemand, MetadataLoad, StorageSpace,
+    Ticket, Wanted,
+};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     control::{CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest},
@@ -11,13 +15,15 @@ use tracing::info;
 
 use super::{
     Action, Cluster, Command,
+    account::EpochNote,
     jobs::{Job, Phase},
     servers::Server,
 };
-use crate::policy::{self, Allocation, JobTerms, MetadataLoad};
 
 /// More than any cluster runs; bounds what is remembered.
 const JOBS_MAX: usize = 100_000;
+/// What a metadata server does on one core (paper, section 6.2).
+const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
 /// Where no other metadata server answers, one that failed is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -49,11 +55,14 @@ pub(crate) enum EndStep {
 }
 
 impl Cluster {
-    /// Looks what can be done about `request`, of which `terms` is the checked form.
+    /// Looks what can be done about `request`, of which `terms` is the checked form. `ticket` is its
+    /// place in the queue, kept from step to step and to be given to [`Cluster::leave_queue`] in the
+    /// end.
     pub(crate) fn register_step(
         &mut self,
         request: &RegisterJobRequest,
         terms: &JobTerms,
+        ticket: &mut Option<Ticket>,
         now: Instant,
     ) -> RegisterStep {
         if let Some(job) = self.jobs.named(&terms.name) {
@@ -70,7 +79,14 @@ impl Cluster {
             );
             return RegisterStep::Refused(Failure::new(Status::NotFound, message));
         }
-        self.create(terms, now)
+        self.create(terms, ticket, now)
+    }
+
+    /// A registration has come to its end, one way or another. Idempotent.
+    pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
+        self.queue.leave(ticket);
+        // The next one may go.
+        self.changed = true;
     }
 
     fn join(&mut self, id: JobId, request: &RegisterJobRequest, now: Instant) -> RegisterStep {
@@ -100,13 +116,25 @@ impl Cluster {
         }
     }
 
-    fn create(&mut self, terms: &JobTerms, now: Instant) -> RegisterStep {
+    fn create(
+        &mut self,
+        terms: &JobTerms,
+        ticket: &mut Option<Ticket>,
+        now: Instant,
+    ) -> RegisterStep {
         let unavailable = |message: String| Failure::new(Status::Unavailable, message);
         if self.jobs.len() >= JOBS_MAX {
             let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
             return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
         }
-        let Some(server) = self.metadata_server_for_a_job(now) else {
+        let past = self.history.forecast(&terms.profile);
+        let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
+        let metadata = MetadataDemand {
+            bytes_per_second: demand.needs().bytes_per_second,
+            tasks: terms.hints.max_tasks,
+            object_bytes: None,
+        };
+        let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
             let message = "no metadata server is alive: start one (pocket meta)";
             return RegisterStep::Wait(unavailable(message.into()), None);
         };
@@ -120,16 +148,37 @@ impl Cluster {
             );
             return RegisterStep::Wait(unavailable(message), Some(until));
         }
-        let demand = policy::demand(&terms.hints);
         let spaces = self.spaces();
+        if !self.queue.may_go(*ticket) {
+            let name = &terms.name;
+            let why = format!("job '{name}' waits for room, and others have waited for longer");
+            return self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
+        }
+        let fits_when_empty = fits_when_empty(&demand, &spaces);
         match policy::allocate(&terms.name, demand, &spaces) {
             Ok(allocation) => self.begin(terms, allocation, server, now),
             // Storage servers are just starting, or room is just being made.
             Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
                 RegisterStep::Wait(failure, None)
             }
+            Err(failure) if fits_when_empty => self.wait_in_turn(failure, ticket),
             Err(failure) => RegisterStep::Refused(failure),
         }
+    }
+
+    /// Takes or keeps a place in the queue; the failure tells it, with the reason.
+    fn wait_in_turn(&mut self, failure: Failure, ticket: &mut Option<Ticket>) -> RegisterStep {
+        let Failure { status, message } = failure;
+        if ticket.is_none() {
+            *ticket = self.queue.join(message.clone());
+        }
+        let Some(ticket) = *ticket else {
+            let message = format!("{message}; and too many jobs wait for room already");
+            return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
+        };
+        self.queue.explain(ticket, message.clone());
+        let message = self.queue.sentence(ticket).unwrap_or(message);
+        RegisterStep::Wait(Failure::new(status, message), None)
     }
 
     fn begin(
@@ -151,8 +200,18 @@ impl Cluster {
             lease_seconds: terms.lease.seconds,
             keep: terms.lease.keep,
             reasons: allocation.reasons,
+            profile: terms.profile.clone(),
         };
         let mut job = Job::new(spec.clone(), server, Phase::Creating, now);
+        let price = self.price(&allocation.shares);
+        job.account.set_price(price, now);
+        job.account.note_epoch(EpochNote {
+            epoch: 1,
+            published: now,
+            servers: weights.len(),
+            reason: "the job was created".to_owned(),
+        });
+        job.guessed = self.guess(&terms.hints).is_some();
         job.shares = allocation.shares;
         job.notice = allocation.notice;
         job.weighed_for = self.generation;
@@ -177,24 +236,31 @@ impl Cluster {
         Some(reply(job, endpoint, true, job.notice.clone()))
     }
 
-    fn metadata_server_for_a_job(&self, now: Instant) -> Option<ServerId> {
+    fn metadata_server_for_a_job(&self, demand: MetadataDemand, now: Instant) -> Option<ServerId> {
         let load = |server: &Server| {
             let jobs = self
                 .jobs
                 .all()
                 .filter(|job| job.metadata_server == server.id);
-            let (jobs, inodes) = jobs.fold((0, 0u64), |(jobs, inodes), job| {
-                (jobs + 1, inodes.saturating_add(job.inodes))
-            });
+            let (mut count, mut inodes, mut predicted) = (0, 0u64, 0u64);
+            for job in jobs {
+                count += 1;
+                inodes = inodes.saturating_add(job.inodes);
+                predicted = predicted.saturating_add(predicted_load(job).operations_per_second());
+            }
             MetadataLoad {
                 server: server.id,
-                jobs,
+                jobs: count,
                 inodes,
+                // What it does now, should that be more than anybody predicted.
+                operations_per_second: predicted.max(server.usage.operations_per_second),
+                operations_per_second_max: METADATA_OPERATIONS_PER_SECOND,
                 suspect: server.is_suspect(now),
             }
         };
         let loads = self.servers.alive_metadata().map(load).collect();
-        policy::order_of_preference(loads).first().copied()
+        let order = policy::order_of_preference(loads, demand.operations_per_second());
+        order.first().copied()
     }
 
     /// Sees to it that a job ends, and looks how far that is. Whoever asks by name goes on with
@@ -242,6 +308,25 @@ impl Cluster {
         EndStep::Stuck(failure(format!(
             "job '{name}' will end as soon as its metadata server lets it ({why})"
         )))
+    }
+}
+
+/// Whether the job would find room if no other ran.
+fn fits_when_empty(demand: &Demand, spaces: &[StorageSpace]) -> bool {
+    let all = spaces.iter().map(|space| space.capacity_bytes);
+    let all = all.fold(0, u64::saturating_add);
+    match demand.capacity_bytes {
+        Wanted::Exactly(bytes) => bytes <= all,
+        Wanted::Expected(_) | Wanted::UpTo(_) => all > 0,
+    }
+}
+
+/// The load of a job on its metadata server, as far as its allocation tells.
+fn predicted_load(job: &Job) -> MetadataDemand {
+    MetadataDemand {
+        bytes_per_second: job.spec.bandwidth_bytes_per_second,
+        tasks: job.spec.hints.and_then(|hints| hints.max_tasks),
+        object_bytes: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocket_policy::{self as policy, StorageSpace};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     session::{StorageServer, WeightMap},
@@ -14,9 +15,9 @@ use tracing::{info, warn};
 
 use super::{
     Action, Cluster, Command, REPORT_AGE_MAX,
+    account::EpochNote,
     jobs::{Job, Phase},
 };
-use crate::policy::{self, StorageSpace};
 
 /// Pause after a command that failed; doubles with every failure in a row, five times at most.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ impl Cluster {
     pub(crate) fn upkeep(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
         self.expire_servers(now);
         self.lapse_leases(now);
+        self.revise_jobs(now);
         let remembered_for = match self.ended.len() {
             0..ENDED_MAX => ENDED_REMEMBERED_FOR,
             _ => REPORT_AGE_MAX,
@@ -130,7 +132,9 @@ impl Cluster {
         let ending = self.jobs.ending().filter(ready).map(|job| job.id);
         let stale = |job: &&Job| {
             job.phase == Phase::Running
-                && (job.confirmed_epoch < job.epoch() || job.weighed_for != self.generation)
+                && (job.resized
+                    || job.confirmed_epoch < job.epoch()
+                    || job.weighed_for != self.generation)
         };
         let running = self
             .jobs
@@ -153,12 +157,13 @@ impl Cluster {
         let action = match job.phase {
             Phase::Creating => return None,
             Phase::Ending => Action::Drop(self.storage_servers(now)),
+            Phase::Running if job.resized => Action::Change(Box::new(job.spec.clone())),
             // An epoch is confirmed before there is a next one.
             Phase::Running if job.confirmed_epoch < job.epoch() => {
                 Action::SetWeightMap(job.spec.weight_map.clone()?)
             }
             Phase::Running if self.is_settling(now) => return None,
-            Phase::Running => Action::SetWeightMap(self.weigh_anew(id)?),
+            Phase::Running => Action::SetWeightMap(self.weigh_anew(id, now)?),
         };
         let command = self.command(self.jobs.get(id)?, action)?;
         self.jobs.get_mut(id)?.calling = true;
@@ -166,32 +171,48 @@ impl Cluster {
     }
 
     /// A new epoch of the job's map, if the living servers call for one.
-    fn weigh_anew(&mut self, id: JobId) -> Option<WeightMap> {
+    fn weigh_anew(&mut self, id: JobId, now: Instant) -> Option<WeightMap> {
         let generation = self.generation;
         let job = self.jobs.get_mut(id)?;
         job.weighed_for = generation;
         if self.map_suits(id) {
+            // Of a job that was learned of, servers may have come to be known only now.
+            let price = self.price(&self.jobs.get(id)?.shares);
+            self.jobs.get_mut(id)?.account.set_price(price, now);
             return None;
         }
         let job = self.jobs.get(id)?;
-        let (shares, capacity_bytes) = (job.shares.clone(), job.spec.capacity_bytes);
+        let shares = job.shares.clone();
+        // What a dead server held is reserved again elsewhere; what was given back is not.
+        let promised = match job.watch.has_given_back() {
+            true => job.reserved(),
+            false => job.promised(),
+        };
         let (epoch, hints) = (
             job.epoch().checked_add(1)?,
             job.spec.hints.unwrap_or_default(),
         );
         // Its own promises are no obstacle to it.
         self.jobs.set_shares(id, Vec::new());
-        let tiers = policy::demand(&hints).tiers;
-        let Some((new, weights)) = policy::reallocate(capacity_bytes, &tiers, &self.spaces())
-        else {
+        let tiers = policy::demand(&hints, &self.catalogue, None).tiers;
+        let Some((new, weights)) = policy::reallocate(promised, &tiers, &self.spaces()) else {
             warn!(job = %id, "no storage server is alive: the job's map stays as it is");
             self.jobs.set_shares(id, shares);
             return None;
         };
+        let price = self.price(&new);
         self.jobs.set_shares(id, new);
         let map = self.weight_map(epoch, &weights);
         info!(job = %id, epoch, servers = map.servers.len(), "the job is weighed anew");
-        self.jobs.get_mut(id)?.spec.weight_map = Some(map.clone());
+        let job = self.jobs.get_mut(id)?;
+        job.spec.weight_map = Some(map.clone());
+        job.account.set_price(price, now);
+        job.account.note_epoch(EpochNote {
+            epoch,
+            published: now,
+            servers: map.servers.len(),
+            reason: "other storage servers live, or have room, than before".to_owned(),
+        });
         Some(map)
     }
 
@@ -209,10 +230,26 @@ impl Cluster {
             let server = self.servers.get(ServerId(named.server));
             server.is_some_and(|server| server.alive && server.to_storage_server() == *named)
         };
-        let missed = |space: &StorageSpace| {
-            space.reserved_bytes < space.capacity_bytes && !named.contains(&space.server.0)
+        let full = |named: &StorageServer| {
+            let server = self.servers.get(ServerId(named.server));
+            server.is_some_and(|server| server.full)
         };
-        !named.is_empty() && named_by(map).all(lives) && !self.spaces().iter().any(missed)
+        let others_have_room = || self.servers.alive_storage().any(|server| !server.full);
+        if named_by(map).any(full) && others_have_room() {
+            return false;
+        }
+        let missed = |space: &StorageSpace| {
+            space.reserved_bytes < space.capacity_bytes
+                && !named.contains(&space.server.0)
+                && !self
+                    .servers
+                    .get(space.server)
+                    .is_some_and(|server| server.full)
+        };
+        let could_be_on_more = named.len() < policy::SPREAD_SERVERS_MAX;
+        !named.is_empty()
+            && named_by(map).all(lives)
+            && !(could_be_on_more && self.spaces().iter().any(missed))
     }
 
     /// Takes the outcome of a command.
@@ -245,8 +282,19 @@ impl Cluster {
                 self.note_failure(command, &failure, now);
             }
             (Action::Drop(_), Ok(())) => {
-                self.jobs.remove(id);
+                if let Some(job) = self.jobs.remove(id) {
+                    self.history.record(&job.spec.profile, job.account.run());
+                }
                 self.ended.insert(id, now);
+            }
+            (Action::Change(changed), Ok(())) => {
+                if let Some(job) = self.jobs.get_mut(id) {
+                    let epoch = changed.weight_map.as_ref().map_or(0, |map| map.epoch);
+                    job.calling = false;
+                    job.resized = false;
+                    job.failures = 0;
+                    job.confirmed_epoch = job.confirmed_epoch.max(epoch);
+                }
             }
             (Action::SetWeightMap(map), Ok(())) => {
                 if let Some(job) = self.jobs.get_mut(id) {
@@ -255,7 +303,7 @@ impl Cluster {
                     job.confirmed_epoch = job.confirmed_epoch.max(map.epoch);
                 }
             }
-            (Action::Drop(_) | Action::SetWeightMap(_), Err(failure)) => {
+            (Action::Drop(_) | Action::SetWeightMap(_) | Action::Change(_), Err(failure)) => {
                 self.note_failure(command, &failure, now);
             }
         }
