@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pocket_policy as policy;
 use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, Status,
     control::{
@@ -26,7 +27,6 @@ use crate::{
     ControllerConfig,
     cluster::{Action, Cluster, Command, EndStep, RegisterStep},
     metadata::MetadataServers,
-    policy,
 };
 
 /// How long a registration waits for servers, room or another registration. With the command

@@ -2,8 +2,9 @@
 //!
 //! Plain data under one lock, with the time passed in. Nothing here waits or calls anyone: what
 //! is to be done is returned as a [`Command`], and its outcome is told to [`Cluster::finished`].
-//! What a job is given is decided in `policy`.
+//! What a job is given is decided in `pocket-policy`.
 
+mod account;
 mod heartbeat;
 mod jobs;
 mod registration;
@@ -16,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocket_policy::{Catalogue, History, Price, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId,
     control::CreateJobRequest,
@@ -23,10 +25,7 @@ use pocket_proto::{
     session::{StorageServer, WeightMap, WeightedServer},
 };
 
-use crate::{
-    ControllerConfig,
-    policy::{StorageSpace, Weight},
-};
+use crate::ControllerConfig;
 
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
@@ -66,6 +65,10 @@ pub(crate) struct Cluster {
     settle: Duration,
     servers: Servers,
     jobs: Jobs,
+    /// Node types and prices.
+    catalogue: Catalogue,
+    /// The peaks of jobs that ended, as long as this controller lives.
+    history: History,
     /// Ids of jobs that ended lately, against reports that are older than that.
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
@@ -83,6 +86,8 @@ impl Cluster {
             settle: config.settle,
             servers: Servers::default(),
             jobs: Jobs::default(),
+            catalogue: config.catalogue.clone(),
+            history: History::default(),
             ended: HashMap::new(),
             generation: 1,
             changed: false,
@@ -136,6 +141,7 @@ impl Cluster {
                 reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
                 used_bytes: server.usage.used_bytes,
                 bytes_per_second,
+                reserved_bytes_per_second: self.jobs.ledger().reserved_bytes_per_second(server.id),
             }),
             Role::Metadata { .. } => None,
         };
@@ -154,6 +160,18 @@ impl Cluster {
             epoch,
             servers: servers.collect(),
         }
+    }
+
+    /// What these shares cost, by the first node type of each tier in the price table.
+    fn price(&self, shares: &[Share]) -> Price {
+        let price = |share: &Share| match self.servers.get(share.server)?.role {
+            Role::Storage { tier, .. } => {
+                let node = self.catalogue.typical(tier)?;
+                Some(self.catalogue.share_price(node, share.needs()))
+            }
+            Role::Metadata { .. } => None,
+        };
+        shares.iter().filter_map(price).sum()
     }
 
     fn command(&self, job: &Job, action: Action) -> Option<Command> {

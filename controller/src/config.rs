@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pocket_policy::Catalogue;
 use pocket_proto::ClusterKey;
 
 /// Settings of a controller. `ControllerConfig::default()` suits a cluster of processes.
@@ -20,6 +21,8 @@ pub struct ControllerConfig {
     /// has not heard from yet may hold one of that name. Joining a known job never waits. Zero
     /// where the servers are known to be as new as the controller: an embedded cluster, tests.
     pub settle: Duration,
+    /// Node types and prices, and what jobs without hints get.
+    pub catalogue: Catalogue,
 }
 
 impl Default for ControllerConfig {
@@ -30,6 +33,7 @@ impl Default for ControllerConfig {
             heartbeat_timeout: Duration::from_secs(3),
             forget_after: Duration::from_secs(300),
             settle: Duration::from_secs(3),
+            catalogue: Catalogue::default(),
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Units of the command line that `pocket-proto` does not need: rates and times as people write
-//! them.
+//! Units of the command line that `pocket-proto` does not need: times as people write them.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use pocket_proto::{BlockBytes, ByteCount};
 use thiserror::Error;
@@ -12,9 +11,6 @@ const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Why a text of the command line is not what it should be, with what would be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum UnitError {
-    /// Not a rate.
-    #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
-    Rate(String),
     /// Not a time.
     #[error("'{0}' is not a time: write a number and a unit, as 60s, 5m or 2h")]
     Time(String),
@@ -27,60 +23,6 @@ pub(crate) enum UnitError {
     /// Not a size, or not a block size.
     #[error(transparent)]
     Size(#[from] pocket_proto::ParseUnitError),
-}
-
-/// A rate, read as "8Gb/s" (bits) or "1GB/s" (bytes), shown in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bandwidth {
-    /// Bytes in a second.
-    pub(crate) bytes_per_second: u64,
-}
-
-impl FromStr for Bandwidth {
-    type Err = UnitError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || UnitError::Rate(text.to_owned());
-        let trimmed = text.trim();
-        let amount = trimmed
-            .strip_suffix("/s")
-            .or_else(|| trimmed.strip_suffix("ps"))
-            .unwrap_or(trimmed);
-        // The case of the last letter tells bits from bytes; sizes do not know it.
-        let (amount, divisor) = if let Some(bits) = amount.strip_suffix("bit") {
-            (format!("{bits}b"), 8)
-        } else if amount.ends_with('b') {
-            (amount.to_owned(), 8)
-        } else if amount.ends_with('B') {
-            (amount.to_owned(), 1)
-        } else {
-            return Err(wrong());
-        };
-        let ByteCount(amount) = amount.parse().map_err(|_| wrong())?;
-        match amount / divisor {
-            0 => Err(UnitError::Zero("a bandwidth")),
-            bytes_per_second => Ok(Bandwidth { bytes_per_second }),
-        }
-    }
-}
-
-impl fmt::Display for Bandwidth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const STEPS: [(&str, u64); 3] = [
-            ("GB/s", 1_000_000_000),
-            ("MB/s", 1_000_000),
-            ("kB/s", 1_000),
-        ];
-        for (unit, bytes) in STEPS {
-            if self.bytes_per_second >= bytes {
-                let rate = self.bytes_per_second as f64 / bytes as f64;
-                let text = format!("{rate:.2}");
-                let text = text.trim_end_matches('0').trim_end_matches('.');
-                return write!(f, "{text}{unit}");
-            }
-        }
-        write!(f, "{}B/s", self.bytes_per_second)
-    }
 }
 
 /// Reads a job's lease: "60s", "5m", "2h", "1d", or bare seconds.
@@ -174,46 +116,6 @@ fn parse_time(text: &str) -> Result<Duration, UnitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_tell_bits_from_bytes() {
-        for (text, bytes_per_second) in [
-            ("8Gb/s", 1_000_000_000),
-            ("8Gbps", 1_000_000_000),
-            ("8 Gbit/s", 1_000_000_000),
-            ("1GB/s", 1_000_000_000),
-            ("1GBps", 1_000_000_000),
-            ("1GiB/s", 1 << 30),
-            ("600Mb", 75_000_000),
-            ("1.5MB/s", 1_500_000),
-        ] {
-            assert_eq!(text.parse(), Ok(Bandwidth { bytes_per_second }), "{text}");
-        }
-        for text in ["", "8", "8/s", "fast", "8G", "8Gx/s", "-8Gb/s", "b/s"] {
-            assert_eq!(
-                text.parse::<Bandwidth>(),
-                Err(UnitError::Rate(text.to_owned())),
-                "{text}"
-            );
-        }
-        assert_eq!(
-            "0Gb/s".parse::<Bandwidth>(),
-            Err(UnitError::Zero("a bandwidth"))
-        );
-    }
-
-    #[test]
-    fn rates_are_shown_in_bytes() {
-        for (bytes_per_second, text) in [
-            (1_000_000_000, "1GB/s"),
-            (75_000_000, "75MB/s"),
-            (1_250_000, "1.25MB/s"),
-            (12, "12B/s"),
-            (0, "0B/s"),
-        ] {
-            assert_eq!(Bandwidth { bytes_per_second }.to_string(), text);
-        }
-    }
 
     #[test]
     fn leases_are_times_within_a_week() {

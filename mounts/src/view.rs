@@ -3,15 +3,12 @@
 //! Names and units of the JSON are an interface: byte counts and seconds, ids as hexadecimal text.
 
 use pocket_proto::{
-    ByteCount, JobId, ServerId,
+    Bandwidth, ByteCount, JobId, ServerId,
     control::{JobStatus, ServerRole, ServerStatus, Usage},
 };
 use serde::Serialize;
 
-use crate::{
-    output::Column,
-    units::{Bandwidth, show_seconds},
-};
+use crate::{output::Column, units::show_seconds};
 
 /// A job as the controller sees it.
 #[derive(Clone, Debug, Serialize)]

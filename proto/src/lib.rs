@@ -24,5 +24,5 @@ pub use message::{control_v1 as control, session_v1 as session};
 pub use placement::{Placement, PlacementError};
 pub use span::{BLOCK_SPAN_BYTES, BlockSpan, Fill, HELD_BLOCKS_MAX, HeldBlock, HeldBlocks};
 pub use status::{Failure, Status};
-pub use units::{BlockBytes, ByteCount, ParseUnitError};
+pub use units::{Bandwidth, BlockBytes, ByteCount, ParseUnitError};
 pub use version::PROTOCOL_VERSION;

@@ -1,4 +1,4 @@
-//! Units as people write them: byte counts and block sizes.
+//! Units as people write them: byte counts, rates and block sizes.
 
 use std::{fmt, str::FromStr};
 
@@ -20,6 +20,12 @@ pub enum ParseUnitError {
     /// Not a block size.
     #[error("block size {0} is not a power of two from 4KiB to 16MiB")]
     BlockBytes(u64),
+    /// Not a rate.
+    #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
+    Rate(String),
+    /// A rate of nothing.
+    #[error("a bandwidth must be more than 0")]
+    NoRate,
 }
 
 const UNITS: [(&str, u64); 17] = [
@@ -94,6 +100,60 @@ impl fmt::Display for ByteCount {
     }
 }
 
+/// A rate, read as "8Gb/s" (bits) or "1GB/s" (bytes), shown in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bandwidth {
+    /// Bytes in a second.
+    pub bytes_per_second: u64,
+}
+
+impl FromStr for Bandwidth {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || ParseUnitError::Rate(text.to_owned());
+        let trimmed = text.trim();
+        let amount = trimmed
+            .strip_suffix("/s")
+            .or_else(|| trimmed.strip_suffix("ps"))
+            .unwrap_or(trimmed);
+        // The case of the last letter tells bits from bytes; sizes do not know it.
+        let (amount, divisor) = if let Some(bits) = amount.strip_suffix("bit") {
+            (format!("{bits}b"), 8)
+        } else if amount.ends_with('b') {
+            (amount.to_owned(), 8)
+        } else if amount.ends_with('B') {
+            (amount.to_owned(), 1)
+        } else {
+            return Err(wrong());
+        };
+        let ByteCount(amount) = amount.parse().map_err(|_| wrong())?;
+        match amount / divisor {
+            0 => Err(ParseUnitError::NoRate),
+            bytes_per_second => Ok(Bandwidth { bytes_per_second }),
+        }
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const STEPS: [(&str, u64); 3] = [
+            ("GB/s", 1_000_000_000),
+            ("MB/s", 1_000_000),
+            ("kB/s", 1_000),
+        ];
+        for (unit, bytes) in STEPS {
+            if self.bytes_per_second >= bytes {
+                let rate = self.bytes_per_second as f64 / bytes as f64;
+                let text = format!("{rate:.2}");
+                let text = text.trim_end_matches('0').trim_end_matches('.');
+                return write!(f, "{text}{unit}");
+            }
+        }
+        write!(f, "{}B/s", self.bytes_per_second)
+    }
+}
+
 /// A job's block size: a power of two from 4 KiB to 16 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockBytes(u32);
@@ -152,6 +212,43 @@ mod tests {
         assert_eq!(ByteCount(10 << 30).to_string(), "10GiB");
         assert_eq!(ByteCount(1536).to_string(), "1.5KiB");
         assert_eq!(ByteCount(5).to_string(), "5B");
+    }
+
+    #[test]
+    fn rates_tell_bits_from_bytes() {
+        for (text, bytes_per_second) in [
+            ("8Gb/s", 1_000_000_000),
+            ("8Gbps", 1_000_000_000),
+            ("8 Gbit/s", 1_000_000_000),
+            ("1GB/s", 1_000_000_000),
+            ("1GBps", 1_000_000_000),
+            ("1GiB/s", 1 << 30),
+            ("600Mb", 75_000_000),
+            ("1.5MB/s", 1_500_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Bandwidth { bytes_per_second }), "{text}");
+        }
+        for text in ["", "8", "8/s", "fast", "8G", "8Gx/s", "-8Gb/s", "b/s"] {
+            assert_eq!(
+                text.parse::<Bandwidth>(),
+                Err(ParseUnitError::Rate(text.to_owned())),
+                "{text}"
+            );
+        }
+        assert_eq!("0Gb/s".parse::<Bandwidth>(), Err(ParseUnitError::NoRate));
+    }
+
+    #[test]
+    fn rates_are_shown_in_bytes() {
+        for (bytes_per_second, text) in [
+            (1_000_000_000, "1GB/s"),
+            (75_000_000, "75MB/s"),
+            (1_250_000, "1.25MB/s"),
+            (12, "12B/s"),
+            (0, "0B/s"),
+        ] {
+            assert_eq!(Bandwidth { bytes_per_second }.to_string(), text);
+        }
     }
 
     #[test]

@@ -103,11 +103,11 @@ impl Cluster {
         job.confirmed_epoch = job.confirmed_epoch.max(reported_epoch);
         if reported_epoch > job.epoch() {
             // Another controller was here: its map is the newer one.
-            let (id, capacity_bytes) = (job.id, job.spec.capacity_bytes);
+            let (id, promised) = (job.id, job.promised());
             job.spec.weight_map = spec.weight_map.clone();
             job.weighed_for = 0;
             if let Some(map) = &spec.weight_map {
-                let shares = crate::policy::shares_of_map(map, capacity_bytes);
+                let shares = pocket_policy::shares_of_map(map, promised);
                 self.jobs.set_shares(id, shares);
             }
         }

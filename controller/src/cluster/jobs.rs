@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocket_policy::{self as policy, Lease, Ledger, Needs, Share};
 use pocket_proto::{
     ByteCount, Failure, JobId, ServerId,
     control::{Allocation, CreateJobRequest, Hints, JobReport, RegisterJobRequest},
 };
 
-use crate::policy::{self, Lease, Ledger, Share};
+use super::account::Account;
 
 /// How far the life of a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub(crate) struct Job {
     pub(crate) weighed_for: u64,
     /// What the user who creates it should know at once; empty for nothing.
     pub(crate) notice: String,
+    pub(crate) account: Account,
     /// A command about it is under way.
     pub(crate) calling: bool,
     /// No command before then, after so many that failed in a row.
@@ -82,6 +84,7 @@ impl Job {
             inodes: 0,
             weighed_for: 0,
             notice: String::new(),
+            account: Account::new(now),
             calling: false,
             retry_at: now,
             failures: 0,
@@ -93,7 +96,7 @@ impl Job {
     pub(crate) fn adopt(report: JobReport, server: ServerId, now: Instant) -> Option<Self> {
         let mut job = Job::new(report.job.clone()?, server, Phase::Running, now);
         if let Some(map) = &job.spec.weight_map {
-            job.shares = policy::shares_of_map(map, job.spec.capacity_bytes);
+            job.shares = policy::shares_of_map(map, job.promised());
         }
         let age = Duration::from_secs(report.age_seconds);
         job.born = now.checked_sub(age).unwrap_or(now);
@@ -108,6 +111,8 @@ impl Job {
         self.idle_since = now.checked_sub(idle).unwrap_or(self.born);
         self.mounts = report.mounts;
         self.used_bytes = report.used_bytes;
+        let peak = &mut self.account.peak_used_bytes;
+        *peak = report.used_bytes.max(*peak);
         self.inodes = report.inodes;
     }
 
@@ -118,6 +123,14 @@ impl Job {
             bandwidth_bytes_per_second: self.spec.bandwidth_bytes_per_second,
             weight_map: self.spec.weight_map.clone(),
             reasons: self.spec.reasons.clone(),
+        }
+    }
+
+    /// What it was promised in all.
+    pub(crate) fn promised(&self) -> Needs {
+        Needs {
+            capacity_bytes: self.spec.capacity_bytes,
+            bytes_per_second: self.spec.bandwidth_bytes_per_second,
         }
     }
 
@@ -165,6 +178,11 @@ impl Job {
 fn hints_differ(theirs: &Hints, ours: &Hints) -> bool {
     differs(theirs.latency_sensitive, ours.latency_sensitive)
         || differs(theirs.max_tasks, ours.max_tasks)
+        || differs(theirs.task_capacity_bytes, ours.task_capacity_bytes)
+        || differs(
+            theirs.task_bandwidth_bytes_per_second,
+            ours.task_bandwidth_bytes_per_second,
+        )
         || differs(theirs.capacity_bytes, ours.capacity_bytes)
         || differs(
             theirs.bandwidth_bytes_per_second,

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use pocket_policy::{self as policy, Allocation, JobTerms, MetadataDemand, MetadataLoad};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     control::{CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest},
@@ -11,13 +12,15 @@ use tracing::info;
 
 use super::{
     Action, Cluster, Command,
+    account::EpochNote,
     jobs::{Job, Phase},
     servers::Server,
 };
-use crate::policy::{self, Allocation, JobTerms, MetadataLoad};
 
 /// More than any cluster runs; bounds what is remembered.
 const JOBS_MAX: usize = 100_000;
+/// What a metadata server does on one core (paper, section 6.2).
+const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
 /// Where no other metadata server answers, one that failed is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -106,7 +109,14 @@ impl Cluster {
             let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
             return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
         }
-        let Some(server) = self.metadata_server_for_a_job(now) else {
+        let past = self.history.forecast(&terms.profile);
+        let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
+        let metadata = MetadataDemand {
+            bytes_per_second: demand.needs().bytes_per_second,
+            tasks: terms.hints.max_tasks,
+            object_bytes: None,
+        };
+        let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
             let message = "no metadata server is alive: start one (pocket meta)";
             return RegisterStep::Wait(unavailable(message.into()), None);
         };
@@ -120,7 +130,6 @@ impl Cluster {
             );
             return RegisterStep::Wait(unavailable(message), Some(until));
         }
-        let demand = policy::demand(&terms.hints);
         let spaces = self.spaces();
         match policy::allocate(&terms.name, demand, &spaces) {
             Ok(allocation) => self.begin(terms, allocation, server, now),
@@ -151,8 +160,17 @@ impl Cluster {
             lease_seconds: terms.lease.seconds,
             keep: terms.lease.keep,
             reasons: allocation.reasons,
+            profile: terms.profile.clone(),
         };
         let mut job = Job::new(spec.clone(), server, Phase::Creating, now);
+        let price = self.price(&allocation.shares);
+        job.account.set_price(price, now);
+        job.account.note_epoch(EpochNote {
+            epoch: 1,
+            published: now,
+            servers: weights.len(),
+            reason: "the job was created".to_owned(),
+        });
         job.shares = allocation.shares;
         job.notice = allocation.notice;
         job.weighed_for = self.generation;
@@ -177,24 +195,31 @@ impl Cluster {
         Some(reply(job, endpoint, true, job.notice.clone()))
     }
 
-    fn metadata_server_for_a_job(&self, now: Instant) -> Option<ServerId> {
+    fn metadata_server_for_a_job(&self, demand: MetadataDemand, now: Instant) -> Option<ServerId> {
         let load = |server: &Server| {
             let jobs = self
                 .jobs
                 .all()
                 .filter(|job| job.metadata_server == server.id);
-            let (jobs, inodes) = jobs.fold((0, 0u64), |(jobs, inodes), job| {
-                (jobs + 1, inodes.saturating_add(job.inodes))
-            });
+            let (mut count, mut inodes, mut predicted) = (0, 0u64, 0u64);
+            for job in jobs {
+                count += 1;
+                inodes = inodes.saturating_add(job.inodes);
+                predicted = predicted.saturating_add(predicted_load(job).operations_per_second());
+            }
             MetadataLoad {
                 server: server.id,
-                jobs,
+                jobs: count,
                 inodes,
+                // What it does now, should that be more than anybody predicted.
+                operations_per_second: predicted.max(server.usage.operations_per_second),
+                operations_per_second_max: METADATA_OPERATIONS_PER_SECOND,
                 suspect: server.is_suspect(now),
             }
         };
         let loads = self.servers.alive_metadata().map(load).collect();
-        policy::order_of_preference(loads).first().copied()
+        let order = policy::order_of_preference(loads, demand.operations_per_second());
+        order.first().copied()
     }
 
     /// Sees to it that a job ends, and looks how far that is. Whoever asks by name goes on with
@@ -242,6 +267,15 @@ impl Cluster {
         EndStep::Stuck(failure(format!(
             "job '{name}' will end as soon as its metadata server lets it ({why})"
         )))
+    }
+}
+
+/// The load of a job on its metadata server, as far as its allocation tells.
+fn predicted_load(job: &Job) -> MetadataDemand {
+    MetadataDemand {
+        bytes_per_second: job.spec.bandwidth_bytes_per_second,
+        tasks: job.spec.hints.and_then(|hints| hints.max_tasks),
+        object_bytes: None,
     }
 }
 

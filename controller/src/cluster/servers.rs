@@ -12,7 +12,7 @@ use pocket_proto::{
 };
 use tracing::{info, warn};
 
-use crate::policy::Tier;
+use pocket_policy::Tier;
 
 /// More than any cluster has; bounds what a broken peer can make us remember.
 const SERVERS_MAX: usize = 100_000;

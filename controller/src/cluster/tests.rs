@@ -11,7 +11,7 @@ use pocket_proto::{
 };
 
 use super::*;
-use crate::policy::check_request;
+use pocket_policy::check_request;
 
 mod invariants;
 mod jobs;

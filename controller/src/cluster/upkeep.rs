@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pocket_policy::{self as policy, StorageSpace};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     session::{StorageServer, WeightMap},
@@ -14,9 +15,9 @@ use tracing::{info, warn};
 
 use super::{
     Action, Cluster, Command, REPORT_AGE_MAX,
+    account::EpochNote,
     jobs::{Job, Phase},
 };
-use crate::policy::{self, StorageSpace};
 
 /// Pause after a command that failed; doubles with every failure in a row, five times at most.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -158,7 +159,7 @@ impl Cluster {
                 Action::SetWeightMap(job.spec.weight_map.clone()?)
             }
             Phase::Running if self.is_settling(now) => return None,
-            Phase::Running => Action::SetWeightMap(self.weigh_anew(id)?),
+            Phase::Running => Action::SetWeightMap(self.weigh_anew(id, now)?),
         };
         let command = self.command(self.jobs.get(id)?, action)?;
         self.jobs.get_mut(id)?.calling = true;
@@ -166,32 +167,43 @@ impl Cluster {
     }
 
     /// A new epoch of the job's map, if the living servers call for one.
-    fn weigh_anew(&mut self, id: JobId) -> Option<WeightMap> {
+    fn weigh_anew(&mut self, id: JobId, now: Instant) -> Option<WeightMap> {
         let generation = self.generation;
         let job = self.jobs.get_mut(id)?;
         job.weighed_for = generation;
         if self.map_suits(id) {
+            // Of a job that was learned of, servers may have come to be known only now.
+            let price = self.price(&self.jobs.get(id)?.shares);
+            self.jobs.get_mut(id)?.account.set_price(price, now);
             return None;
         }
         let job = self.jobs.get(id)?;
-        let (shares, capacity_bytes) = (job.shares.clone(), job.spec.capacity_bytes);
+        let (shares, promised) = (job.shares.clone(), job.promised());
         let (epoch, hints) = (
             job.epoch().checked_add(1)?,
             job.spec.hints.unwrap_or_default(),
         );
         // Its own promises are no obstacle to it.
         self.jobs.set_shares(id, Vec::new());
-        let tiers = policy::demand(&hints).tiers;
-        let Some((new, weights)) = policy::reallocate(capacity_bytes, &tiers, &self.spaces())
-        else {
+        let tiers = policy::demand(&hints, &self.catalogue, None).tiers;
+        let Some((new, weights)) = policy::reallocate(promised, &tiers, &self.spaces()) else {
             warn!(job = %id, "no storage server is alive: the job's map stays as it is");
             self.jobs.set_shares(id, shares);
             return None;
         };
+        let price = self.price(&new);
         self.jobs.set_shares(id, new);
         let map = self.weight_map(epoch, &weights);
         info!(job = %id, epoch, servers = map.servers.len(), "the job is weighed anew");
-        self.jobs.get_mut(id)?.spec.weight_map = Some(map.clone());
+        let job = self.jobs.get_mut(id)?;
+        job.spec.weight_map = Some(map.clone());
+        job.account.set_price(price, now);
+        job.account.note_epoch(EpochNote {
+            epoch,
+            published: now,
+            servers: map.servers.len(),
+            reason: "other storage servers live than before".to_owned(),
+        });
         Some(map)
     }
 
@@ -245,7 +257,9 @@ impl Cluster {
                 self.note_failure(command, &failure, now);
             }
             (Action::Drop(_), Ok(())) => {
-                self.jobs.remove(id);
+                if let Some(job) = self.jobs.remove(id) {
+                    self.history.record(&job.spec.profile, job.account.run());
+                }
                 self.ended.insert(id, now);
             }
             (Action::SetWeightMap(map), Ok(())) => {

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use pocket_proto::control::{JobStatus, ListJobsReply, ListServersReply, ServerRole, ServerStatus};
+use pocket_proto::control::{
+    JobStatus, ListJobsReply, ListServersReply, ServerRole, ServerStatus, job_status,
+};
 
 use super::{
     Cluster,
@@ -59,6 +61,12 @@ impl Cluster {
 }
 
 fn job_status(job: &Job, now: Instant) -> JobStatus {
+    let epochs = job.account.epochs.iter().map(|note| job_status::Epoch {
+        epoch: note.epoch,
+        age_seconds: now.saturating_duration_since(note.published).as_secs(),
+        servers: note.servers.try_into().unwrap_or(u32::MAX),
+        reason: note.reason.clone(),
+    });
     let left = job.lease().left(job.idle(now));
     JobStatus {
         job: job.id.0,
@@ -74,5 +82,10 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         keep: job.spec.keep,
         // 0 is taken for "does not lapse".
         lapses_in_seconds: left.map_or(0, |left| left.as_secs().max(1)),
+        nanodollars_per_hour: job.account.price().0,
+        nanodollars: job.account.cost(now).nanodollars(),
+        peak_used_bytes: job.account.peak_used_bytes,
+        profile: job.spec.profile.clone(),
+        epochs: epochs.collect(),
     }
 }

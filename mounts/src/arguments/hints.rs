@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use pocket_proto::{BlockBytes, ByteCount, control::Hints};
+use pocket_proto::{Bandwidth, BlockBytes, ByteCount, control::Hints};
 
 use crate::{
     connection::JobTerms,
-    units::{Bandwidth, parse_block_bytes, parse_capacity, parse_lease},
+    units::{parse_block_bytes, parse_capacity, parse_lease},
 };
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.

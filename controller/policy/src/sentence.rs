@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A size that people may type back: unlike the rounded `ByteCount` never more than it is.
-pub(super) fn at_most(bytes: u64) -> String {
+pub(crate) fn at_most(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
         ("TiB", 1 << 40),
         ("GiB", 1 << 30),
@@ -20,7 +20,7 @@ pub(super) fn at_most(bytes: u64) -> String {
 }
 
 /// "12 s", "3 min", "5 h", "2 days".
-pub(crate) fn age(age: Duration) -> String {
+pub fn age(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),
@@ -30,7 +30,7 @@ pub(crate) fn age(age: Duration) -> String {
 }
 
 /// "1 storage server", "2 storage servers".
-pub(super) fn storage_servers(count: usize) -> String {
+pub(crate) fn storage_servers(count: usize) -> String {
     match count {
         1 => "1 storage server".to_owned(),
         _ => format!("{count} storage servers"),

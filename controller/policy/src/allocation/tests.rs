@@ -4,9 +4,13 @@ use pocket_proto::control::Hints;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Ledger, demand};
+use crate::{Catalogue, Ledger};
 
 const GIB: u64 = 1 << 30;
+
+fn demand(hints: &Hints) -> Demand {
+    crate::demand(hints, &Catalogue::default(), None)
+}
 
 fn space(server: u64, tier: Tier, capacity_bytes: u64, reserved_bytes: u64) -> StorageSpace {
     StorageSpace {
@@ -16,6 +20,7 @@ fn space(server: u64, tier: Tier, capacity_bytes: u64, reserved_bytes: u64) -> S
         reserved_bytes,
         used_bytes: 0,
         bytes_per_second: 0,
+        reserved_bytes_per_second: 0,
     }
 }
 
@@ -119,7 +124,7 @@ fn tiers_are_filled_in_the_order_of_the_hint() {
     ];
     for (latency_sensitive, order) in [
         (Some(true), [(2, 100), (3, 50)]),
-        (Some(false), [(1, 100), (3, 50)]),
+        (Some(false), [(3, 100), (1, 50)]),
     ] {
         let demand = Demand {
             capacity_bytes: Wanted::Exactly(150),
@@ -178,20 +183,71 @@ fn throughput_is_what_the_servers_give_and_the_user_is_told() {
 }
 
 #[test]
+fn throughput_is_promised_once_and_bytes_are_placed_all_the_same() {
+    let servers = |reserved| {
+        [1, 2].map(|id| StorageSpace {
+            bytes_per_second: 1_000,
+            reserved_bytes_per_second: reserved,
+            ..dram(id, GIB, 0)
+        })
+    };
+    let wanted = |rate| Demand {
+        bytes_per_second: rate,
+        ..capacity(GIB)
+    };
+    let exactly = allocate("x", wanted(Wanted::Exactly(1_500)), &servers(0)).expect("fits");
+    let rates: Vec<_> = exactly
+        .shares
+        .iter()
+        .map(|share| share.bytes_per_second)
+        .collect();
+    assert_eq!(rates.iter().sum::<u64>(), 1_500);
+    assert!(rates.iter().all(|&rate| rate <= 1_000));
+    // Whoever does not say leaves half of it to the next.
+    let up_to = allocate("x", wanted(Wanted::UpTo(1_500)), &servers(0)).expect("fits");
+    assert_eq!(up_to.bytes_per_second, 1_000);
+    // None is left: the bytes find their place nevertheless.
+    let none = allocate("x", wanted(Wanted::Exactly(1_500)), &servers(1_000)).expect("fits");
+    assert_eq!((none.bytes_per_second, none.shares.len()), (0, 2));
+    assert!(
+        none.notice.contains("it gets what there is"),
+        "{}",
+        none.notice
+    );
+    // Half of the bytes fit beside the throughput, the rest goes where there is none left.
+    let full = StorageSpace {
+        reserved_bytes_per_second: 1_000,
+        ..servers(0)[0]
+    };
+    let small = StorageSpace {
+        capacity_bytes: GIB / 2,
+        ..servers(0)[1]
+    };
+    let part = allocate("x", wanted(Wanted::Exactly(800)), &[full, small]).expect("fits");
+    assert_eq!(shares(&part), [(2, GIB / 2), (1, GIB / 2)]);
+}
+
+#[test]
 fn a_running_job_takes_what_room_is_left() {
     let tiers = Tier::FASTEST_FIRST;
-    let (shares, weights) =
-        reallocate(10 * GIB, &tiers, &[dram(1, 4 * GIB, GIB), dram(2, GIB, 0)]).expect("servers");
+    let promised = |capacity_bytes| Needs {
+        capacity_bytes,
+        bytes_per_second: 0,
+    };
+    let some = [dram(1, 4 * GIB, GIB), dram(2, GIB, 0)];
+    let (shares, weights) = reallocate(promised(10 * GIB), &tiers, &some).expect("servers");
     assert_eq!(shares.iter().map(|share| share.bytes).sum::<u64>(), 4 * GIB);
     assert_eq!(weights.len(), 2);
 
     let full = [dram(1, 4 * GIB, 4 * GIB), dram(2, 12 * GIB, 12 * GIB)];
-    let (shares, weights) = reallocate(GIB, &tiers, &full).expect("servers");
+    let (shares, weights) = reallocate(promised(GIB), &tiers, &full).expect("servers");
     assert_eq!(shares, []);
     assert_eq!(weights[0].weight * 3, weights[1].weight);
 
-    assert_eq!(reallocate(GIB, &tiers, &[]), None);
+    assert_eq!(reallocate(promised(GIB), &tiers, &[]), None);
 }
+
+const RATE: u64 = 1_000_000_000;
 
 /// What a random sequence does to a cluster.
 #[derive(Clone, Debug)]
@@ -213,6 +269,7 @@ fn with_reservations(servers: &[StorageSpace], ledger: &Ledger) -> Vec<StorageSp
     let mut servers = servers.to_vec();
     for space in &mut servers {
         space.reserved_bytes = ledger.reserved_bytes(space.server);
+        space.reserved_bytes_per_second = ledger.reserved_bytes_per_second(space.server);
     }
     servers
 }
@@ -221,9 +278,14 @@ proptest! {
     #[test]
     fn reservations_never_exceed_capacity_and_all_ended_is_as_at_the_start(
         sizes in proptest::collection::vec(prop_oneof![Just(0), 1..8 * GIB], 1..6),
+        rates in proptest::collection::vec(prop_oneof![Just(0), 1..RATE], 1..3),
         steps in proptest::collection::vec(step(), 0..40),
     ) {
-        let servers: Vec<_> = sizes.iter().zip(1..).map(|(&size, id)| dram(id, size, 0)).collect();
+        let servers = sizes.iter().zip(1..).map(|(&size, id)| StorageSpace {
+            bytes_per_second: rates[id as usize % rates.len()],
+            ..dram(id, size, 0)
+        });
+        let servers: Vec<_> = servers.collect();
         let mut ledger = Ledger::default();
         let mut jobs: Vec<(u64, Vec<Share>)> = Vec::new();
         for step in steps {
@@ -257,7 +319,11 @@ proptest! {
                     ledger.give_back(&jobs[job].1);
                     let mut alive = with_reservations(&servers, &ledger);
                     let dead = alive.remove(dead % alive.len()).server;
-                    let moved = reallocate(jobs[job].0, &Tier::FASTEST_FIRST, &alive);
+                    let moved = reallocate(
+                        Needs { capacity_bytes: jobs[job].0, bytes_per_second: RATE },
+                        &Tier::FASTEST_FIRST,
+                        &alive,
+                    );
                     if let Some((shares, weights)) = moved {
                         prop_assert!(weights.iter().all(|w| w.server != dead && w.weight > 0));
                         prop_assert!(shares.iter().all(|share| share.server != dead));
@@ -268,6 +334,8 @@ proptest! {
             }
             for space in &servers {
                 prop_assert!(ledger.reserved_bytes(space.server) <= space.capacity_bytes);
+                let rate = ledger.reserved_bytes_per_second(space.server);
+                prop_assert!(space.bytes_per_second == 0 || rate <= space.bytes_per_second);
             }
         }
         for (_, shares) in jobs {

@@ -24,7 +24,8 @@ const LEASE_SECONDS_MAX: u64 = 7 * 86_400;
 
 /// What is wrong with a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum RequestError {
+#[allow(missing_docs)] // The sentences say it.
+pub enum RequestError {
     #[error(
         "this controller speaks protocol version {PROTOCOL_VERSION}, the mount {0}: \
          install the same release of pocket on both"
@@ -70,6 +71,22 @@ pub(crate) enum RequestError {
     )]
     BandwidthTooLarge(u64),
     #[error(
+        "the hint {0} is of each task, but max-tasks says nothing of how many there are: \
+         give max-tasks as well, or the total instead"
+    )]
+    PerTaskWithoutTasks(&'static str),
+    #[error(
+        "the hint {hint} of {each} for each of {tasks} tasks is more in all than any cluster has: \
+         give less, or the total instead"
+    )]
+    PerTaskTooMuch {
+        hint: &'static str,
+        each: u64,
+        tasks: u32,
+    },
+    #[error("the hint {0} is 0: give what a task needs at most, or leave the hint out")]
+    PerTaskNothing(&'static str),
+    #[error(
         "a lease of {0} s is longer than 7 days: \
          give at most {LEASE_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
     )]
@@ -90,15 +107,21 @@ impl From<RequestError> for Failure {
 
 /// A registration that makes sense, with the defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct JobTerms {
-    pub(crate) name: String,
-    pub(crate) hints: Hints,
-    pub(crate) lease: Lease,
-    pub(crate) block_bytes: BlockBytes,
+pub struct JobTerms {
+    /// Of the job.
+    pub name: String,
+    /// Whose earlier runs stand in for missing hints.
+    pub profile: String,
+    /// In range each, and together.
+    pub hints: Hints,
+    /// How long the job outlives its mounts.
+    pub lease: Lease,
+    /// How its files are striped.
+    pub block_bytes: BlockBytes,
 }
 
 /// Checks all that can be checked without knowing the cluster.
-pub(crate) fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestError> {
+pub fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestError> {
     if request.protocol_version != PROTOCOL_VERSION {
         return Err(RequestError::Version(request.protocol_version));
     }
@@ -112,8 +135,14 @@ pub(crate) fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, Re
         0 => BlockBytes::DEFAULT,
         bytes => BlockBytes::new(u64::from(bytes))?,
     };
+    let profile = match request.profile.as_str() {
+        "" => &request.name,
+        profile => profile,
+    };
+    check_name(profile)?;
     Ok(JobTerms {
         name: request.name.clone(),
+        profile: profile.to_owned(),
         hints,
         lease: Lease::new(request.lease_seconds, request.keep),
         block_bytes,
@@ -121,7 +150,7 @@ pub(crate) fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, Re
 }
 
 /// Names are safe as file names, in URLs and on command lines.
-fn check_name(name: &str) -> Result<(), RequestError> {
+pub fn check_name(name: &str) -> Result<(), RequestError> {
     if name.len() > NAME_BYTES_MAX {
         return Err(RequestError::NameTooLong(name.len()));
     }
@@ -136,7 +165,8 @@ fn check_name(name: &str) -> Result<(), RequestError> {
     }
 }
 
-fn check_hints(hints: &Hints) -> Result<(), RequestError> {
+/// Checks every hint by itself, and those that count together.
+pub fn check_hints(hints: &Hints) -> Result<(), RequestError> {
     match hints.max_tasks {
         Some(0) => return Err(RequestError::NoTasks),
         Some(tasks) if tasks > TASKS_MAX => return Err(RequestError::TooManyTasks(tasks)),
@@ -152,9 +182,37 @@ fn check_hints(hints: &Hints) -> Result<(), RequestError> {
         _ => {}
     }
     match hints.bandwidth_bytes_per_second {
-        Some(rate) if rate < BANDWIDTH_MIN => Err(RequestError::BandwidthTooSmall(rate)),
-        Some(rate) if rate > BANDWIDTH_MAX => Err(RequestError::BandwidthTooLarge(rate)),
-        _ => Ok(()),
+        Some(rate) if rate < BANDWIDTH_MIN => return Err(RequestError::BandwidthTooSmall(rate)),
+        Some(rate) if rate > BANDWIDTH_MAX => return Err(RequestError::BandwidthTooLarge(rate)),
+        _ => {}
+    }
+    let (capacity, rate) = (
+        hints.task_capacity_bytes,
+        hints.task_bandwidth_bytes_per_second,
+    );
+    check_per_task(
+        "task-capacity",
+        capacity,
+        hints.max_tasks,
+        CAPACITY_BYTES_MAX,
+    )?;
+    check_per_task("task-bandwidth", rate, hints.max_tasks, BANDWIDTH_MAX)
+}
+
+fn check_per_task(
+    hint: &'static str,
+    each: Option<u64>,
+    tasks: Option<u32>,
+    all_max: u64,
+) -> Result<(), RequestError> {
+    match (each, tasks) {
+        (None, _) => Ok(()),
+        (Some(0), _) => Err(RequestError::PerTaskNothing(hint)),
+        (Some(_), None) => Err(RequestError::PerTaskWithoutTasks(hint)),
+        (Some(each), Some(tasks)) => match each.checked_mul(tasks.into()) {
+            Some(all) if all <= all_max => Ok(()),
+            _ => Err(RequestError::PerTaskTooMuch { hint, each, tasks }),
+        },
     }
 }
 
@@ -246,6 +304,32 @@ mod tests {
                 },
                 ["hint bandwidth is", "at most"],
             ),
+            (
+                Hints {
+                    task_capacity_bytes: Some(1 << 30),
+                    ..Hints::default()
+                },
+                [
+                    "hint task-capacity is of each task",
+                    "give max-tasks as well",
+                ],
+            ),
+            (
+                Hints {
+                    max_tasks: Some(1_000),
+                    task_bandwidth_bytes_per_second: Some(u64::MAX),
+                    ..Hints::default()
+                },
+                ["hint task-bandwidth of", "for each of 1000 tasks"],
+            ),
+            (
+                Hints {
+                    max_tasks: Some(1),
+                    task_bandwidth_bytes_per_second: Some(0),
+                    ..Hints::default()
+                },
+                ["hint task-bandwidth is 0", "leave the hint out"],
+            ),
         ] {
             let error = check_request(&with_hints(hints)).expect_err("absurd");
             let sentence = error.to_string();
@@ -291,6 +375,20 @@ mod tests {
         let terms = check_request(&request("x")).expect("makes sense");
         assert_eq!(terms.block_bytes, BlockBytes::DEFAULT);
         assert_eq!(terms.lease, Lease::new(60, false));
+        assert_eq!(terms.profile, "x");
+        let other = RegisterJobRequest {
+            profile: "nightly".to_owned(),
+            ..request("x")
+        };
+        assert_eq!(
+            check_request(&other).expect("makes sense").profile,
+            "nightly"
+        );
+        let strange = RegisterJobRequest {
+            profile: "a/b".to_owned(),
+            ..request("x")
+        };
+        assert!(check_request(&strange).is_err());
         assert_eq!(terms.hints, Hints::default());
     }
 }

@@ -6,16 +6,16 @@ const LEASE_SECONDS_DEFAULT: u64 = 60;
 
 /// How long a job outlives its last mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lease {
+pub struct Lease {
     /// Seconds, at least 1.
-    pub(crate) seconds: u64,
+    pub seconds: u64,
     /// It outlives its mounts until it is deregistered.
-    pub(crate) keep: bool,
+    pub keep: bool,
 }
 
 impl Lease {
     /// A lease of so many seconds; 0 stands for the default of a minute.
-    pub(crate) fn new(seconds: u64, keep: bool) -> Self {
+    pub fn new(seconds: u64, keep: bool) -> Self {
         let seconds = match seconds {
             0 => LEASE_SECONDS_DEFAULT,
             seconds => seconds,
@@ -25,7 +25,7 @@ impl Lease {
 
     /// Time left after `idle` without a mount: zero when it has lapsed, `None` if it never will.
     /// A job that has mounts is `None` idle.
-    pub(crate) fn left(self, idle: Option<Duration>) -> Option<Duration> {
+    pub fn left(self, idle: Option<Duration>) -> Option<Duration> {
         match idle {
             Some(idle) if !self.keep => {
                 Some(Duration::from_secs(self.seconds).saturating_sub(idle))

@@ -3,22 +3,25 @@
 use std::{fmt, str::FromStr};
 
 /// A medium of storage servers, fastest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Tier {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Memory.
     Dram,
+    /// Flash on the bus.
     Nvme,
+    /// Flash behind a disk's interface.
     Ssd,
+    /// Disks.
     Hdd,
 }
 
 impl Tier {
-    /// Latency-sensitive jobs, and those that do not say: fastest first (paper, table 3).
-    pub(super) const FASTEST_FIRST: [Tier; 4] = [Tier::Dram, Tier::Nvme, Tier::Ssd, Tier::Hdd];
-    /// Jobs that are not latency sensitive: cheapest first, and DRAM only where there is nothing
-    /// else (paper, table 3 and the node prices of section 6).
-    pub(super) const CHEAPEST_FIRST: [Tier; 4] = [Tier::Hdd, Tier::Nvme, Tier::Ssd, Tier::Dram];
+    /// All of them. Latency-sensitive jobs, and those that do not say, fill them in this order
+    /// (paper, table 3).
+    pub const FASTEST_FIRST: [Tier; 4] = [Tier::Dram, Tier::Nvme, Tier::Ssd, Tier::Hdd];
 
-    fn name(self) -> &'static str {
+    /// As in price tables and on command lines.
+    pub fn name(self) -> &'static str {
         match self {
             Tier::Dram => "dram",
             Tier::Nvme => "nvme",

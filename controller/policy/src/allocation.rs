@@ -1,0 +1,292 @@
+//! Demand into an allocation: which servers give how much to a job, or why none can.
+
+use std::collections::HashMap;
+
+use pocket_proto::{ByteCount, Failure, ServerId, Status};
+
+use crate::{
+    Demand, Needs, Room, Share, Tier, WHOLE, Wanted, Weight,
+    demand::rate_text,
+    packing::{Packed, Packing, pack, to_shares},
+    sentence::{at_most, storage_servers},
+    weights::weights,
+};
+
+/// A job without a hint of its capacity gets at most this part of what is free, so that the next
+/// one also finds room.
+const UNHINTED_PART: u64 = 2;
+/// ... but not less than this, where there is so much.
+const UNHINTED_BYTES_MIN: u64 = 64 << 20;
+
+/// A living storage server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageSpace {
+    /// The server.
+    pub server: ServerId,
+    /// What its blocks are held on.
+    pub tier: Tier,
+    /// Bytes of blocks that it holds at most.
+    pub capacity_bytes: u64,
+    /// Promised to jobs.
+    pub reserved_bytes: u64,
+    /// Held, as it last reported: may exceed what is promised by what jobs placed elsewhere than
+    /// foreseen, and by jobs that ended a moment ago.
+    pub used_bytes: u64,
+    /// What it moves, in bytes per second. 0: not known, and then not planned.
+    pub bytes_per_second: u64,
+    /// Promised to jobs, in bytes per second.
+    pub reserved_bytes_per_second: u64,
+}
+
+impl StorageSpace {
+    /// As packing sees it, with so many bytes free.
+    fn room(&self, free_bytes: u64) -> Room {
+        let known = |rate: u64| match self.bytes_per_second {
+            0 => u64::MAX,
+            _ => rate,
+        };
+        Room {
+            server: self.server,
+            free_bytes,
+            free_bytes_per_second: known(self.unpromised_bytes_per_second()),
+            capacity_bytes: self.capacity_bytes,
+            bytes_per_second: known(self.bytes_per_second),
+            used_bytes: self.used_bytes,
+        }
+    }
+
+    fn unpromised_bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
+            .saturating_sub(self.reserved_bytes_per_second)
+    }
+
+    fn unpromised_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.reserved_bytes)
+    }
+
+    fn empty_bytes(&self) -> u64 {
+        let taken = self.reserved_bytes.max(self.used_bytes);
+        self.capacity_bytes.saturating_sub(taken)
+    }
+}
+
+/// What a job is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// Bytes that it may hold.
+    pub capacity_bytes: u64,
+    /// Throughput that it may count on, in bytes per second.
+    pub bytes_per_second: u64,
+    /// What each server promises.
+    pub shares: Vec<Share>,
+    /// How the figures came about, a sentence each.
+    pub reasons: Vec<String>,
+    /// What the user should know at once; empty for nothing.
+    pub notice: String,
+}
+
+/// Gives job `name` what it demands of the living `servers`, or says what would fit.
+pub fn allocate(
+    name: &str,
+    demand: Demand,
+    servers: &[StorageSpace],
+) -> Result<Allocation, Failure> {
+    let free = sum(servers, StorageSpace::unpromised_bytes);
+    let mut reasons = demand.reasons;
+    let capacity_bytes = match demand.capacity_bytes {
+        Wanted::Exactly(bytes) if bytes <= free => bytes,
+        Wanted::UpTo(bytes) if free > 0 => {
+            let part = (free / UNHINTED_PART).max(free.min(UNHINTED_BYTES_MIN));
+            if part < bytes {
+                reasons.push(format!(
+                    "capacity {}: part of the {} that the cluster has free, to leave room for \
+                     other jobs; hint a capacity to get another one",
+                    at_most(part),
+                    at_most(free)
+                ));
+            }
+            part.min(bytes)
+        }
+        wanted => return Err(no_room(name, wanted, free, servers)),
+    };
+    let (bytes_per_second, notice) = throughput(name, demand.bytes_per_second, servers);
+    let needs = Needs {
+        capacity_bytes,
+        bytes_per_second,
+    };
+    let shares = fill_tiers(needs, &demand.tiers, servers);
+    if !notice.is_empty() {
+        reasons.push(notice.clone());
+    }
+    Ok(Allocation {
+        capacity_bytes,
+        bytes_per_second,
+        shares,
+        reasons,
+        notice,
+    })
+}
+
+/// Spreads a running job of such a capacity and throughput anew over the living `servers`, whose
+/// reservations do not count this job. Takes what room there is, since the job runs already; where
+/// there is none the weights go by size and the shares are empty. `None` if there is no server at
+/// all.
+pub fn reallocate(
+    promised: Needs,
+    tiers: &[Tier],
+    servers: &[StorageSpace],
+) -> Option<(Vec<Share>, Vec<Weight>)> {
+    let shares = fill_tiers(promised, tiers, servers);
+    let weights = match weights(&shares) {
+        none if none.is_empty() => weights(&by_size(servers)),
+        weights => weights,
+    };
+    (!weights.is_empty()).then_some((shares, weights))
+}
+
+/// Fills the tiers in their order, over all servers of a tier in proportion to their room: they are
+/// there anyway. Steers clear of what is in use though not promised, unless that leaves too little.
+/// Capacity is a promise and throughput a plan: bytes that fit only where all throughput is promised
+/// go there all the same, and share what the other jobs leave.
+fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Share> {
+    let room = if sum(servers, StorageSpace::empty_bytes) >= needs.capacity_bytes {
+        StorageSpace::empty_bytes
+    } else {
+        StorageSpace::unpromised_bytes
+    };
+    let of_tiers = || {
+        tiers.iter().map(|tier| {
+            let of_tier = servers.iter().filter(|space| space.tier == *tier);
+            of_tier
+                .map(|space| space.room(room(space)))
+                .collect::<Vec<_>>()
+        })
+    };
+    let mut packed = Packed {
+        parts: Vec::new(),
+        left: WHOLE,
+    };
+    for rooms in of_tiers() {
+        let part = pack(needs, packed.left, &rooms, Packing::Spread);
+        packed.parts.extend(part.parts);
+        packed.left = part.left;
+    }
+    let all: Vec<Room> = of_tiers().flatten().collect();
+    let mut shares = to_shares(needs, &packed, &all);
+    let placed: u64 = shares.iter().map(|share| share.bytes).sum();
+    let mut left = needs.capacity_bytes - placed.min(needs.capacity_bytes);
+    for rooms in of_tiers() {
+        left = fill_bytes(left, &rooms, &mut shares);
+    }
+    shares
+}
+
+/// Adds shares of bytes alone, in proportion to what room is left; says how many found none.
+fn fill_bytes(bytes: u64, rooms: &[Room], shares: &mut Vec<Share>) -> u64 {
+    if bytes == 0 {
+        return 0;
+    }
+    let taken: HashMap<ServerId, usize> = shares
+        .iter()
+        .enumerate()
+        .map(|(at, share)| (share.server, at))
+        .collect();
+    let rooms: Vec<Room> = rooms
+        .iter()
+        .map(|room| Room {
+            free_bytes: room.free_bytes - taken.get(&room.server).map_or(0, |&at| shares[at].bytes),
+            ..*room
+        })
+        .collect();
+    let needs = Needs {
+        capacity_bytes: bytes,
+        bytes_per_second: 0,
+    };
+    let packed = pack(needs, WHOLE, &rooms, Packing::Spread);
+    let mut added: HashMap<ServerId, u64> = HashMap::new();
+    let mut left = bytes;
+    for share in to_shares(needs, &packed, &rooms) {
+        left -= share.bytes;
+        added.insert(share.server, share.bytes);
+    }
+    // What rounding left of rooms that are needed to the last byte.
+    for room in rooms {
+        let mut more = added.get(&room.server).copied().unwrap_or(0);
+        let rest = left.min(room.free_bytes - more);
+        left -= rest;
+        more += rest;
+        match taken.get(&room.server) {
+            _ if more == 0 => {}
+            Some(&at) => shares[at].bytes += more,
+            None => shares.push(Share {
+                server: room.server,
+                bytes: more,
+                bytes_per_second: 0,
+            }),
+        }
+    }
+    left
+}
+
+/// What the servers can still promise, where all of them say what they move; a job without a hint
+/// takes a part of it only.
+fn throughput(name: &str, wanted: Wanted, servers: &[StorageSpace]) -> (u64, String) {
+    if servers.iter().any(|space| space.bytes_per_second == 0) {
+        return (wanted.amount(), String::new());
+    }
+    let free = sum(servers, StorageSpace::unpromised_bytes_per_second);
+    match wanted {
+        Wanted::Exactly(rate) if rate > free => (
+            free,
+            format!(
+                "job '{name}' asks for {} but its {} move {} together: it gets what there is, \
+                 add storage servers for more",
+                rate_text(rate),
+                storage_servers(servers.len()),
+                rate_text(free),
+            ),
+        ),
+        Wanted::Exactly(rate) => (rate, String::new()),
+        Wanted::UpTo(rate) => (rate.min(free / UNHINTED_PART), String::new()),
+    }
+}
+
+fn no_room(name: &str, wanted: Wanted, free: u64, servers: &[StorageSpace]) -> Failure {
+    let total = sum(servers, |space| space.capacity_bytes);
+    let cluster = format!("{} on {}", at_most(total), storage_servers(servers.len()));
+    let asks = match wanted {
+        Wanted::Exactly(bytes) => format!("asks for {}", ByteCount(bytes)),
+        Wanted::UpTo(_) => "finds no room".to_owned(),
+    };
+    let sentence = if servers.is_empty() {
+        format!("job '{name}' {asks} but no storage server is alive: start one (pocket storage)")
+    } else if free == 0 {
+        format!(
+            "job '{name}' {asks} but all {cluster} are given to other jobs: \
+             end one (pocket jobs lists them), or add storage servers"
+        )
+    } else {
+        let fits = at_most(free);
+        format!(
+            "job '{name}' {asks} but the cluster has {fits} free of {cluster}: \
+             ask for --capacity {fits} or less, or add storage servers"
+        )
+    };
+    Failure::new(Status::NoSpace, sentence)
+}
+
+fn by_size(servers: &[StorageSpace]) -> Vec<Share> {
+    let shares = servers.iter().map(|space| Share {
+        server: space.server,
+        bytes: space.capacity_bytes,
+        bytes_per_second: 0,
+    });
+    shares.collect()
+}
+
+fn sum(servers: &[StorageSpace], of: impl Fn(&StorageSpace) -> u64) -> u64 {
+    servers.iter().map(of).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! Hints into figures: how much throughput and capacity a job wants, and on which media.
+//!
+//! The rules are those of the Pocket paper (OSDI 2018), table 3, with the figures of its nodes from
+//! the price table. What a user gave explicitly is wanted exactly; what a rule or an earlier run
+//! says is an upper bound. Where the user gives no total, hints per task count times the tasks; and
+//! where nobody says anything about a figure, the peaks of earlier runs stand in for it before the
+//! rules do.
+
+use pocket_proto::{ByteCount, control::Hints};
+
+use crate::{Catalogue, Defaults, Forecast, Needs, Tier};
+
+/// A quantity that a job wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The user said so: this or a refusal.
+    Exactly(u64),
+    /// A rule says so: this, or what there is.
+    UpTo(u64),
+}
+
+impl Wanted {
+    /// The figure.
+    pub fn amount(self) -> u64 {
+        match self {
+            Wanted::Exactly(amount) | Wanted::UpTo(amount) => amount,
+        }
+    }
+}
+
+/// What a job wants of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Bytes.
+    pub capacity_bytes: Wanted,
+    /// Bytes per second, all tasks together at the peak.
+    pub bytes_per_second: Wanted,
+    /// Tiers to fill, in this order.
+    pub tiers: [Tier; 4],
+    /// How the figures came about, a sentence each.
+    pub reasons: Vec<String>,
+}
+
+impl Demand {
+    /// Both figures.
+    pub fn needs(&self) -> Needs {
+        Needs {
+            capacity_bytes: self.capacity_bytes.amount(),
+            bytes_per_second: self.bytes_per_second.amount(),
+        }
+    }
+}
+
+/// What `hints` (checked before) ask for, with what earlier runs of the job foretell.
+pub fn demand(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Demand {
+    let rules = Rules {
+        hints,
+        defaults: &catalogue.defaults,
+        past,
+    };
+    let (bytes_per_second, why_rate) = rules.throughput();
+    let (capacity_bytes, why_capacity) = rules.capacity();
+    let needs = Needs {
+        capacity_bytes: capacity_bytes.amount(),
+        bytes_per_second: bytes_per_second.amount(),
+    };
+    let (tiers, why_tiers) = match hints.latency_sensitive {
+        Some(true) => (
+            Tier::FASTEST_FIRST,
+            "latency sensitive: fastest tier first".to_owned(),
+        ),
+        Some(false) => {
+            let tiers = catalogue.cheapest_first(needs);
+            let why = format!(
+                "not latency sensitive: the tier where this shape of job is cheapest first \
+                 ({}), dram last",
+                tiers[0]
+            );
+            (tiers, why)
+        }
+        None => (
+            Tier::FASTEST_FIRST,
+            "latency not hinted: fastest tier first".to_owned(),
+        ),
+    };
+    Demand {
+        capacity_bytes,
+        bytes_per_second,
+        tiers,
+        reasons: vec![why_rate, why_capacity, why_tiers],
+    }
+}
+
+struct Rules<'a> {
+    hints: &'a Hints,
+    defaults: &'a Defaults,
+    past: Option<&'a Forecast>,
+}
+
+impl Rules<'_> {
+    /// Explicit, else per task, else as earlier runs had it, else from the tasks, else in the node's
+    /// proportion to the capacity, else the default.
+    fn throughput(&self) -> (Wanted, String) {
+        let hints = self.hints;
+        if let Some(rate) = hints.bandwidth_bytes_per_second {
+            let reason = format!("throughput {}: as hinted", rate_text(rate));
+            return (Wanted::Exactly(rate), reason);
+        }
+        if let (Some(each), Some(tasks)) = (hints.task_bandwidth_bytes_per_second, hints.max_tasks)
+        {
+            let rate = each.saturating_mul(tasks.into());
+            let (all, each) = (rate_text(rate), rate_text(each));
+            let reason = format!("throughput {all}: the hinted {each} for each of {tasks} tasks");
+            return (Wanted::Exactly(rate), reason);
+        }
+        // Of a run whose throughput nobody measured only the capacity is known.
+        let measured = self.past.filter(|past| past.bytes_per_second > 0);
+        let (rate, why) = match measured {
+            Some(past) => (past.bytes_per_second, past.sentence()),
+            None => self.derived_throughput(),
+        };
+        let reason = format!("throughput up to {}: {why}", rate_text(rate));
+        (Wanted::UpTo(rate), reason)
+    }
+
+    fn derived_throughput(&self) -> (u64, String) {
+        let defaults = self.defaults;
+        let (node_rate, node_bytes) =
+            (defaults.node_bytes_per_second, defaults.node_capacity_bytes);
+        let each = rate_text(defaults.task_bytes_per_second);
+        match (self.hints.max_tasks, self.total_capacity()) {
+            (Some(tasks), _) => (
+                u64::from(tasks).saturating_mul(defaults.task_bytes_per_second),
+                format!("{tasks} tasks at {each} each"),
+            ),
+            (None, Some(bytes)) => (
+                proportion(bytes, node_rate, node_bytes)
+                    // A job has a task, however little it stores.
+                    .max(defaults.task_bytes_per_second),
+                format!(
+                    "the hinted {} at {}, as a node has them, but {each} at least",
+                    ByteCount(bytes),
+                    self.ratio()
+                ),
+            ),
+            (None, None) => (
+                u64::from(defaults.nodes).saturating_mul(node_rate),
+                format!(
+                    "no hint: {} nodes of {}",
+                    defaults.nodes,
+                    rate_text(node_rate)
+                ),
+            ),
+        }
+    }
+
+    /// Explicit, else per task, else as earlier runs had it, else in the node's proportion to the
+    /// throughput hinted or derived from the tasks.
+    fn capacity(&self) -> (Wanted, String) {
+        let hints = self.hints;
+        if let Some(bytes) = hints.capacity_bytes {
+            let reason = format!("capacity {}: as hinted", ByteCount(bytes));
+            return (Wanted::Exactly(bytes), reason);
+        }
+        if let (Some(bytes), Some(each), Some(tasks)) = (
+            self.total_capacity(),
+            hints.task_capacity_bytes,
+            hints.max_tasks,
+        ) {
+            let (all, each) = (ByteCount(bytes), ByteCount(each));
+            let reason = format!("capacity {all}: the hinted {each} for each of {tasks} tasks");
+            return (Wanted::Exactly(bytes), reason);
+        }
+        let (bytes, why) = match self.past {
+            Some(past) => (past.capacity_bytes, past.sentence()),
+            None => self.derived_capacity(),
+        };
+        let reason = format!("capacity up to {}: {why}", ByteCount(bytes));
+        (Wanted::UpTo(bytes), reason)
+    }
+
+    fn derived_capacity(&self) -> (u64, String) {
+        let defaults = self.defaults;
+        let (node_rate, node_bytes) =
+            (defaults.node_bytes_per_second, defaults.node_capacity_bytes);
+        let per_rate = |rate| proportion(rate, node_bytes, node_rate);
+        match (self.total_throughput(), self.hints.max_tasks) {
+            (Some(rate), _) => (
+                per_rate(rate),
+                format!("the hinted {} at {}", rate_text(rate), self.ratio()),
+            ),
+            (None, Some(tasks)) => (
+                per_rate(u64::from(tasks).saturating_mul(defaults.task_bytes_per_second)),
+                format!(
+                    "{tasks} tasks at {} each and {}",
+                    rate_text(defaults.task_bytes_per_second),
+                    self.ratio()
+                ),
+            ),
+            (None, None) => (
+                u64::from(defaults.nodes).saturating_mul(node_bytes),
+                format!(
+                    "no hint: {} nodes of {}",
+                    defaults.nodes,
+                    gigabytes(node_bytes)
+                ),
+            ),
+        }
+    }
+
+    /// The capacity that the user gave, as a total or per task.
+    fn total_capacity(&self) -> Option<u64> {
+        let hints = self.hints;
+        let of_tasks = || {
+            let tasks = u64::from(hints.max_tasks?);
+            Some(hints.task_capacity_bytes?.saturating_mul(tasks))
+        };
+        hints.capacity_bytes.or_else(of_tasks)
+    }
+
+    /// The throughput that the user gave, as a total or per task.
+    fn total_throughput(&self) -> Option<u64> {
+        let hints = self.hints;
+        let of_tasks = || {
+            let tasks = u64::from(hints.max_tasks?);
+            Some(hints.task_bandwidth_bytes_per_second?.saturating_mul(tasks))
+        };
+        hints.bandwidth_bytes_per_second.or_else(of_tasks)
+    }
+
+    /// "1960GB per 8Gb/s".
+    fn ratio(&self) -> String {
+        let defaults = self.defaults;
+        let rate = rate_text(defaults.node_bytes_per_second);
+        format!("{} per {rate}", gigabytes(defaults.node_capacity_bytes))
+    }
+}
+
+/// `amount * numerator / denominator` without overflow.
+fn proportion(amount: u64, numerator: u64, denominator: u64) -> u64 {
+    let exact = u128::from(amount) * u128::from(numerator) / u128::from(denominator.max(1));
+    u64::try_from(exact).unwrap_or(u64::MAX)
+}
+
+/// "1960GB": decimal, as disks are sold.
+fn gigabytes(bytes: u64) -> String {
+    format!("{}GB", bytes / 1_000_000_000)
+}
+
+/// "8Gb/s", "0.6Gb/s": bits, as networks are sold.
+pub fn rate_text(bytes_per_second: u64) -> String {
+    let gigabits = bytes_per_second as f64 * 8.0 / 1e9;
+    if gigabits >= 0.1 {
+        format!("{}Gb/s", (gigabits * 10.0).round() / 10.0)
+    } else {
+        format!("{}Mb/s", (gigabits * 1e5).round() / 100.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn hints_become_the_figures_of_the_papers_table_3() {
+        use Wanted::{Exactly, UpTo};
+        let hints = |max_tasks, capacity_bytes, bandwidth_bytes_per_second| Hints {
+            latency_sensitive: None,
+            max_tasks,
+            capacity_bytes,
+            bandwidth_bytes_per_second,
+            ..Hints::default()
+        };
+        let table = Catalogue::default();
+        for (hints, rate, capacity) in [
+            (hints(None, None, None), UpTo(50 * GB), UpTo(98_000 * GB)),
+            // 100 tasks: 60 Gb/s, and 60 / 8 nodes of 1960 GB.
+            (
+                hints(Some(100), None, None),
+                UpTo(7_500_000_000),
+                UpTo(14_700 * GB),
+            ),
+            (
+                hints(None, Some(1960 * GB), None),
+                UpTo(GB),
+                Exactly(1960 * GB),
+            ),
+            // In proportion it would be 0.04 Mb/s: less than any task.
+            (
+                hints(None, Some(10 << 20), None),
+                UpTo(75_000_000),
+                Exactly(10 << 20),
+            ),
+            (
+                hints(None, None, Some(2 * GB)),
+                Exactly(2 * GB),
+                UpTo(3920 * GB),
+            ),
+            (
+                hints(Some(100), Some(10 * GB), None),
+                UpTo(7_500_000_000),
+                Exactly(10 * GB),
+            ),
+            (
+                hints(Some(100), None, Some(GB)),
+                Exactly(GB),
+                UpTo(1960 * GB),
+            ),
+            (
+                hints(Some(1), Some(10 * GB), Some(3 * GB)),
+                Exactly(3 * GB),
+                Exactly(10 * GB),
+            ),
+        ] {
+            let demand = demand(&hints, &table, None);
+            assert_eq!(demand.bytes_per_second, rate, "{hints:?}");
+            assert_eq!(demand.capacity_bytes, capacity, "{hints:?}");
+            assert_eq!(demand.reasons.len(), 3);
+        }
+    }
+
+    #[test]
+    fn only_jobs_that_are_not_latency_sensitive_take_dram_last() {
+        for (latency_sensitive, first, last) in [
+            (None, Tier::Dram, Tier::Hdd),
+            (Some(true), Tier::Dram, Tier::Hdd),
+            // A job of the defaults' shape is as cheap on flash as it gets.
+            (Some(false), Tier::Nvme, Tier::Dram),
+        ] {
+            let hints = Hints {
+                latency_sensitive,
+                ..Hints::default()
+            };
+            let tiers = demand(&hints, &Catalogue::default(), None).tiers;
+            assert_eq!((tiers[0], tiers[3]), (first, last));
+        }
+    }
+
+    #[test]
+    fn hints_per_task_count_times_the_tasks_and_totals_override_them() {
+        let table = Catalogue::default();
+        let per_task = Hints {
+            max_tasks: Some(10),
+            task_capacity_bytes: Some(GB),
+            task_bandwidth_bytes_per_second: Some(50_000_000),
+            ..Hints::default()
+        };
+        let given = demand(&per_task, &table, None);
+        assert_eq!(given.capacity_bytes, Wanted::Exactly(10 * GB));
+        assert_eq!(given.bytes_per_second, Wanted::Exactly(GB / 2));
+        assert!(given.reasons[0].contains("0.4Gb/s for each of 10 tasks"));
+        let total = Hints {
+            capacity_bytes: Some(3 * GB),
+            bandwidth_bytes_per_second: Some(GB),
+            ..per_task
+        };
+        let given = demand(&total, &table, None);
+        assert_eq!(given.capacity_bytes, Wanted::Exactly(3 * GB));
+        assert_eq!(given.bytes_per_second, Wanted::Exactly(GB));
+        // One of them alone gives the other in the node's proportion.
+        let only_rate = Hints {
+            task_capacity_bytes: None,
+            ..per_task
+        };
+        let given = demand(&only_rate, &table, None);
+        assert_eq!(given.capacity_bytes, Wanted::UpTo(980 * GB));
+    }
+
+    #[test]
+    fn earlier_runs_stand_in_for_what_is_not_hinted_and_say_so() {
+        let table = Catalogue::default();
+        let past = Forecast {
+            capacity_bytes: 7 * GB,
+            bytes_per_second: 3 * GB,
+            runs: 2,
+            margin_percent: 5,
+            profile: "nightly".to_owned(),
+        };
+        let none = demand(&Hints::default(), &table, Some(&past));
+        assert_eq!(none.needs().capacity_bytes, 7 * GB);
+        assert_eq!(none.bytes_per_second, Wanted::UpTo(3 * GB));
+        assert!(
+            none.reasons[1].contains("2 earlier runs of 'nightly'"),
+            "{:?}",
+            none.reasons
+        );
+        let hinted = Hints {
+            capacity_bytes: Some(GB),
+            ..Hints::default()
+        };
+        let given = demand(&hinted, &table, Some(&past));
+        assert_eq!(given.capacity_bytes, Wanted::Exactly(GB));
+        assert_eq!(given.bytes_per_second, Wanted::UpTo(3 * GB));
+        assert!(given.reasons[1].contains("as hinted"));
+    }
+
+    #[test]
+    fn rates_are_shown_in_bits() {
+        for (rate, text) in [
+            (GB, "8Gb/s"),
+            (75_000_000, "0.6Gb/s"),
+            (5_102_040, "40.82Mb/s"),
+            (1_000, "0.01Mb/s"),
+        ] {
+            assert_eq!(rate_text(rate), text);
+        }
+    }
+}

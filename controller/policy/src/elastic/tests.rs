@@ -1,0 +1,233 @@
+//! Growing clusters: what is started, in which tier, and that it then suffices.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GB: u64 = 1_000_000_000;
+
+fn needs(capacity_bytes: u64, bytes_per_second: u64) -> Needs {
+    Needs {
+        capacity_bytes,
+        bytes_per_second,
+    }
+}
+
+/// A cluster that grows as it is told.
+struct World {
+    catalogue: Catalogue,
+    servers: Vec<PoolServer>,
+    startable: Vec<u32>,
+}
+
+impl World {
+    fn new(startable: [u32; 4]) -> Self {
+        World {
+            catalogue: Catalogue::default(),
+            servers: Vec::new(),
+            startable: startable.to_vec(),
+        }
+    }
+
+    fn ask(&self, needs: Needs, fastest_first: bool) -> Growth {
+        let market = Market {
+            catalogue: &self.catalogue,
+            startable: &self.startable,
+            startable_in_all: self.startable.iter().sum(),
+        };
+        let tiers = Tier::FASTEST_FIRST;
+        grow(needs, &tiers, fastest_first, &self.servers, market)
+    }
+
+    fn register(&mut self, needs: Needs, fastest_first: bool) -> Option<Vec<Share>> {
+        if let Growth::Start(counts) = self.ask(needs, fastest_first) {
+            for (node, count) in counts.into_iter().enumerate() {
+                self.startable[node] -= count;
+                for _ in 0..count {
+                    let id = ServerId(self.servers.len() as u64 + 1);
+                    self.servers
+                        .push(PoolServer::empty(id, node, &self.catalogue));
+                }
+            }
+        }
+        match self.ask(needs, fastest_first) {
+            Growth::Placed(shares) => {
+                for share in &shares {
+                    self.servers[share.server.0 as usize - 1].promise(share);
+                }
+                Some(shares)
+            }
+            Growth::Full { .. } => None,
+            Growth::Start(more) => {
+                panic!("asked for more after it got what it asked for: {more:?}")
+            }
+        }
+    }
+
+    fn tiers(&self, shares: &[Share]) -> Vec<(Tier, u64)> {
+        let tiers = shares.iter().map(|share| {
+            let server = &self.servers[share.server.0 as usize - 1];
+            (self.catalogue.nodes[server.node].tier, share.bytes)
+        });
+        tiers.collect()
+    }
+}
+
+#[test]
+fn only_the_remainder_starts_servers() {
+    let mut world = World::new([9; 4]);
+    assert_eq!(
+        world.ask(needs(30 * GB, GB / 2), true),
+        Growth::Start(vec![1, 0, 0, 0])
+    );
+    world.register(needs(30 * GB, GB / 2), true).expect("grows");
+    assert!(matches!(
+        world.ask(needs(30 * GB, GB / 2), true),
+        Growth::Placed(_)
+    ));
+    assert_eq!(
+        world.ask(needs(60 * GB, GB), true),
+        Growth::Start(vec![1, 0, 0, 0])
+    );
+    world.register(needs(60 * GB, GB), true).expect("grows");
+    assert_eq!(world.servers.len(), 2);
+}
+
+#[test]
+fn latency_matters_first_and_money_otherwise() {
+    let mut world = World::new([9; 4]);
+    let sensitive = world.register(needs(GB, GB), true).expect("grows");
+    assert_eq!(world.tiers(&sensitive), [(Tier::Dram, GB)]);
+    let fast = world.register(needs(GB, GB), false).expect("grows");
+    assert_eq!(world.tiers(&fast), [(Tier::Nvme, GB)]);
+    let large = world
+        .register(needs(1_000 * GB, GB / 100), false)
+        .expect("grows");
+    assert_eq!(world.tiers(&large)[0].0, Tier::Hdd);
+}
+
+#[test]
+fn spilling_goes_down_tier_by_tier() {
+    let mut world = World::new([1, 1, 1, 1]);
+    let shares = world.register(needs(2_560 * GB, GB), true).expect("grows");
+    let tiers = world.tiers(&shares);
+    let order: Vec<_> = tiers.iter().map(|(tier, _)| *tier).collect();
+    assert_eq!(order, [Tier::Dram, Tier::Nvme, Tier::Ssd]);
+    assert!(tiers[0].1.abs_diff(60 * GB) < 10 && tiers[1].1.abs_diff(1_960 * GB) < 10);
+    let sum: u64 = shares.iter().map(|share| share.bytes).sum();
+    assert_eq!(sum, 2_560 * GB);
+    assert!(matches!(
+        world.ask(needs(GB, 9 * GB), true),
+        Growth::Full { .. }
+    ));
+}
+
+#[test]
+fn a_server_knows_what_is_promised() {
+    let mut server = PoolServer::empty(ServerId(1), 0, &Catalogue::default());
+    assert!(server.is_free());
+    let share = Share {
+        server: ServerId(1),
+        bytes: 5,
+        bytes_per_second: 0,
+    };
+    server.promise(&share);
+    assert!(!server.is_free());
+    server.give_back(&share);
+    assert!(server.is_free());
+    let rate_only = Share {
+        bytes: 0,
+        bytes_per_second: 7,
+        ..share
+    };
+    server.promise(&rate_only);
+    assert!(!server.is_free());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Register(u64, u64, bool),
+    End(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let register = (1..4_000 * GB, 0..8 * GB, any::<bool>());
+    prop_oneof![
+        3 => register.prop_map(|(bytes, rate, fast)| Step::Register(bytes, rate, fast)),
+        1 => any::<usize>().prop_map(Step::End),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_stays_within_servers_and_leaves_what_was_there(
+        steps in proptest::collection::vec(step(), 0..40), limits in [0..9u32, 0..9u32, 0..9u32, 0..9u32],
+    ) {
+        let mut world = World::new(limits);
+        let mut jobs = Vec::new();
+        for step in steps {
+            match step {
+                Step::Register(bytes, rate, fast) => {
+                    let fitted = world.register(needs(bytes, rate), fast);
+                    let Some(shares) = fitted else { continue };
+                    let sum = |of: fn(&Share) -> u64| shares.iter().map(of).sum::<u64>();
+                    prop_assert_eq!(sum(|share| share.bytes), bytes);
+                    // A share of throughput without a byte is dropped; it was rounding.
+                    prop_assert!(rate - sum(|share| share.bytes_per_second) <= rate / 1_000 + 64);
+                    if fast {
+                        // Monotone: no byte on a slower tier before one on a faster.
+                        let tiers = world.tiers(&shares);
+                        prop_assert!(tiers.is_sorted_by_key(|(tier, _)| *tier), "{tiers:?}");
+                    }
+                    jobs.push(shares);
+                }
+                Step::End(_) if jobs.is_empty() => {}
+                Step::End(at) => {
+                    for share in jobs.swap_remove(at % jobs.len()) {
+                        world.servers[share.server.0 as usize - 1].give_back(&share);
+                    }
+                }
+            }
+            for server in &world.servers {
+                let promised = |of: fn(&Share) -> u64| -> u64 {
+                    let here = jobs.iter().flatten().filter(|s| s.server == server.room.server);
+                    here.map(of).sum()
+                };
+                let room = server.room;
+                prop_assert_eq!(room.free_bytes + promised(|s| s.bytes), room.capacity_bytes);
+                prop_assert_eq!(
+                    room.free_bytes_per_second + promised(|s| s.bytes_per_second),
+                    room.bytes_per_second
+                );
+            }
+        }
+        for share in jobs.into_iter().flatten() {
+            world.servers[share.server.0 as usize - 1].give_back(&share);
+        }
+        prop_assert!(world.servers.iter().all(PoolServer::is_free));
+    }
+
+    #[test]
+    fn more_servers_never_push_a_job_down(
+        bytes in 1..4_000 * GB, rate in 0..8 * GB, limits in [0..4u32, 0..4u32, 0..4u32, 0..4u32], at in 0..4usize,
+    ) {
+        let mut more = limits;
+        more[at] += 1;
+        let slow = |limits| {
+            let mut world = World::new(limits);
+            let shares = world.register(needs(bytes, rate), true)?;
+            let tiers = world.tiers(&shares).into_iter();
+            // Bytes at or below each tier.
+            let below = |tier| tiers.clone().filter(|(t, _)| *t >= tier).map(|(_, b)| b).sum::<u64>();
+            Some(Tier::FASTEST_FIRST.map(below))
+        };
+        match (slow(limits), slow(more)) {
+            (Some(before), Some(after)) => {
+                for (before, after) in before.into_iter().zip(after) {
+                    prop_assert!(after <= before + 64, "{before} {after}");
+                }
+            }
+            (before, after) => prop_assert!(before.is_none() || after.is_some()),
+        }
+    }
+}

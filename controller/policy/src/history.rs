@@ -1,0 +1,212 @@
+//! What earlier runs of a job needed, and what that foretells of the next.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Runs remembered per profile: what a job was like long ago says little.
+const RUNS_MAX: usize = 8;
+/// Profiles remembered; past that the one that ran longest ago goes.
+const PROFILES_MAX: usize = 20_000;
+/// Added to the peak after a single run, in percent; shared out over the runs as they agree.
+const MARGIN_PERCENT: u64 = 10;
+/// Never less than this.
+const MARGIN_PERCENT_MIN: u64 = 2;
+/// Never more: past that, growing while it runs is cheaper.
+const MARGIN_PERCENT_MAX: u64 = 50;
+
+/// The peaks of one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes held at most.
+    pub capacity_bytes: u64,
+    /// Bytes per second at most; 0 where nobody measured it.
+    pub bytes_per_second: u64,
+}
+
+/// What is expected of the next run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// Bytes, margin included.
+    pub capacity_bytes: u64,
+    /// Bytes per second, margin included.
+    pub bytes_per_second: u64,
+    /// Runs that it rests on.
+    pub runs: usize,
+    /// The larger of the margins, in percent.
+    pub margin_percent: u64,
+    /// Whose runs they are.
+    pub profile: String,
+}
+
+impl Forecast {
+    /// "the peak of 3 earlier runs of 'nightly' and 4 % more".
+    pub fn sentence(&self) -> String {
+        let runs = match self.runs {
+            1 => "an earlier run".to_owned(),
+            runs => format!("{runs} earlier runs"),
+        };
+        format!(
+            "the peak of {runs} of '{}' and {} % more",
+            self.profile, self.margin_percent
+        )
+    }
+}
+
+/// The runs of every profile, by name. Bounded.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    profiles: HashMap<String, Profile>,
+    /// Counts records, to tell which profile ran longest ago.
+    clock: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Profile {
+    runs: VecDeque<Run>,
+    last: u64,
+}
+
+impl History {
+    /// Takes down a run that has ended. One that held nothing foretells nothing.
+    pub fn record(&mut self, profile: &str, run: Run) {
+        if run.capacity_bytes == 0 {
+            return;
+        }
+        self.clock += 1;
+        if !self.profiles.contains_key(profile) && self.profiles.len() >= PROFILES_MAX {
+            let oldest = self.profiles.iter().min_by_key(|(_, profile)| profile.last);
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                self.profiles.remove(&name);
+            }
+        }
+        let known = self.profiles.entry(profile.to_owned()).or_default();
+        known.last = self.clock;
+        known.runs.push_back(run);
+        if known.runs.len() > RUNS_MAX {
+            known.runs.pop_front();
+        }
+    }
+
+    /// What the next run of `profile` will need; `None` if none is known.
+    pub fn forecast(&self, profile: &str) -> Option<Forecast> {
+        let runs = &self.profiles.get(profile)?.runs;
+        let capacity = expected(runs.iter().map(|run| run.capacity_bytes));
+        let rate = expected(runs.iter().map(|run| run.bytes_per_second));
+        Some(Forecast {
+            capacity_bytes: capacity.amount,
+            bytes_per_second: rate.amount,
+            runs: runs.len(),
+            margin_percent: capacity.margin_percent.max(rate.margin_percent),
+            profile: profile.to_owned(),
+        })
+    }
+}
+
+struct Expected {
+    amount: u64,
+    margin_percent: u64,
+}
+
+/// The largest of the figures and a margin: a tenth after one run, shrinking with every further
+/// one, but no smaller than the chance that the next exceeds them all suggests, which is their
+/// spread over their number.
+fn expected(figures: impl Iterator<Item = u64> + Clone) -> Expected {
+    let runs = figures.clone().count().max(1) as u64;
+    let most = figures.clone().max().unwrap_or(0);
+    let least = figures.min().unwrap_or(0);
+    let spread_percent = match most {
+        0 => 0,
+        most => (u128::from(most - least) * 100 / u128::from(most)) as u64,
+    };
+    let margin_percent = (MARGIN_PERCENT / runs)
+        .max(spread_percent / runs)
+        .clamp(MARGIN_PERCENT_MIN, MARGIN_PERCENT_MAX);
+    let with_margin = u128::from(most) * u128::from(100 + margin_percent) / 100;
+    Expected {
+        amount: u64::try_from(with_margin).unwrap_or(u64::MAX),
+        margin_percent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run(capacity_bytes: u64, bytes_per_second: u64) -> Run {
+        Run {
+            capacity_bytes,
+            bytes_per_second,
+        }
+    }
+
+    fn history(runs: &[Run]) -> History {
+        let mut history = History::default();
+        runs.iter().for_each(|run| history.record("x", *run));
+        history
+    }
+
+    #[test]
+    fn the_margin_shrinks_as_runs_agree_and_grows_as_they_differ() {
+        for (capacities, expected, margin) in [
+            (&[1_000][..], 1_100, 10),
+            (&[1_000, 1_000], 1_050, 5),
+            (&[1_000, 990, 1_000], 1_030, 3),
+            (&[1_000; 8], 1_020, 2),
+            (&[1_000; 20], 1_020, 2),
+            (&[500, 1_000], 1_250, 25),
+            (&[1, 1_000], 1_490, 49),
+        ] {
+            let runs: Vec<_> = capacities.iter().map(|&bytes| run(bytes, 10)).collect();
+            let forecast = history(&runs).forecast("x").expect("has run");
+            let found = (forecast.capacity_bytes, forecast.margin_percent);
+            assert_eq!(found, (expected, margin), "{capacities:?}");
+            assert_eq!(forecast.runs, capacities.len().min(RUNS_MAX));
+        }
+        assert_eq!(history(&[]).forecast("x"), None);
+        assert_eq!(history(&[run(0, 7)]).forecast("x"), None, "held nothing");
+    }
+
+    #[test]
+    fn only_the_last_runs_count_and_the_oldest_profile_goes() {
+        let mut runs = vec![run(1_000_000, 1)];
+        runs.extend([run(100, 1); RUNS_MAX]);
+        let forecast = history(&runs).forecast("x").expect("has run");
+        assert_eq!(forecast.capacity_bytes, 102);
+        let mut history = history(&runs);
+        for profile in 0..PROFILES_MAX {
+            history.record(&profile.to_string(), run(1, 1));
+        }
+        assert_eq!(history.forecast("x"), None);
+        assert!(history.forecast("0").is_some());
+        assert_eq!(history.profiles.len(), PROFILES_MAX);
+    }
+
+    #[test]
+    fn a_forecast_says_what_it_rests_on() {
+        let one = history(&[run(10, 1)]).forecast("x").expect("has run");
+        assert_eq!(
+            one.sentence(),
+            "the peak of an earlier run of 'x' and 10 % more"
+        );
+        let two = history(&[run(10, 1); 2]).forecast("x").expect("has run");
+        assert_eq!(
+            two.sentence(),
+            "the peak of 2 earlier runs of 'x' and 5 % more"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_forecast_covers_every_run_it_rests_on(
+            runs in proptest::collection::vec((1..u64::MAX / 4, 0..u64::MAX / 4), 1..RUNS_MAX),
+        ) {
+            let runs: Vec<_> = runs.into_iter().map(|(c, r)| run(c, r)).collect();
+            let forecast = history(&runs).forecast("x").expect("has run");
+            for run in runs {
+                prop_assert!(forecast.capacity_bytes >= run.capacity_bytes);
+                prop_assert!(forecast.bytes_per_second >= run.bytes_per_second);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Online packing of a job over servers, by throughput and capacity at once.
+//!
+//! A server with a fraction of a job's data carries that fraction of its bytes and of its
+//! throughput, so the room a server has for a job is the smaller of the two fractions that fit.
+//! No server is ever given more than it has free. Fractions are in parts of [`WHOLE`].
+
+use pocket_proto::ServerId;
+
+use crate::Share;
+
+/// All of a job, in parts. Rounding loses less than a byte per terabyte.
+pub const WHOLE: u64 = 1 << 40;
+/// Where servers can be started, a gap smaller than this part of an empty server is not worth
+/// another entry in a job's map.
+const GAP_WORTH_FILLING: u64 = 128;
+
+/// What has to be placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes held at most.
+    pub capacity_bytes: u64,
+    /// Bytes per second at the peak; 0 where throughput is not planned.
+    pub bytes_per_second: u64,
+}
+
+impl Needs {
+    /// So many parts of all of it, rounded up.
+    pub fn parts(self, parts: u64) -> Needs {
+        let part = |amount: u64| {
+            (u128::from(amount) * u128::from(parts)).div_ceil(u128::from(WHOLE)) as u64
+        };
+        Needs {
+            capacity_bytes: part(self.capacity_bytes),
+            bytes_per_second: part(self.bytes_per_second),
+        }
+    }
+}
+
+/// What a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The server.
+    pub server: ServerId,
+    /// Bytes that are not promised.
+    pub free_bytes: u64,
+    /// Throughput that is not promised; `u64::MAX` where it is not known.
+    pub free_bytes_per_second: u64,
+    /// All it has.
+    pub capacity_bytes: u64,
+    /// All it has; `u64::MAX` where it is not known.
+    pub bytes_per_second: u64,
+    /// Bytes in use, to tell equally promised servers apart.
+    pub used_bytes: u64,
+}
+
+impl Room {
+    /// Parts of a job that fit.
+    pub(crate) fn parts(&self, needs: Needs) -> u64 {
+        self.times(needs).min(WHOLE.into()) as u64
+    }
+
+    /// The same where more than the whole job would fit.
+    fn times(&self, needs: Needs) -> u128 {
+        fitting(needs, self.free_bytes, self.free_bytes_per_second)
+    }
+
+    /// Parts of a job that would fit if it were empty.
+    fn parts_when_empty(&self, needs: Needs) -> u64 {
+        fitting(needs, self.capacity_bytes, self.bytes_per_second).min(WHOLE.into()) as u64
+    }
+
+    /// How full it is, in parts of WHOLE: the fuller of its two resources.
+    fn fullness(&self) -> u64 {
+        let full = |free: u64, all: u64| match all {
+            0 | u64::MAX => 0,
+            all => (u128::from(all - free.min(all)) * u128::from(WHOLE) / u128::from(all)) as u64,
+        };
+        let capacity = full(self.free_bytes, self.capacity_bytes);
+        capacity.max(full(self.free_bytes_per_second, self.bytes_per_second))
+    }
+}
+
+/// How servers are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Over every server with room, in proportion to it: where the servers are there anyway, using
+    /// fewer of them saves nothing, and the least used weigh most.
+    Spread,
+    /// The fullest servers first, so that few are needed and gaps are filled before another is
+    /// started (paper, section 4.2.2; best fit). Of equally full ones the less used is first.
+    Fill,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Parts of the job per server.
+    pub parts: Vec<(ServerId, u64)>,
+    /// Parts that found no room.
+    pub left: u64,
+}
+
+/// Places `parts` of a job on servers with these rooms.
+pub fn pack(needs: Needs, parts: u64, rooms: &[Room], packing: Packing) -> Packed {
+    match packing {
+        Packing::Spread => spread(needs, parts, rooms),
+        Packing::Fill => fill(needs, parts, rooms),
+    }
+}
+
+fn fill(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
+    let worth = |room: &&Room| {
+        let gap = room.parts(needs);
+        gap > 0 && (gap >= parts || gap >= room.parts_when_empty(needs) / GAP_WORTH_FILLING)
+    };
+    let mut order: Vec<(u64, u64, &Room)> = rooms
+        .iter()
+        .filter(worth)
+        .map(|room| (room.fullness(), room.used_bytes, room))
+        .collect();
+    order.sort_unstable_by_key(|(full, used, room)| (u64::MAX - full, *used, room.server));
+    let mut packed = Packed {
+        parts: Vec::new(),
+        left: parts,
+    };
+    for (_, _, room) in order {
+        if packed.left == 0 {
+            break;
+        }
+        let taken = room.parts(needs).min(packed.left);
+        packed.left -= taken;
+        packed.parts.push((room.server, taken));
+    }
+    packed
+}
+
+fn spread(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
+    let rooms = rooms.iter().map(|room| (room.server, room.times(needs)));
+    let rooms: Vec<_> = rooms.filter(|(_, times)| *times > 0).collect();
+    let total = rooms
+        .iter()
+        .fold(0u128, |sum, (_, times)| sum.saturating_add(*times));
+    if total <= u128::from(parts) {
+        return Packed {
+            left: parts - total as u64,
+            parts: rooms
+                .into_iter()
+                .map(|(id, times)| (id, times as u64))
+                .collect(),
+        };
+    }
+    // At most a server's room, as less is placed than there is in all.
+    let scaled = |room: u128| match u128::from(parts).checked_mul(room) {
+        Some(product) => (product / total) as u64,
+        None => (room / (total / u128::from(parts))) as u64,
+    };
+    let mut given: Vec<_> = rooms
+        .iter()
+        .map(|(id, room)| (*id, scaled(*room)))
+        .collect();
+    // Rounding down lost less than a part per server, and left at least one of every room.
+    let lost = parts - given.iter().map(|(_, parts)| parts).sum::<u64>();
+    for (_, parts) in given.iter_mut().take(lost as usize) {
+        *parts += 1;
+    }
+    given.retain(|(_, parts)| *parts > 0);
+    Packed {
+        parts: given,
+        left: 0,
+    }
+}
+
+/// Parts of `needs` that fit into so much.
+fn fitting(needs: Needs, bytes: u64, bytes_per_second: u64) -> u128 {
+    let parts = |has: u64, need: u64| match need {
+        0 => u128::MAX,
+        need => u128::from(has) * u128::from(WHOLE) / u128::from(need),
+    };
+    let both =
+        parts(bytes, needs.capacity_bytes).min(parts(bytes_per_second, needs.bytes_per_second));
+    // Of a job that needs nothing the whole fits anywhere.
+    if both == u128::MAX {
+        WHOLE.into()
+    } else {
+        both
+    }
+}
+
+/// The parts as bytes and throughput promised on each server. They sum to what was needed exactly,
+/// or to all that is free: what rounding lost goes where there is room.
+pub(crate) fn to_shares(needs: Needs, packed: &Packed, rooms: &[Room]) -> Vec<Share> {
+    let placed: u64 = packed.parts.iter().map(|(_, parts)| parts).sum();
+    let of = |amount: u64, parts: u64| {
+        (u128::from(amount) * u128::from(parts) / u128::from(WHOLE)) as u64
+    };
+    let shares = packed.parts.iter().map(|(server, parts)| Share {
+        server: *server,
+        bytes: of(needs.capacity_bytes, *parts),
+        bytes_per_second: of(needs.bytes_per_second, *parts),
+    });
+    let mut shares: Vec<Share> = shares.collect();
+    if placed == WHOLE {
+        let given = |amount: fn(&Share) -> u64| shares.iter().map(amount).sum::<u64>();
+        let mut bytes = needs.capacity_bytes - given(|share| share.bytes);
+        let mut rate = needs.bytes_per_second - given(|share| share.bytes_per_second);
+        let free: std::collections::HashMap<_, _> =
+            rooms.iter().map(|room| (room.server, room)).collect();
+        for share in &mut shares {
+            if bytes == 0 && rate == 0 {
+                break;
+            }
+            let Some(room) = free.get(&share.server) else {
+                continue;
+            };
+            let more = bytes.min(room.free_bytes.saturating_sub(share.bytes));
+            share.bytes += more;
+            bytes -= more;
+            let free_rate = room.free_bytes_per_second;
+            let more = rate.min(free_rate.saturating_sub(share.bytes_per_second));
+            share.bytes_per_second += more;
+            rate -= more;
+        }
+    }
+    shares.retain(|share| share.bytes > 0);
+    shares
+}
+
+#[cfg(test)]
+mod tests;

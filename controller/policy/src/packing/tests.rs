@@ -1,0 +1,161 @@
+//! Where parts of jobs go, and that nothing is promised twice.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn room(server: u64, free: (u64, u64), all: (u64, u64)) -> Room {
+    Room {
+        server: ServerId(server),
+        free_bytes: free.0,
+        free_bytes_per_second: free.1,
+        capacity_bytes: all.0,
+        bytes_per_second: all.1,
+        used_bytes: 0,
+    }
+}
+
+fn needs(capacity_bytes: u64, bytes_per_second: u64) -> Needs {
+    Needs {
+        capacity_bytes,
+        bytes_per_second,
+    }
+}
+
+fn packed(parts: &[(u64, u64)], left: u64) -> Packed {
+    let parts = parts.iter().map(|&(id, parts)| (ServerId(id), parts));
+    Packed {
+        parts: parts.collect(),
+        left,
+    }
+}
+
+#[test]
+fn gaps_are_filled_before_empty_servers_are_opened() {
+    let rooms = [
+        room(1, (100, 100), (100, 100)),
+        room(2, (50, 100), (100, 100)),
+        room(3, (25, 25), (100, 100)),
+        room(4, (0, 100), (100, 100)),
+    ];
+    let fill = |needs| pack(needs, WHOLE, &rooms, Packing::Fill);
+    assert_eq!(fill(needs(25, 10)), packed(&[(3, WHOLE)], 0));
+    assert_eq!(
+        fill(needs(100, 10)),
+        packed(&[(3, WHOLE / 4), (2, WHOLE / 2), (1, WHOLE / 4)], 0)
+    );
+    // Bound by throughput: the fraction of the bytes follows that of the throughput.
+    assert_eq!(
+        fill(needs(4, 400)),
+        packed(
+            &[(3, WHOLE / 16), (2, WHOLE / 4), (1, WHOLE / 4)],
+            WHOLE / 16 * 7
+        )
+    );
+}
+
+#[test]
+fn of_equally_full_servers_the_less_used_is_first() {
+    let busy = Room {
+        used_bytes: 9,
+        ..room(1, (50, 50), (100, 100))
+    };
+    let idle = room(2, (50, 50), (100, 100));
+    let given = pack(needs(10, 0), WHOLE, &[busy, idle], Packing::Fill);
+    assert_eq!(given, packed(&[(2, WHOLE)], 0));
+}
+
+#[test]
+fn slivers_are_left_alone_unless_they_hold_all_that_is_left() {
+    let sliver = room(1, (1, 1_000), (1_000, 1_000));
+    let empty = room(2, (1_000, 1_000), (1_000, 1_000));
+    let fill = |needs| pack(needs, WHOLE, &[sliver, empty], Packing::Fill);
+    assert_eq!(fill(needs(500, 0)), packed(&[(2, WHOLE)], 0));
+    assert_eq!(fill(needs(1, 0)), packed(&[(1, WHOLE)], 0));
+    // A gap of a 128th of the server is worth it, less is not.
+    let gap = |free| room(1, (free, 1_280), (1_280, 1_280));
+    let taken = |free| {
+        pack(needs(1_280, 0), WHOLE, &[gap(free), empty], Packing::Fill)
+            .parts
+            .len()
+    };
+    assert_eq!((taken(10), taken(9)), (2, 1));
+}
+
+#[test]
+fn spreading_follows_the_scarcer_resource() {
+    let rooms = [
+        room(1, (100, 10), (100, 100)),
+        room(2, (100, 30), (100, 100)),
+        room(3, (0, 100), (100, 100)),
+    ];
+    let given = pack(needs(10, 40), WHOLE, &rooms, Packing::Spread);
+    assert_eq!(given, packed(&[(1, WHOLE / 4), (2, WHOLE / 4 * 3)], 0));
+    let given = pack(needs(10, 80), WHOLE, &rooms, Packing::Spread);
+    assert_eq!(given.left, WHOLE / 2);
+}
+
+#[test]
+fn unknown_throughput_is_no_obstacle_and_no_fullness() {
+    let rooms = [
+        room(1, (50, u64::MAX), (100, u64::MAX)),
+        room(2, (25, u64::MAX), (100, u64::MAX)),
+    ];
+    let given = pack(needs(10, 1 << 40), WHOLE, &rooms, Packing::Fill);
+    assert_eq!(given, packed(&[(2, WHOLE)], 0));
+}
+
+fn rooms() -> impl Strategy<Value = Vec<Room>> {
+    let resource = || {
+        let all = prop_oneof![Just(1u64), 1..1_000u64, 1..1u64 << 45];
+        all.prop_flat_map(|all| (Just(all), 0..=all))
+    };
+    let one = (resource(), resource());
+    proptest::collection::vec(one, 0..12).prop_map(|servers| {
+        let rooms = servers.into_iter().zip(1..);
+        let rooms = rooms.map(|((bytes, rate), id)| room(id, (bytes.1, rate.1), (bytes.0, rate.0)));
+        rooms.collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_promised_that_is_not_free(
+        rooms in rooms(), capacity in 1..1u64 << 46, rate in 0..1u64 << 46,
+        packing in prop_oneof![Just(Packing::Spread), Just(Packing::Fill)],
+    ) {
+        let needs = needs(capacity, rate);
+        let given = pack(needs, WHOLE, &rooms, packing);
+        let placed: u64 = given.parts.iter().map(|(_, parts)| parts).sum();
+        prop_assert_eq!(placed + given.left, WHOLE);
+        let shares = to_shares(needs, &given, &rooms);
+        for share in &shares {
+            let room = rooms.iter().find(|room| room.server == share.server).expect("exists");
+            prop_assert!(share.bytes <= room.free_bytes);
+            prop_assert!(share.bytes_per_second <= room.free_bytes_per_second);
+        }
+        let sum = |of: fn(&Share) -> u64| shares.iter().map(of).sum::<u64>();
+        prop_assert!(sum(|share| share.bytes) <= capacity);
+        prop_assert!(sum(|share| share.bytes_per_second) <= rate);
+        if packing == Packing::Spread && given.left > 0 {
+            let offered: u64 = rooms.iter().map(|room| room.parts(needs)).sum();
+            prop_assert_eq!(placed, offered, "all that fits is used");
+        }
+    }
+
+    #[test]
+    fn more_room_never_places_less(
+        rooms in rooms(), capacity in 1..1u64 << 46, rate in 0..1u64 << 46, at: usize, more in 1..1u64 << 40,
+    ) {
+        let needs = needs(capacity, rate);
+        let before = pack(needs, WHOLE, &rooms, Packing::Spread).left;
+        let mut larger = rooms;
+        if larger.is_empty() {
+            return Ok(());
+        }
+        let at = at % larger.len();
+        larger[at].free_bytes += more;
+        larger[at].capacity_bytes += more;
+        prop_assert!(pack(needs, WHOLE, &larger, Packing::Spread).left <= before);
+    }
+}

@@ -1,0 +1,276 @@
+//! How many servers a pool has: a pure arbiter, one per pool (metadata, long-running storage,
+//! regular storage).
+//!
+//! Each resource has a range (60 to 80 % in the paper, section 4.3). If any is above its range for a
+//! short window the pool grows, if all are below theirs for a long one it shrinks, and either way
+//! to the size that brings the scarcest to the middle, at once: so one step suffices for a load,
+//! and the next step waits for a cool-down and for the load to be another one. CPU first scales the
+//! worker threads of the servers there are. Servers that a running job's allocation needs are not
+//! removable, and their number is passed in.
+
+/// A range to stay in, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Below it there is too much of the resource.
+    pub low_permille: u32,
+    /// Above it there is too little.
+    pub high_permille: u32,
+}
+
+impl Range {
+    /// The middle: where a change leads to.
+    fn aim(self) -> u64 {
+        u64::from(self.low_permille.midpoint(self.high_permille)).max(1)
+    }
+}
+
+impl Default for Range {
+    /// 60 to 80 % (paper, section 4.3).
+    fn default() -> Self {
+        Range {
+            low_permille: 600,
+            high_permille: 800,
+        }
+    }
+}
+
+/// Settings of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScalingSettings {
+    /// Range of CPU, of the worker threads there are.
+    pub cpu: Range,
+    /// Range of network throughput.
+    pub network: Range,
+    /// Range of capacity.
+    pub capacity: Range,
+    /// For so long something must be short before the pool grows: milliseconds.
+    pub window_up_ms: u64,
+    /// For so long everything must be plenty before it shrinks: milliseconds.
+    pub window_down_ms: u64,
+    /// Between two changes: milliseconds.
+    pub cool_down_ms: u64,
+    /// Never fewer servers.
+    pub servers_min: u32,
+    /// Never more.
+    pub servers_max: u32,
+    /// Worker threads that a server can have.
+    pub threads_max: u32,
+}
+
+impl Default for ScalingSettings {
+    /// Regular storage: up after 3 s, down after 10 s (paper: capacity is back 11 to 12 s after a
+    /// job ends), 10 s between changes.
+    fn default() -> Self {
+        ScalingSettings {
+            cpu: Range::default(),
+            network: Range::default(),
+            capacity: Range::default(),
+            window_up_ms: 3_000,
+            window_down_ms: 10_000,
+            cool_down_ms: 10_000,
+            servers_min: 0,
+            servers_max: 5_000,
+            threads_max: 8,
+        }
+    }
+}
+
+/// A pool as it is, in thousandths of what it has, rounded up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// Servers, those that are starting included.
+    pub servers: u32,
+    /// Worker threads of each.
+    pub threads: u32,
+    /// CPU in use, of all worker threads.
+    pub cpu_permille: u32,
+    /// Network throughput in use.
+    pub network_permille: u32,
+    /// Capacity in use.
+    pub capacity_permille: u32,
+    /// Servers that no running job's allocation needs.
+    pub removable: u32,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing.
+    Hold,
+    /// Have so many servers with so many threads from now on.
+    Scale {
+        /// Servers in all.
+        servers: u32,
+        /// Worker threads of each.
+        threads: u32,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Load must differ by this part from that of the last change, or it is the same load.
+const SAME_LOAD: u64 = 32;
+
+/// Remembers since when a pool is out of its ranges, and its last change.
+#[derive(Clone, Debug)]
+pub struct Arbiter {
+    settings: ScalingSettings,
+    above_since_ms: Option<u64>,
+    below_since_ms: Option<u64>,
+    last: Option<Change>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at_ms: u64,
+    load: Load,
+    /// Fewer servers could go than should.
+    held_back: bool,
+}
+
+/// What is in use, in thousandths of one server's or one thread's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Load {
+    cpu: u64,
+    network: u64,
+    capacity: u64,
+}
+
+impl Load {
+    fn of(pool: &Pool) -> Self {
+        let servers = u64::from(pool.servers);
+        Load {
+            cpu: servers * u64::from(pool.threads) * u64::from(pool.cpu_permille),
+            network: servers * u64::from(pool.network_permille),
+            capacity: servers * u64::from(pool.capacity_permille),
+        }
+    }
+
+    fn is_like(self, other: Load) -> bool {
+        let like = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / SAME_LOAD;
+        like(self.cpu, other.cpu)
+            && like(self.network, other.network)
+            && like(self.capacity, other.capacity)
+    }
+}
+
+impl Arbiter {
+    /// An arbiter that has seen nothing yet.
+    pub fn new(settings: ScalingSettings) -> Self {
+        Arbiter {
+            settings,
+            above_since_ms: None,
+            below_since_ms: None,
+            last: None,
+        }
+    }
+
+    /// Looks at the pool; to be called about every second. Times are milliseconds of any clock.
+    pub fn decide(&mut self, pool: &Pool, now_ms: u64) -> Decision {
+        let (above, below) = self.out_of_range(pool);
+        let since = |since: Option<u64>, is: bool| is.then(|| since.unwrap_or(now_ms));
+        self.above_since_ms = since(self.above_since_ms, above.is_some());
+        self.below_since_ms = since(self.below_since_ms, below);
+        let lasted = |since: Option<u64>, window_ms: u64| {
+            since.is_some_and(|since| now_ms.saturating_sub(since) >= window_ms)
+        };
+        let load = Load::of(pool);
+        if self.rests(load, now_ms) {
+            return Decision::Hold;
+        }
+        let wanted = self.wanted(load);
+        let (servers, threads, reason) = if pool.servers < self.settings.servers_min {
+            let reason = format!(
+                "the pool has {} servers at least",
+                self.settings.servers_min
+            );
+            (self.settings.servers_min, pool.threads.max(1), reason)
+        } else if let Some(what) =
+            above.filter(|_| lasted(self.above_since_ms, self.settings.window_up_ms))
+        {
+            let reason = format!(
+                "{what} was above its range for {} s",
+                self.settings.window_up_ms / 1_000
+            );
+            let servers = wanted.max(pool.servers);
+            (
+                servers,
+                self.threads_for(load, servers).max(pool.threads),
+                reason,
+            )
+        } else if lasted(self.below_since_ms, self.settings.window_down_ms) {
+            let seconds = self.settings.window_down_ms / 1_000;
+            let reason = format!("everything was below its range for {seconds} s");
+            let needed = pool.servers - pool.removable.min(pool.servers);
+            let servers = wanted.clamp(needed, pool.servers);
+            // Fewer servers with as many threads as their load needs.
+            (servers, self.threads_for(load, servers), reason)
+        } else {
+            return Decision::Hold;
+        };
+        // The threads of a load were settled with its first change; only servers were held back.
+        let settled = self.last.is_some_and(|last| load.is_like(last.load));
+        if servers == pool.servers && (settled || threads == pool.threads) {
+            return Decision::Hold;
+        }
+        self.last = Some(Change {
+            at_ms: now_ms,
+            load,
+            held_back: servers < pool.servers && servers > wanted,
+        });
+        self.above_since_ms = None;
+        self.below_since_ms = None;
+        Decision::Scale {
+            servers,
+            threads,
+            reason,
+        }
+    }
+
+    /// Which resource is above its range, and whether all are below theirs.
+    fn out_of_range(&self, pool: &Pool) -> (Option<&'static str>, bool) {
+        let uses = [
+            ("capacity", pool.capacity_permille, self.settings.capacity),
+            ("network", pool.network_permille, self.settings.network),
+            ("cpu", pool.cpu_permille, self.settings.cpu),
+        ];
+        let above = uses
+            .iter()
+            .find(|(_, used, range)| *used > range.high_permille);
+        let below = uses
+            .iter()
+            .all(|(_, used, range)| *used < range.low_permille);
+        (above.map(|(name, ..)| *name), below)
+    }
+
+    /// After a change the pool rests: for the cool-down, and for as long as the load is the one that
+    /// the change was made for.
+    fn rests(&self, load: Load, now_ms: u64) -> bool {
+        self.last.is_some_and(|last| {
+            now_ms.saturating_sub(last.at_ms) < self.settings.cool_down_ms
+                || load.is_like(last.load) && !last.held_back
+        })
+    }
+
+    /// Servers that bring the scarcest resource to the middle of its range.
+    fn wanted(&self, load: Load) -> u32 {
+        let settings = &self.settings;
+        let threads_max = u64::from(settings.threads_max.max(1));
+        let servers = (load.network.div_ceil(settings.network.aim()))
+            .max(load.capacity.div_ceil(settings.capacity.aim()))
+            .max(load.cpu.div_ceil(settings.cpu.aim() * threads_max));
+        let most = u64::from(settings.servers_max);
+        servers.clamp(u64::from(settings.servers_min).min(most), most) as u32
+    }
+
+    /// Threads of each of so many servers.
+    fn threads_for(&self, load: Load, servers: u32) -> u32 {
+        let threads = load
+            .cpu
+            .div_ceil(self.settings.cpu.aim() * u64::from(servers.max(1)));
+        threads.clamp(1, u64::from(self.settings.threads_max.max(1))) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Pools under load: when they change, by how much, and that they then rest.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A pool that does as it is told, under a load in thousandths of a server (and thread).
+struct World {
+    arbiter: Arbiter,
+    servers: u32,
+    threads: u32,
+    load: [u64; 3],
+    needed: u32,
+    now_ms: u64,
+}
+
+impl World {
+    fn new(servers: u32, load: [u64; 3], settings: ScalingSettings) -> Self {
+        World {
+            arbiter: Arbiter::new(settings),
+            servers,
+            threads: 1,
+            load,
+            needed: 0,
+            now_ms: 5_000,
+        }
+    }
+
+    fn pool(&self) -> Pool {
+        let servers = u64::from(self.servers).max(1);
+        let [cpu, network, capacity] = self.load;
+        Pool {
+            servers: self.servers,
+            threads: self.threads,
+            cpu_permille: cpu.div_ceil(servers * u64::from(self.threads)) as u32,
+            network_permille: network.div_ceil(servers) as u32,
+            capacity_permille: capacity.div_ceil(servers) as u32,
+            removable: self.servers.saturating_sub(self.needed),
+        }
+    }
+
+    /// So many seconds pass; the changes made.
+    fn pass(&mut self, seconds: u64) -> Vec<(u64, u32, u32)> {
+        let mut changes = Vec::new();
+        for _ in 0..seconds {
+            self.now_ms += 1_000;
+            if let Decision::Scale {
+                servers, threads, ..
+            } = self.arbiter.decide(&self.pool(), self.now_ms)
+            {
+                (self.servers, self.threads) = (servers, threads);
+                changes.push((self.now_ms / 1_000, servers, threads));
+            }
+        }
+        changes
+    }
+}
+
+fn settings() -> ScalingSettings {
+    ScalingSettings::default()
+}
+
+#[test]
+fn what_is_short_for_a_while_adds_to_the_middle_of_the_range() {
+    let mut world = World::new(10, [0, 8_100, 0], settings());
+    // The first look is at second 6; three seconds later it has lasted.
+    assert_eq!(world.pass(60), [(9, 12, 1)]);
+    let mut short = World::new(10, [0, 8_100, 0], settings());
+    assert_eq!(short.pass(2), []);
+    short.load = [0, 7_000, 0];
+    assert_eq!(short.pass(1), []);
+    short.load = [0, 8_100, 0];
+    assert_eq!(short.pass(3), [], "the window starts again");
+}
+
+#[test]
+fn plenty_for_long_removes_but_not_what_jobs_need() {
+    let mut world = World::new(10, [0, 2_000, 5_000], settings());
+    assert_eq!(world.pass(60), [(16, 8, 1)]);
+    let mut world = World::new(10, [0, 2_000, 1_000], settings());
+    world.needed = 9;
+    assert_eq!(world.pass(30), [(16, 9, 1)]);
+    world.needed = 5;
+    let change = world.pass(30);
+    assert_eq!(change.len(), 1, "goes on as jobs end: {change:?}");
+    assert_eq!(world.servers, 5);
+}
+
+#[test]
+fn in_range_nothing_happens_whatever_one_resource_does() {
+    for load in [
+        [0, 7_000, 0],
+        [0, 6_000, 100],
+        [0, 100, 8_000],
+        [0, 5_000, 6_500],
+    ] {
+        assert_eq!(World::new(10, load, settings()).pass(100), [], "{load:?}");
+    }
+}
+
+#[test]
+fn cpu_scales_threads_before_servers() {
+    let mut world = World::new(2, [2 * 2_000, 0, 0], settings());
+    assert_eq!(world.pass(60), [(9, 2, 3)]);
+    let mut hot = World::new(2, [2 * 10_000, 1_300, 0], settings());
+    assert_eq!(
+        hot.pass(60),
+        [(9, 4, 8)],
+        "threads are at their most, so servers as well"
+    );
+}
+
+#[test]
+fn limits_hold() {
+    let limited = ScalingSettings {
+        servers_min: 2,
+        servers_max: 12,
+        ..settings()
+    };
+    assert_eq!(World::new(1, [0, 0, 0], limited).pass(30), [(6, 2, 1)]);
+    assert_eq!(
+        World::new(10, [0, 99_000, 0], limited).pass(60),
+        [(9, 12, 1)]
+    );
+    assert_eq!(World::new(10, [0, 0, 0], limited).pass(60), [(16, 2, 1)]);
+    assert_eq!(World::new(12, [0, 99_000, 0], limited).pass(60), []);
+}
+
+#[test]
+fn changes_keep_their_distance() {
+    let mut world = World::new(10, [0, 8_100, 0], settings());
+    assert_eq!(world.pass(4).len(), 1);
+    world.load = [0, 40_000, 0];
+    let next = world.pass(30);
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].0, 19, "ten seconds after the first");
+}
+
+proptest! {
+    #[test]
+    fn constant_load_never_scales_twice(
+        servers in 1..3_000u32, cpu in 0..10_000_000u64, network in 0..2_000_000u64,
+        capacity in 0..2_000_000u64, needed in 0..3_000u32, threads in 1..8u32,
+    ) {
+        let mut world = World::new(servers, [cpu, network, capacity], settings());
+        world.needed = needed.min(servers);
+        world.threads = threads;
+        let changes = world.pass(300);
+        prop_assert!(changes.len() <= 1, "{changes:?}");
+        if changes.iter().any(|(_, after, _)| *after < servers) {
+            prop_assert!(world.servers >= world.needed);
+            prop_assert!(world.pool().network_permille <= 800, "and is not short afterwards");
+        }
+    }
+
+    #[test]
+    fn any_load_keeps_the_cool_down_and_the_limits(
+        loads in proptest::collection::vec((1..40u64, 0..60_000u64, 0..60_000u64), 1..20),
+    ) {
+        let limited = ScalingSettings { servers_min: 2, servers_max: 50, ..settings() };
+        let mut world = World::new(10, [0, 0, 0], limited);
+        let mut changes = Vec::new();
+        for (seconds, network, capacity) in loads {
+            world.load = [0, network, capacity];
+            changes.extend(world.pass(seconds));
+        }
+        for pair in changes.windows(2) {
+            prop_assert!(pair[1].0 - pair[0].0 >= 10, "{changes:?}");
+        }
+        prop_assert!(changes.iter().all(|(_, servers, _)| (2..=50).contains(servers)));
+    }
+}
