@@ -171,8 +171,7 @@ fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Sha
         packed.parts.extend(part.parts);
         packed.left = part.left;
     }
-    let all: Vec<Room> = of_tiers().flatten().collect();
-    let mut shares = to_shares(needs, &packed, &all);
+    let mut shares = to_shares(needs, &packed);
     let placed: u64 = shares.iter().map(|share| share.bytes).sum();
     let mut left = needs.capacity_bytes - placed.min(needs.capacity_bytes);
     for rooms in of_tiers() {
@@ -205,7 +204,7 @@ fn fill_bytes(bytes: u64, rooms: &[Room], shares: &mut Vec<Share>) -> u64 {
     let packed = pack(needs, WHOLE, &rooms, Packing::Spread);
     let mut added: HashMap<ServerId, u64> = HashMap::new();
     let mut left = bytes;
-    for share in to_shares(needs, &packed, &rooms) {
+    for share in to_shares(needs, &packed) {
         left -= share.bytes;
         added.insert(share.server, share.bytes);
     }

@@ -84,10 +84,7 @@ pub fn grow(
     }
     match (packed.left, start.iter().any(|count| *count > 0)) {
         (0, true) => Growth::Start(start),
-        (0, false) => {
-            let rooms: Vec<Room> = servers.iter().map(|server| server.room).collect();
-            Growth::Placed(to_shares(needs, &packed, &rooms))
-        }
+        (0, false) => Growth::Placed(to_shares(needs, &packed)),
         (parts_left, _) => Growth::Full { parts_left },
     }
 }

@@ -186,43 +186,28 @@ fn fitting(needs: Needs, bytes: u64, bytes_per_second: u64) -> u128 {
     }
 }
 
-/// The parts as bytes and throughput promised on each server. They sum to what was needed exactly,
-/// or to all that is free: what rounding lost goes where there is room.
-pub(crate) fn to_shares(needs: Needs, packed: &Packed, rooms: &[Room]) -> Vec<Share> {
-    let placed: u64 = packed.parts.iter().map(|(_, parts)| parts).sum();
-    let of = |amount: u64, parts: u64| {
-        (u128::from(amount) * u128::from(parts) / u128::from(WHOLE)) as u64
+/// The parts as bytes and throughput promised on each server. Of a job that is placed as a whole they
+/// sum to what it needs exactly.
+pub(crate) fn to_shares(needs: Needs, packed: &Packed) -> Vec<Share> {
+    // What is given up to a point is rounded, and a share is the difference: at most its exact
+    // amount rounded up, which is no more than the server's room, as rooms are whole numbers.
+    let up_to = |amount: u64, parts: u64| {
+        ((u128::from(amount) * u128::from(parts) + u128::from(WHOLE / 2)) / u128::from(WHOLE))
+            as u64
     };
-    let shares = packed.parts.iter().map(|(server, parts)| Share {
-        server: *server,
-        bytes: of(needs.capacity_bytes, *parts),
-        bytes_per_second: of(needs.bytes_per_second, *parts),
+    let mut before = 0;
+    let shares = packed.parts.iter().map(|(server, parts)| {
+        let after = before + parts;
+        let share = |amount| up_to(amount, after) - up_to(amount, before);
+        let share = Share {
+            server: *server,
+            bytes: share(needs.capacity_bytes),
+            bytes_per_second: share(needs.bytes_per_second),
+        };
+        before = after;
+        share
     });
-    let mut shares: Vec<Share> = shares.collect();
-    if placed == WHOLE {
-        let given = |amount: fn(&Share) -> u64| shares.iter().map(amount).sum::<u64>();
-        let mut bytes = needs.capacity_bytes - given(|share| share.bytes);
-        let mut rate = needs.bytes_per_second - given(|share| share.bytes_per_second);
-        let free: std::collections::HashMap<_, _> =
-            rooms.iter().map(|room| (room.server, room)).collect();
-        for share in &mut shares {
-            if bytes == 0 && rate == 0 {
-                break;
-            }
-            let Some(room) = free.get(&share.server) else {
-                continue;
-            };
-            let more = bytes.min(room.free_bytes.saturating_sub(share.bytes));
-            share.bytes += more;
-            bytes -= more;
-            let free_rate = room.free_bytes_per_second;
-            let more = rate.min(free_rate.saturating_sub(share.bytes_per_second));
-            share.bytes_per_second += more;
-            rate -= more;
-        }
-    }
-    shares.retain(|share| share.bytes > 0);
-    shares
+    shares.filter(|share| share.bytes > 0).collect()
 }
 
 #[cfg(test)]

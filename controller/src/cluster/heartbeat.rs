@@ -54,9 +54,10 @@ impl Cluster {
                 self.end_again(server, report, ended, now);
             } else if self.jobs.get(id).is_some() {
                 self.update(server, report, now);
-            } else if let Some(job) = Job::adopt(report, server, now) {
+            } else if let Some(mut job) = Job::adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
                 self.changed = true;
+                job.account.set_price(self.price(&job.shares), now);
                 self.jobs.insert(job);
             }
         }

@@ -45,7 +45,7 @@ fn hinted_capacity_is_honoured_to_the_byte_by_free_space() {
     let servers = [dram(1, 8 * GIB, 6 * GIB), dram(2, 8 * GIB, 2 * GIB)];
     let given = allocate("x", capacity(4 * GIB + 1), &servers).expect("fits");
     assert_eq!(given.capacity_bytes, 4 * GIB + 1);
-    assert_eq!(shares(&given), [(1, GIB + 1), (2, 3 * GIB)]);
+    assert_eq!(shares(&given), [(1, GIB), (2, 3 * GIB + 1)]);
     let all = allocate("x", capacity(8 * GIB), &servers).expect("fits exactly");
     assert_eq!(shares(&all), [(1, 2 * GIB), (2, 6 * GIB)]);
 }

@@ -128,7 +128,7 @@ proptest! {
         let given = pack(needs, WHOLE, &rooms, packing);
         let placed: u64 = given.parts.iter().map(|(_, parts)| parts).sum();
         prop_assert_eq!(placed + given.left, WHOLE);
-        let shares = to_shares(needs, &given, &rooms);
+        let shares = to_shares(needs, &given);
         for share in &shares {
             let room = rooms.iter().find(|room| room.server == share.server).expect("exists");
             prop_assert!(share.bytes <= room.free_bytes);

@@ -30,7 +30,19 @@ fn the_jobs_are_known_again_as_they_were() {
     world.add_storage(1, 8 * GIB);
     world.add_storage(2, 8 * GIB);
     world.heartbeat(META);
-    assert_eq!(world.jobs(), jobs);
+    // What they have cost so far only the first controller saw.
+    let known_again = |job: &JobStatus| JobStatus {
+        nanodollars_per_hour: 0,
+        nanodollars: 0,
+        epochs: Vec::new(),
+        ..job.clone()
+    };
+    for (now, before) in world.jobs().iter().zip(&jobs) {
+        assert_eq!(known_again(now), known_again(before));
+        let (now, before) = (now.nanodollars_per_hour, before.nanodollars_per_hour);
+        assert!(now.abs_diff(before) <= before / 1_000, "{now} {before}");
+    }
+    assert_eq!(world.jobs().len(), jobs.len());
     assert!(reserved - world.reserved_bytes() <= 6, "but for rounding");
     assert_eq!(world.pass(10), [], "and nothing needs to be done");
     let reply = world.mount(&job("b"));
