@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, error::ErrorKind};
 use pocket_proto::ByteCount;
 use thiserror::Error;
 
-pub(crate) use hints::JobArguments;
+pub(crate) use hints::{HintArguments, JobArguments};
 
 use crate::{
     endpoint::ControllerAddress,
@@ -207,6 +207,21 @@ impl MountRequest {
         fill(&mut hints.capacity, &options, "capacity", parse_capacity)?;
         fill(&mut hints.bandwidth, &options, "bandwidth", |text| {
             text.parse()
+        })?;
+        fill(
+            &mut hints.task_capacity,
+            &options,
+            "task_capacity",
+            parse_capacity,
+        )?;
+        fill(
+            &mut hints.task_bandwidth,
+            &options,
+            "task_bandwidth",
+            |text| text.parse(),
+        )?;
+        fill(&mut terms.profile, &options, "profile", |text| {
+            text.parse::<String>()
         })?;
         fill(
             &mut hints.max_tasks,

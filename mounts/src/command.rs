@@ -7,8 +7,10 @@ mod jobs;
 mod ls;
 mod meta;
 mod nodes;
+mod plan;
 mod put;
 mod rm;
+mod simulate;
 mod status;
 mod storage;
 mod up;
@@ -16,6 +18,7 @@ mod up;
 mod control;
 mod object;
 mod server;
+mod tiers;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -38,6 +41,9 @@ Examples:
 
   pocket put sort-42/in/part-0 part-0 && pocket get sort-42/in/part-0 copy
       Files of a job without a mount.
+
+  pocket plan --max-tasks 100 --latency-sensitive=false
+      What a job with these hints would get and cost, beside what other hints would.
 
   pocket jobs --json
       What runs, for programs. Every command that reads takes --json.
@@ -70,6 +76,8 @@ enum Command {
     Get(get::GetArguments),
     Ls(ls::LsArguments),
     Rm(rm::RmArguments),
+    Plan(plan::PlanArguments),
+    Simulate(simulate::SimulateArguments),
     Bench(BenchArgs),
 }
 
@@ -116,6 +124,8 @@ impl Program {
             Command::Get(arguments) => arguments.run(),
             Command::Ls(arguments) => arguments.run(),
             Command::Rm(arguments) => arguments.run(),
+            Command::Plan(arguments) => arguments.run(),
+            Command::Simulate(arguments) => arguments.run(),
             Command::Bench(arguments) => bench::run(arguments),
         }
     }

@@ -24,6 +24,8 @@ pub struct JobTerms {
     pub name: String,
     /// What it will need.
     pub hints: Hints,
+    /// Whose earlier runs stand in for missing hints; empty: the job's own.
+    pub profile: String,
     /// How long it outlives its last mount; none: the cluster's default.
     pub lease: Option<Duration>,
     /// It outlives its mounts until deregistered.
@@ -78,6 +80,7 @@ impl JobTerms {
             block_bytes: self.block_bytes.map_or(0, BlockBytes::get),
             protocol_version: PROTOCOL_VERSION,
             existing_only: self.existing_only,
+            profile: self.profile.clone(),
         }
     }
 }

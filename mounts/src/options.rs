@@ -75,7 +75,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 12] = [
     "bandwidth",
     "block_size",
     "capacity",
@@ -85,6 +85,9 @@ const SETTINGS: [&str; 9] = [
     "log_file",
     "max_tasks",
     "memory_budget",
+    "profile",
+    "task_bandwidth",
+    "task_capacity",
 ];
 
 /// Settings that need no value: `-o keep` is `--keep`.

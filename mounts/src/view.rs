@@ -17,6 +17,7 @@ pub(crate) struct JobView {
     name: String,
     mounts: u32,
     used_bytes: u64,
+    peak_used_bytes: u64,
     inodes: u64,
     capacity_bytes: u64,
     bandwidth_bytes_per_second: u64,
@@ -29,7 +30,21 @@ pub(crate) struct JobView {
     metadata_server: String,
     weight_map_epoch: u32,
     weights: Vec<WeightView>,
+    epochs: Vec<EpochView>,
     reasons: Vec<String>,
+    profile: String,
+    /// By the price table.
+    dollars_per_hour: f64,
+    dollars: f64,
+}
+
+/// An edition of the weight map.
+#[derive(Clone, Debug, Serialize)]
+struct EpochView {
+    epoch: u32,
+    age_seconds: u64,
+    servers: u32,
+    reason: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +53,8 @@ struct HintsView {
     max_tasks: Option<u32>,
     capacity_bytes: Option<u64>,
     bandwidth_bytes_per_second: Option<u64>,
+    task_capacity_bytes: Option<u64>,
+    task_bandwidth_bytes_per_second: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,11 +85,19 @@ impl From<JobStatus> for JobView {
                 fraction: f64::from(weighted.weight) / total.max(1) as f64,
             }
         });
+        let epochs = status.epochs.into_iter().map(|epoch| EpochView {
+            epoch: epoch.epoch,
+            age_seconds: epoch.age_seconds,
+            servers: epoch.servers,
+            reason: epoch.reason,
+        });
+        let dollars = |nanodollars: u64| nanodollars as f64 / 1e9;
         JobView {
             job: JobId(status.job).to_string(),
             name: status.name,
             mounts: status.mounts,
             used_bytes: status.used_bytes,
+            peak_used_bytes: status.peak_used_bytes,
             inodes: status.inodes,
             capacity_bytes: allocation.capacity_bytes,
             bandwidth_bytes_per_second: allocation.bandwidth_bytes_per_second,
@@ -81,6 +106,8 @@ impl From<JobStatus> for JobView {
                 max_tasks: hints.max_tasks,
                 capacity_bytes: hints.capacity_bytes,
                 bandwidth_bytes_per_second: hints.bandwidth_bytes_per_second,
+                task_capacity_bytes: hints.task_capacity_bytes,
+                task_bandwidth_bytes_per_second: hints.task_bandwidth_bytes_per_second,
             },
             age_seconds: status.age_seconds,
             lease_seconds: status.lease_seconds,
@@ -89,23 +116,28 @@ impl From<JobStatus> for JobView {
             metadata_server: ServerId(status.metadata_server).to_string(),
             weight_map_epoch: map.epoch,
             weights: weights.collect(),
+            epochs: epochs.collect(),
             reasons: allocation.reasons,
+            profile: status.profile,
+            dollars_per_hour: dollars(status.nanodollars_per_hour),
+            dollars: dollars(status.nanodollars),
         }
     }
 }
 
 impl JobView {
-    pub(crate) const COLUMNS: [Column; 7] = [
+    pub(crate) const COLUMNS: [Column; 8] = [
         Column::Text("JOB"),
         Column::Figure("MOUNTS"),
         Column::Figure("USED"),
         Column::Figure("CAPACITY"),
         Column::Figure("FILES"),
         Column::Figure("AGE"),
+        Column::Figure("COST"),
         Column::Text("ENDS"),
     ];
 
-    pub(crate) fn row(&self) -> [String; 7] {
+    pub(crate) fn row(&self) -> [String; 8] {
         [
             self.name.clone(),
             self.mounts.to_string(),
@@ -113,6 +145,7 @@ impl JobView {
             ByteCount(self.capacity_bytes).to_string(),
             self.inodes.to_string(),
             show_seconds(self.age_seconds),
+            format!("${:.4}", self.dollars),
             self.end(),
         ]
     }
@@ -128,9 +161,15 @@ impl JobView {
             ("mounts", self.mounts.to_string()),
             ("capacity", ByteCount(self.capacity_bytes).to_string()),
             ("used", ByteCount(self.used_bytes).to_string()),
+            ("used at most", ByteCount(self.peak_used_bytes).to_string()),
             ("files", self.inodes.to_string()),
             ("bandwidth", bandwidth.to_string()),
             ("hints", self.hints.to_string()),
+            ("profile", self.profile.clone()),
+            (
+                "cost",
+                format!("${:.4}, ${:.4}/h now", self.dollars, self.dollars_per_hour),
+            ),
             ("age", show_seconds(self.age_seconds)),
             ("ends", self.end()),
             ("metadata server", self.metadata_server.clone()),
@@ -141,6 +180,15 @@ impl JobView {
                 "storage server",
                 format!("{} {} {share}", weight.endpoint, weight.tier),
             )
+        }));
+        details.extend(self.epochs.iter().map(|epoch| {
+            let since = show_seconds(epoch.age_seconds);
+            let servers = epoch.servers;
+            let text = format!(
+                "{}, {servers} servers, {since} ago: {}",
+                epoch.epoch, epoch.reason
+            );
+            ("epoch", text)
         }));
         details.extend(
             self.reasons
@@ -168,6 +216,10 @@ impl std::fmt::Display for HintsView {
                 .map(|bytes| format!("capacity {}", ByteCount(bytes))),
             self.bandwidth_bytes_per_second
                 .map(|bytes| format!("bandwidth {}", rate(bytes))),
+            self.task_capacity_bytes
+                .map(|bytes| format!("task-capacity {}", ByteCount(bytes))),
+            self.task_bandwidth_bytes_per_second
+                .map(|bytes| format!("task-bandwidth {}", rate(bytes))),
             self.latency_sensitive
                 .map(|yes| format!("latency-sensitive {yes}")),
         ];
@@ -284,7 +336,7 @@ fn role_name(role: ServerRole) -> &'static str {
 #[cfg(test)]
 mod tests {
     use pocket_proto::{
-        control::{Allocation, Hints},
+        control::{Allocation, Hints, job_status},
         session::{StorageServer, WeightMap, WeightedServer},
     };
 
@@ -316,6 +368,13 @@ mod tests {
                 ..Allocation::default()
             }),
             lease_seconds: 60,
+            nanodollars: 1_500_000_000,
+            epochs: vec![job_status::Epoch {
+                epoch: 1,
+                servers: 2,
+                reason: "the job was created".to_owned(),
+                ..job_status::Epoch::default()
+            }],
             ..JobStatus::default()
         }
     }
@@ -324,11 +383,15 @@ mod tests {
     fn a_job_is_shown_with_units_and_shares() {
         let view = JobView::from(job());
         assert_eq!(view.row()[3], "10GiB");
-        assert_eq!(view.row()[6], "1m 0s after its last mount");
+        assert_eq!(view.row()[6], "$1.5000");
+        assert_eq!(view.row()[7], "1m 0s after its last mount");
         let details = view.details();
         assert!(details.contains(&("hints", "max-tasks 3".to_owned())));
         assert!(details.contains(&("storage server", "host:2 dram 75.0%".to_owned())));
+        let epoch = "1, 2 servers, 0s ago: the job was created".to_owned();
+        assert!(details.contains(&("epoch", epoch)));
         let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["dollars"], 1.5);
         assert_eq!(json["job"], "00000000000000ff");
         assert_eq!(json["weights"][0]["fraction"], 0.25);
         assert!(json["lapses_in_seconds"].is_null());

@@ -107,6 +107,12 @@ pub fn allocate(
             }
             part.min(bytes)
         }
+        Wanted::Expected(bytes) if free > 0 => {
+            if free < bytes {
+                reasons.push(format!("capacity {}: all that is free", at_most(free)));
+            }
+            free.min(bytes)
+        }
         wanted => return Err(no_room(name, wanted, free, servers)),
     };
     let (bytes_per_second, notice) = throughput(name, demand.bytes_per_second, servers);
@@ -246,6 +252,7 @@ fn throughput(name: &str, wanted: Wanted, servers: &[StorageSpace]) -> (u64, Str
             ),
         ),
         Wanted::Exactly(rate) => (rate, String::new()),
+        Wanted::Expected(rate) => (rate.min(free), String::new()),
         Wanted::UpTo(rate) => (rate.min(free / UNHINTED_PART), String::new()),
     }
 }
@@ -255,7 +262,7 @@ fn no_room(name: &str, wanted: Wanted, free: u64, servers: &[StorageSpace]) -> F
     let cluster = format!("{} on {}", at_most(total), storage_servers(servers.len()));
     let asks = match wanted {
         Wanted::Exactly(bytes) => format!("asks for {}", ByteCount(bytes)),
-        Wanted::UpTo(_) => "finds no room".to_owned(),
+        Wanted::Expected(_) | Wanted::UpTo(_) => "finds no room".to_owned(),
     };
     let sentence = if servers.is_empty() {
         format!("job '{name}' {asks} but no storage server is alive: start one (pocket storage)")

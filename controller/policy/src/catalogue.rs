@@ -142,6 +142,25 @@ impl Catalogue {
                 .of(needs.bytes_per_second, node.bytes_per_second)
     }
 
+    /// By how much longer a task's object of such a size takes on the fastest tier after DRAM than on
+    /// DRAM, in thousandths.
+    pub fn slow_down_permille(&self, object_bytes: u64) -> u64 {
+        let typical = |tier| self.typical(tier);
+        let next = Tier::FASTEST_FIRST[1..]
+            .iter()
+            .find_map(|tier| typical(*tier));
+        match (typical(Tier::Dram), next) {
+            (Some(dram), Some(next)) => {
+                let task = self.defaults.task_bytes_per_second;
+                let transfer_us = u128::from(object_bytes) * 1_000_000 / u128::from(task);
+                let on = |node: &NodeType| transfer_us + u128::from(node.get_us.max(node.put_us));
+                let permille = on(next).saturating_sub(on(dram)) * 1_000 / on(dram).max(1);
+                permille as u64
+            }
+            _ => 0,
+        }
+    }
+
     /// The order in which a job that asks for these tiers of `needs` takes them when latency does
     /// not matter: by what all of it would cost there, DRAM last (paper, table 3: "no DRAM").
     pub fn cheapest_first(&self, needs: Needs) -> [Tier; 4] {

@@ -10,12 +10,17 @@ use pocket_proto::{ByteCount, control::Hints};
 
 use crate::{Catalogue, Defaults, Forecast, Needs, Tier};
 
+/// A job whose objects take less than this longer off DRAM does not feel it: 2 %.
+const SLOW_DOWN_PERMILLE_MAX: u64 = 20;
+
 /// A quantity that a job wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The user said so: this or a refusal.
     Exactly(u64),
-    /// A rule says so: this, or what there is.
+    /// Earlier runs say so: this, or what there is.
+    Expected(u64),
+    /// A rule guesses it: at most this, and room is left for others.
     UpTo(u64),
 }
 
@@ -23,7 +28,7 @@ impl Wanted {
     /// The figure.
     pub fn amount(self) -> u64 {
         match self {
-            Wanted::Exactly(amount) | Wanted::UpTo(amount) => amount,
+            Wanted::Exactly(amount) | Wanted::Expected(amount) | Wanted::UpTo(amount) => amount,
         }
     }
 }
@@ -35,6 +40,8 @@ pub struct Demand {
     pub capacity_bytes: Wanted,
     /// Bytes per second, all tasks together at the peak.
     pub bytes_per_second: Wanted,
+    /// Whether the speed of a tier counts before its price.
+    pub latency_sensitive: bool,
     /// Tiers to fill, in this order.
     pub tiers: [Tier; 4],
     /// How the figures came about, a sentence each.
@@ -64,28 +71,22 @@ pub fn demand(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> 
         capacity_bytes: capacity_bytes.amount(),
         bytes_per_second: bytes_per_second.amount(),
     };
-    let (tiers, why_tiers) = match hints.latency_sensitive {
-        Some(true) => (
-            Tier::FASTEST_FIRST,
-            "latency sensitive: fastest tier first".to_owned(),
-        ),
-        Some(false) => {
+    let (sensitive, why) = rules.latency(catalogue);
+    let (tiers, why_tiers) = match sensitive {
+        true => (Tier::FASTEST_FIRST, format!("{why}: fastest tier first")),
+        false => {
             let tiers = catalogue.cheapest_first(needs);
             let why = format!(
-                "not latency sensitive: the tier where this shape of job is cheapest first \
-                 ({}), dram last",
+                "{why}: the tier where this shape of job is cheapest first ({}), dram last",
                 tiers[0]
             );
             (tiers, why)
         }
-        None => (
-            Tier::FASTEST_FIRST,
-            "latency not hinted: fastest tier first".to_owned(),
-        ),
     };
     Demand {
         capacity_bytes,
         bytes_per_second,
+        latency_sensitive: sensitive,
         tiers,
         reasons: vec![why_rate, why_capacity, why_tiers],
     }
@@ -114,11 +115,12 @@ impl Rules<'_> {
             return (Wanted::Exactly(rate), reason);
         }
         // Of a run whose throughput nobody measured only the capacity is known.
-        let measured = self.past.filter(|past| past.bytes_per_second > 0);
-        let (rate, why) = match measured {
-            Some(past) => (past.bytes_per_second, past.sentence()),
-            None => self.derived_throughput(),
-        };
+        if let Some(past) = self.past.filter(|past| past.bytes_per_second > 0) {
+            let rate = past.bytes_per_second;
+            let reason = format!("throughput {}: {}", rate_text(rate), past.sentence());
+            return (Wanted::Expected(rate), reason);
+        }
+        let (rate, why) = self.derived_throughput();
         let reason = format!("throughput up to {}: {why}", rate_text(rate));
         (Wanted::UpTo(rate), reason)
     }
@@ -171,10 +173,12 @@ impl Rules<'_> {
             let reason = format!("capacity {all}: the hinted {each} for each of {tasks} tasks");
             return (Wanted::Exactly(bytes), reason);
         }
-        let (bytes, why) = match self.past {
-            Some(past) => (past.capacity_bytes, past.sentence()),
-            None => self.derived_capacity(),
-        };
+        if let Some(past) = self.past {
+            let bytes = past.capacity_bytes;
+            let reason = format!("capacity {}: {}", ByteCount(bytes), past.sentence());
+            return (Wanted::Expected(bytes), reason);
+        }
+        let (bytes, why) = self.derived_capacity();
         let reason = format!("capacity up to {}: {why}", ByteCount(bytes));
         (Wanted::UpTo(bytes), reason)
     }
@@ -205,6 +209,27 @@ impl Rules<'_> {
                     gigabytes(node_bytes)
                 ),
             ),
+        }
+    }
+
+    /// As hinted; else, if earlier runs tell, whether the objects are so small that the latency of
+    /// the first tier after DRAM would be felt; else the job is assumed to be sensitive (table 3).
+    fn latency(&self, catalogue: &Catalogue) -> (bool, String) {
+        match (self.hints.latency_sensitive, self.past) {
+            (Some(true), _) => (true, "latency sensitive".to_owned()),
+            (Some(false), _) => (false, "not latency sensitive".to_owned()),
+            (None, Some(past)) if past.object_bytes > 0 => {
+                let permille = catalogue.slow_down_permille(past.object_bytes);
+                let objects = ByteCount(past.object_bytes);
+                let why = format!(
+                    "latency not hinted, but objects of {objects} as in earlier runs take \
+                     {}.{} % longer off dram",
+                    permille / 10,
+                    permille % 10
+                );
+                (permille > SLOW_DOWN_PERMILLE_MAX, why)
+            }
+            (None, _) => (true, "latency not hinted".to_owned()),
         }
     }
 
@@ -374,13 +399,14 @@ mod tests {
         let past = Forecast {
             capacity_bytes: 7 * GB,
             bytes_per_second: 3 * GB,
+            object_bytes: 0,
             runs: 2,
             margin_percent: 5,
             profile: "nightly".to_owned(),
         };
         let none = demand(&Hints::default(), &table, Some(&past));
         assert_eq!(none.needs().capacity_bytes, 7 * GB);
-        assert_eq!(none.bytes_per_second, Wanted::UpTo(3 * GB));
+        assert_eq!(none.bytes_per_second, Wanted::Expected(3 * GB));
         assert!(
             none.reasons[1].contains("2 earlier runs of 'nightly'"),
             "{:?}",
@@ -392,8 +418,30 @@ mod tests {
         };
         let given = demand(&hinted, &table, Some(&past));
         assert_eq!(given.capacity_bytes, Wanted::Exactly(GB));
-        assert_eq!(given.bytes_per_second, Wanted::UpTo(3 * GB));
+        assert_eq!(given.bytes_per_second, Wanted::Expected(3 * GB));
         assert!(given.reasons[1].contains("as hinted"));
+    }
+
+    #[test]
+    fn earlier_runs_tell_whether_latency_is_felt() {
+        let table = Catalogue::default();
+        let tiers = |object_bytes| {
+            let past = Forecast {
+                capacity_bytes: GB,
+                bytes_per_second: GB,
+                object_bytes,
+                runs: 1,
+                margin_percent: 10,
+                profile: "x".to_owned(),
+            };
+            demand(&Hints::default(), &table, Some(&past))
+        };
+        // The paper's compile and video jobs.
+        assert!(tiers(5_600).latency_sensitive);
+        assert!(!tiers(10_000_000).latency_sensitive);
+        assert_eq!(tiers(10_000_000).tiers[0], Tier::Nvme);
+        assert!(tiers(10_000_000).reasons[2].contains("0.0 % longer off dram"));
+        assert!(tiers(0).latency_sensitive, "nobody knows");
     }
 
     #[test]

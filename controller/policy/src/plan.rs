@@ -58,7 +58,7 @@ pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Pl
             parts_max: parts_of(needs, node, *limit),
         })
         .collect();
-    let insensitive = hints.latency_sensitive == Some(false);
+    let insensitive = !demand.latency_sensitive;
     let fills = match insensitive {
         // DRAM only where there is nothing else (paper, table 3).
         true if offers.iter().any(|offer| offer.node.tier != Tier::Dram) => {
@@ -100,7 +100,7 @@ pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Pl
 /// fit on these goes to the next tier (paper, table 3: DRAM first, then flash).
 pub fn server_limits(demand: &Demand, catalogue: &Catalogue) -> Vec<u32> {
     let limit = |node: &NodeType| match demand.capacity_bytes {
-        Wanted::Exactly(_) => SERVERS_MAX,
+        Wanted::Exactly(_) | Wanted::Expected(_) => SERVERS_MAX,
         Wanted::UpTo(_) => {
             let rate = demand.bytes_per_second.amount();
             let servers = rate.div_ceil(node.bytes_per_second).max(1);

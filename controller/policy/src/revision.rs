@@ -6,6 +6,10 @@
 
 use crate::Needs;
 
+/// Steps of growth double so often, and add at most as much again.
+const GROWTH_DOUBLINGS_MAX: u32 = 5;
+const GROWTH_PERCENT_MAX: u64 = 100;
+
 /// What a job was given and uses, in bytes and bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
@@ -20,7 +24,7 @@ pub struct Use {
 pub struct WatchSettings {
     /// More when use exceeds this part of what was given.
     pub grow_above_percent: u64,
-    /// Then so much more than is used.
+    /// Then so much more than is used; twice as much every further time, but no more than double.
     pub grow_by_percent: u64,
     /// Less when use stays below this part of what was given.
     pub spare_below_percent: u64,
@@ -53,7 +57,7 @@ impl WatchSettings {
     pub fn told() -> Self {
         WatchSettings {
             grow_above_percent: 100,
-            grow_by_percent: 10,
+            grow_by_percent: 3,
             spare_below_percent: 25,
             spare_for_ms: 300_000,
             ..WatchSettings::guessed()
@@ -74,6 +78,8 @@ pub enum Revision {
 /// back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
+    /// How often it grew.
+    growths: u32,
     capacity: Spare,
     throughput: Spare,
 }
@@ -90,11 +96,14 @@ impl Watch {
     pub fn look(&mut self, now: Use, settings: &WatchSettings, now_ms: u64) -> Option<Revision> {
         let (given, used) = (now.given, now.used);
         let grown = Needs {
-            capacity_bytes: grown(given.capacity_bytes, used.capacity_bytes, settings),
-            bytes_per_second: grown(given.bytes_per_second, used.bytes_per_second, settings),
+            capacity_bytes: self.grown(given.capacity_bytes, used.capacity_bytes, settings),
+            bytes_per_second: self.grown(given.bytes_per_second, used.bytes_per_second, settings),
         };
         if grown != given {
-            *self = Watch::default();
+            *self = Watch {
+                growths: self.growths.saturating_add(1),
+                ..Watch::default()
+            };
             return Some(Revision::Grow(grown));
         }
         let floor = settings.floor;
@@ -114,13 +123,14 @@ impl Watch {
         };
         (kept != given).then_some(Revision::GiveBack(kept))
     }
-}
 
-/// What a resource of which so much is used should be.
-fn grown(given: u64, used: u64, settings: &WatchSettings) -> u64 {
-    match percent(given, settings.grow_above_percent) < used {
-        true => percent(used, 100 + settings.grow_by_percent).max(given),
-        false => given,
+    /// What a resource of which so much is used should be.
+    fn grown(&self, given: u64, used: u64, settings: &WatchSettings) -> u64 {
+        let more = settings.grow_by_percent << self.growths.min(GROWTH_DOUBLINGS_MAX);
+        match percent(given, settings.grow_above_percent) < used {
+            true => percent(used, 100 + more.min(GROWTH_PERCENT_MAX)).max(given),
+            false => given,
+        }
     }
 }
 
@@ -182,13 +192,19 @@ mod tests {
             None,
             "what was asked for is not too little"
         );
-        let more = Revision::Grow(needs(11 * GB + 1, GB));
+        let more = Revision::Grow(needs(10 * GB + GB * 3 / 10 + 1, GB));
         assert_eq!(grow(needs(10 * GB + 1, GB), told), Some(more));
         let grown = grow(needs(9 * GB, GB / 2), guessed);
         assert_eq!(grown, Some(Revision::Grow(needs(13 * GB + GB / 2, GB))));
         assert_eq!(grow(needs(8 * GB, GB * 8 / 10), guessed), None);
         let both = grow(needs(20 * GB, 2 * GB), told);
-        assert_eq!(both, Some(Revision::Grow(needs(22 * GB, 2 * GB + GB / 5))));
+        assert_eq!(
+            both,
+            Some(Revision::Grow(needs(
+                20 * GB + GB * 6 / 10,
+                2 * GB + GB * 6 / 100
+            )))
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Account {
         Run {
             capacity_bytes: self.peak_used_bytes,
             bytes_per_second: 0,
+            object_bytes: 0,
         }
     }
 }

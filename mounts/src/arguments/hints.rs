@@ -25,6 +25,14 @@ pub(crate) struct HintArguments {
     #[arg(long, value_name = "RATE", env = "POCKET_BANDWIDTH")]
     pub(crate) bandwidth: Option<Bandwidth>,
 
+    /// Bytes that each task will hold at most: counts times --max-tasks where --capacity is not given
+    #[arg(long, value_name = "SIZE", env = "POCKET_TASK_CAPACITY", value_parser = parse_capacity)]
+    pub(crate) task_capacity: Option<ByteCount>,
+
+    /// Rate of each task at its peak: counts times --max-tasks where --bandwidth is not given
+    #[arg(long, value_name = "RATE", env = "POCKET_TASK_BANDWIDTH")]
+    pub(crate) task_bandwidth: Option<Bandwidth>,
+
     /// Whether short waits matter to the job: the fastest media first
     #[arg(
         long,
@@ -50,6 +58,10 @@ pub(crate) struct JobArguments {
     #[arg(long, value_name = "TIME", env = "POCKET_LEASE", value_parser = parse_lease)]
     pub(crate) lease: Option<Duration>,
 
+    /// Whose earlier runs stand in for missing hints [default: the job's name]
+    #[arg(long, value_name = "NAME", env = "POCKET_PROFILE")]
+    pub(crate) profile: Option<String>,
+
     /// Leave the job alive without a mount, until `pocket job deregister`
     #[arg(long)]
     pub(crate) keep: bool,
@@ -67,6 +79,8 @@ impl HintArguments {
             max_tasks: self.max_tasks,
             capacity_bytes: self.capacity.map(|capacity| capacity.0),
             bandwidth_bytes_per_second: self.bandwidth.map(|rate| rate.bytes_per_second),
+            task_capacity_bytes: self.task_capacity.map(|capacity| capacity.0),
+            task_bandwidth_bytes_per_second: self.task_bandwidth.map(|rate| rate.bytes_per_second),
         }
     }
 }
@@ -77,6 +91,7 @@ impl JobArguments {
         JobTerms {
             name: name.to_owned(),
             hints: self.hints.to_message(),
+            profile: self.profile.clone().unwrap_or_default(),
             lease: self.lease,
             keep: self.keep,
             block_bytes: self.block_size,

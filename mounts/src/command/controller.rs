@@ -3,7 +3,10 @@
 use clap::Args;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 
-use super::server::{Announcement, ServerArguments};
+use super::{
+    server::{Announcement, ServerArguments},
+    tiers::TierArguments,
+};
 use crate::logging::Log;
 
 /// Run a controller: it registers jobs, sizes them and assigns servers
@@ -14,18 +17,23 @@ pub(super) struct ControllerArguments {
     listen: String,
 
     #[command(flatten)]
+    tiers: TierArguments,
+
+    #[command(flatten)]
     server: ServerArguments,
 }
 
 impl ControllerArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
         let listen = self.listen;
+        let catalogue = self.tiers.read()?;
         self.server.serve(
             log,
             |cluster_key| async move {
                 let config = ControllerConfig {
                     listen,
                     cluster_key,
+                    catalogue,
                     ..ControllerConfig::default()
                 };
                 Ok(Controller::start(config).await?)

@@ -40,15 +40,22 @@ fn gaps_are_filled_before_empty_servers_are_opened() {
     ];
     let fill = |needs| pack(needs, WHOLE, &rooms, Packing::Fill);
     assert_eq!(fill(needs(25, 10)), packed(&[(3, WHOLE)], 0));
+    assert_eq!(fill(needs(50, 10)), packed(&[(2, WHOLE)], 0));
     assert_eq!(
         fill(needs(100, 10)),
-        packed(&[(3, WHOLE / 4), (2, WHOLE / 2), (1, WHOLE / 4)], 0)
+        packed(&[(1, WHOLE)], 0),
+        "on one server if one holds it"
+    );
+    // The largest while it takes several, and what is left to the tightest.
+    assert_eq!(
+        fill(needs(125, 10)),
+        packed(&[(1, WHOLE * 4 / 5), (2, WHOLE - WHOLE * 4 / 5)], 0)
     );
     // Bound by throughput: the fraction of the bytes follows that of the throughput.
     assert_eq!(
         fill(needs(4, 400)),
         packed(
-            &[(3, WHOLE / 16), (2, WHOLE / 4), (1, WHOLE / 4)],
+            &[(1, WHOLE / 4), (2, WHOLE / 4), (3, WHOLE / 16)],
             WHOLE / 16 * 7
         )
     );
@@ -72,14 +79,14 @@ fn slivers_are_left_alone_unless_they_hold_all_that_is_left() {
     let fill = |needs| pack(needs, WHOLE, &[sliver, empty], Packing::Fill);
     assert_eq!(fill(needs(500, 0)), packed(&[(2, WHOLE)], 0));
     assert_eq!(fill(needs(1, 0)), packed(&[(1, WHOLE)], 0));
-    // A gap of a 128th of the server is worth it, less is not.
+    // A gap of an eighth of the server is worth it, less is not.
     let gap = |free| room(1, (free, 1_280), (1_280, 1_280));
     let taken = |free| {
-        pack(needs(1_280, 0), WHOLE, &[gap(free), empty], Packing::Fill)
+        pack(needs(2_000, 0), WHOLE, &[gap(free), empty], Packing::Fill)
             .parts
             .len()
     };
-    assert_eq!((taken(10), taken(9)), (2, 1));
+    assert_eq!((taken(161), taken(159)), (2, 1));
 }
 
 #[test]

@@ -57,7 +57,11 @@ impl World {
 }
 
 fn settings() -> ScalingSettings {
-    ScalingSettings::default()
+    ScalingSettings {
+        window_down_ms: 10_000,
+        cool_down_ms: 10_000,
+        ..ScalingSettings::default()
+    }
 }
 
 #[test]
@@ -84,6 +88,16 @@ fn plenty_for_long_removes_but_not_what_jobs_need() {
     let change = world.pass(30);
     assert_eq!(change.len(), 1, "goes on as jobs end: {change:?}");
     assert_eq!(world.servers, 5);
+}
+
+#[test]
+fn servers_that_others_started_for_a_while_are_removed_again() {
+    let mut world = World::new(10, [0, 0, 0], settings());
+    world.needed = 4;
+    assert_eq!(world.pass(60), [(16, 4, 1)]);
+    // A job came and went, and the load is what it was.
+    (world.servers, world.needed) = (12, 4);
+    assert_eq!(world.pass(60).last().map(|change| change.1), Some(4));
 }
 
 #[test]

@@ -1,0 +1,438 @@
+//! The run of a trace: a second at a time.
+//!
+//! In each second jobs work, those that are done give their servers back, use is compared with
+//! allocations, waiting and new jobs are registered, and the pools are sized. A job starts when the
+//! last of its servers is ready, and is billed from its registration.
+
+mod rates;
+mod tally;
+
+use std::collections::VecDeque;
+
+use pocket_policy::{
+    AdmissionQueue, Arbiter, Decision, Demand, Growth, History, Market, Needs, Pool, Revision, Run,
+    ScalingSettings, Share, Ticket, WHOLE, Wanted, demand, grow, server_limits,
+};
+
+use self::tally::Tally;
+use crate::{
+    Report, Scenario, Trace, TraceJob,
+    fleet::Fleet,
+    job::{DONE, latency_penalty},
+    running::Running,
+};
+
+/// Virtual time between two looks.
+const TICK_MS: u64 = 1_000;
+/// A trace that has not come to its end by then never will: 30 days.
+const TIME_MS_MAX: u64 = 2_592_000_000;
+/// If nothing runs for so long and the first of the queue finds no room, it never will.
+const STUCK_MS_MAX: u64 = 600_000;
+
+/// Runs a trace. Fails with a sentence if a setting of the scenario makes no sense.
+pub fn simulate(trace: &Trace, mut scenario: Scenario) -> Result<Report, String> {
+    for (name, value) in &trace.settings {
+        scenario.set(name, value)?;
+    }
+    simulate_as_set(trace, scenario)
+}
+
+fn simulate_as_set(trace: &Trace, scenario: Scenario) -> Result<Report, String> {
+    scenario.check()?;
+    let mut engine = Engine::new(trace, &scenario);
+    for (profile, run) in &trace.ran {
+        engine.history.record(profile, *run);
+    }
+    while engine.goes_on() {
+        engine.tick();
+    }
+    Ok(engine
+        .tally
+        .report(trace, &scenario, &engine.fleet, engine.now_ms))
+}
+
+struct Engine<'a> {
+    trace: &'a Trace,
+    scenario: &'a Scenario,
+    now_ms: u64,
+    fleet: Fleet,
+    history: History,
+    pools: Vec<Arbiter>,
+    queue: AdmissionQueue,
+    /// Jobs in the queue, in its order.
+    waiting: VecDeque<(Ticket, usize)>,
+    next_job: usize,
+    running: Vec<Running>,
+    /// For so long nothing has run and who waits found no room.
+    stuck_ms: u64,
+    tally: Tally,
+}
+
+impl<'a> Engine<'a> {
+    fn new(trace: &'a Trace, scenario: &'a Scenario) -> Self {
+        let pool = |node: &pocket_policy::NodeType| {
+            let is_base = node.name == scenario.servers_min_type;
+            Arbiter::new(ScalingSettings {
+                network: scenario.range,
+                capacity: scenario.range,
+                window_down_ms: scenario.window_down_ms,
+                cool_down_ms: scenario.cool_down_ms,
+                servers_min: if is_base { scenario.servers_min } else { 0 },
+                servers_max: scenario.servers_max,
+                ..ScalingSettings::default()
+            })
+        };
+        let mut fleet = Fleet::new(&scenario.catalogue);
+        let nodes = &scenario.catalogue.nodes;
+        if let Some(base) = nodes
+            .iter()
+            .position(|node| node.name == scenario.servers_min_type)
+        {
+            fleet.start(base, scenario.servers_min, 0, 0);
+        }
+        Engine {
+            trace,
+            scenario,
+            now_ms: 0,
+            fleet,
+            history: History::default(),
+            pools: nodes.iter().map(pool).collect(),
+            queue: AdmissionQueue::default(),
+            waiting: VecDeque::new(),
+            next_job: 0,
+            running: Vec::new(),
+            stuck_ms: 0,
+            tally: Tally::new(&scenario.catalogue),
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        let left = self.next_job < self.trace.jobs.len() || !self.waiting.is_empty();
+        // Servers are paid for until they have gone.
+        let servers = self.fleet.servers().len() > self.scenario.servers_min as usize;
+        (left || servers || !self.running.is_empty())
+            && self.now_ms < TIME_MS_MAX
+            && self.stuck_ms < STUCK_MS_MAX
+    }
+
+    fn tick(&mut self) {
+        self.now_ms += TICK_MS;
+        self.fleet.settle(self.now_ms);
+        self.tally.look(
+            &self.fleet,
+            &self.running,
+            self.trace,
+            self.scenario,
+            self.now_ms,
+            TICK_MS,
+        );
+        self.work();
+        self.revise();
+        self.admit();
+        self.scale();
+        let stuck = self.running.is_empty() && !self.waiting.is_empty();
+        self.stuck_ms = if stuck { self.stuck_ms + TICK_MS } else { 0 };
+        self.tally.sample(
+            &self.fleet,
+            &self.running,
+            self.trace,
+            self.waiting.len(),
+            self.now_ms,
+        );
+    }
+
+    /// Jobs work at the speed that their servers allow, and end.
+    fn work(&mut self) {
+        let began_ms = self.now_ms - TICK_MS;
+        let speeds = rates::speeds(&self.running, self.trace, &self.fleet, began_ms);
+        let mut at = 0;
+        for speed in speeds {
+            let running = &mut self.running[at];
+            let job = &self.trace.jobs[running.job];
+            let before = running.wanted(job);
+            if began_ms >= running.starts_ms {
+                let stalled = speed == 0;
+                running.stalled_ms += if stalled { TICK_MS } else { 0 };
+                running.peak.capacity_bytes =
+                    running.peak.capacity_bytes.max(before.capacity_bytes);
+                let rate = (u128::from(before.bytes_per_second) * u128::from(speed)
+                    / u128::from(DONE)) as u64;
+                running.peak.bytes_per_second = running.peak.bytes_per_second.max(rate);
+                if let Some(after_ms) = running.work(job, TICK_MS, speed) {
+                    let ended = self.running.remove(at);
+                    self.end(ended, began_ms + after_ms);
+                    continue;
+                }
+            }
+            at += 1;
+        }
+    }
+
+    fn end(&mut self, mut ended: Running, ended_ms: u64) {
+        let job = &self.trace.jobs[ended.job];
+        ended.set_price(pocket_policy::Price(0), self.now_ms);
+        self.fleet.give_back(&ended.shares);
+        if let Some((_, _, shares)) = &ended.coming {
+            self.fleet.give_back(shares);
+        }
+        if self.scenario.learn {
+            let run = Run {
+                capacity_bytes: ended.peak.capacity_bytes,
+                bytes_per_second: ended.peak.bytes_per_second,
+                object_bytes: job.object_bytes,
+            };
+            self.history.record(&job.profile, run);
+        }
+        self.tally.ended(job, &ended, ended_ms);
+    }
+
+    /// Use is compared with what was given.
+    fn revise(&mut self) {
+        for at in 0..self.running.len() {
+            let now_ms = self.now_ms;
+            if self.running[at].starts_ms > now_ms {
+                continue;
+            }
+            self.take_what_came(at);
+            let job = &self.trace.jobs[self.running[at].job];
+            match self.running[at].look(job, now_ms) {
+                None => {}
+                Some(Revision::GiveBack(kept)) => {
+                    let back = self.running[at].shrink(kept);
+                    self.fleet.give_back(&back);
+                    let price = self.fleet.share_price(&self.running[at].shares);
+                    self.running[at].set_price(price, now_ms);
+                    self.tally.given_back += 1;
+                }
+                Some(Revision::Grow(wanted)) => self.grow_job(at, wanted),
+            }
+        }
+    }
+
+    fn take_what_came(&mut self, at: usize) {
+        let running = &mut self.running[at];
+        match running.coming.take() {
+            Some((ready_ms, given, shares)) if ready_ms <= self.now_ms => {
+                running.given = given;
+                running.shares.extend(shares);
+                self.settle_job(at);
+            }
+            coming => running.coming = coming,
+        }
+    }
+
+    fn grow_job(&mut self, at: usize, wanted: Needs) {
+        let running = &self.running[at];
+        let given = running.given;
+        let more = more_in_shape(given, wanted);
+        let demand = running.demand.clone();
+        let no_limit = vec![u32::MAX; self.scenario.catalogue.nodes.len()];
+        let Some(shares) = self.place(more, &demand, &no_limit) else {
+            return;
+        };
+        let nodes = |shares: &[Share]| -> Vec<usize> {
+            let at = shares
+                .iter()
+                .filter_map(|share| self.fleet.at(share.server));
+            at.map(|at| self.fleet.servers()[at].node).collect()
+        };
+        let known = nodes(&self.running[at].shares);
+        let spills = nodes(&shares).iter().any(|node| !known.contains(node));
+        self.tally.grown += 1;
+        self.tally.spilled += u64::from(spills);
+        let given = Needs {
+            capacity_bytes: given.capacity_bytes + more.capacity_bytes,
+            bytes_per_second: given.bytes_per_second + more.bytes_per_second,
+        };
+        let ready_ms = self.fleet.ready_ms(&shares);
+        self.fleet.promise(&shares);
+        self.running[at].coming = Some((ready_ms, given, shares));
+        self.take_what_came(at);
+    }
+
+    /// Price and latency of a job whose shares changed.
+    fn settle_job(&mut self, at: usize) {
+        let running = &self.running[at];
+        let job = &self.trace.jobs[running.job];
+        let price = self.fleet.share_price(&running.shares);
+        let all: u128 = running
+            .shares
+            .iter()
+            .map(|share| u128::from(share.bytes))
+            .sum();
+        let mut penalty = 0u128;
+        for share in &running.shares {
+            if let Some(server) = self.fleet.at(share.server) {
+                let node = &self.scenario.catalogue.nodes[self.fleet.servers()[server].node];
+                let here = latency_penalty(job, node.tier, &self.scenario.catalogue);
+                penalty += u128::from(here) * u128::from(share.bytes);
+            }
+        }
+        let running = &mut self.running[at];
+        running.penalty = (penalty / all.max(1)) as u64;
+        running.set_price(price, self.now_ms);
+    }
+
+    /// Registers the jobs that wait, in their order, and those that have come.
+    fn admit(&mut self) {
+        while let Some(&(ticket, job)) = self.waiting.front() {
+            if !self.queue.may_go(Some(ticket)) || !self.register(job) {
+                break;
+            }
+            self.queue.leave(ticket);
+            self.waiting.pop_front();
+        }
+        while let Some(job) = self.trace.jobs.get(self.next_job)
+            && job.at_ms <= self.now_ms
+        {
+            let job = self.next_job;
+            self.next_job += 1;
+            let admitted = self.queue.may_go(None) && self.register(job);
+            if !admitted && let Some(ticket) = self.queue.join("the cluster cannot grow") {
+                self.tally.queued += 1;
+                self.waiting.push_back((ticket, job));
+            }
+        }
+    }
+
+    fn register(&mut self, at: usize) -> bool {
+        let job: &TraceJob = &self.trace.jobs[at];
+        let past = self.history.forecast(&job.profile);
+        let hints = self.scenario.hints_of(job);
+        let demand = demand(&hints, &self.scenario.catalogue, past.as_ref());
+        let limits = server_limits(&demand, &self.scenario.catalogue);
+        let mut needs = demand.needs();
+        let placed = loop {
+            match self.place(needs, &demand, &limits) {
+                Some(shares) => break Some(shares),
+                // What a rule derived is an upper bound: this, or what there is.
+                None if !matches!(demand.capacity_bytes, Wanted::Exactly(_))
+                    && needs.bytes_per_second > 75_000_000 =>
+                {
+                    needs.capacity_bytes /= 2;
+                    needs.bytes_per_second /= 2;
+                }
+                None => break None,
+            }
+        };
+        let Some(shares) = placed else { return false };
+        self.fleet.promise(&shares);
+        let mut running = Running::new(at, demand, needs, self.now_ms);
+        running.starts_ms = self.fleet.ready_ms(&shares).max(self.now_ms);
+        self.tally.waited_for_servers += usize::from(running.starts_ms > self.now_ms);
+        running.shares = shares;
+        self.running.push(running);
+        self.settle_job(self.running.len() - 1);
+        true
+    }
+
+    /// Finds room, starting servers as needed; `None` if there is none to be had.
+    fn place(&mut self, needs: Needs, demand: &Demand, limits: &[u32]) -> Option<Vec<Share>> {
+        for _ in 0..2 {
+            let startable = self.startable(limits);
+            let live = self.fleet.servers().len() as u32;
+            let market = Market {
+                catalogue: &self.scenario.catalogue,
+                startable: &startable,
+                startable_in_all: self.scenario.servers_max.saturating_sub(live),
+            };
+            let fastest_first = demand.latency_sensitive;
+            match grow(
+                needs,
+                &demand.tiers,
+                fastest_first,
+                self.fleet.servers(),
+                market,
+            ) {
+                Growth::Placed(shares) => return Some(shares),
+                Growth::Start(counts) => {
+                    for (node, count) in counts.into_iter().enumerate() {
+                        self.fleet
+                            .start(node, count, self.now_ms, self.scenario.start_ms);
+                    }
+                }
+                Growth::Full { .. } => return None,
+            }
+        }
+        None
+    }
+
+    fn startable(&self, limits: &[u32]) -> Vec<u32> {
+        let nodes = self.scenario.catalogue.nodes.iter().enumerate();
+        let of_type = |(at, node): (usize, &pocket_policy::NodeType)| {
+            let most = self
+                .scenario
+                .type_max
+                .iter()
+                .find(|(name, _)| *name == node.name);
+            let left = most.map_or(u32::MAX, |(_, most)| {
+                most.saturating_sub(self.fleet.count(at))
+            });
+            left.min(limits[at])
+        };
+        nodes.map(of_type).collect()
+    }
+
+    /// Every pool is sized by its arbiter.
+    fn scale(&mut self) {
+        let pools = self.tally.pools(
+            &self.fleet,
+            &self.running,
+            self.trace,
+            self.scenario,
+            self.now_ms,
+        );
+        for (node, pool) in pools.into_iter().enumerate() {
+            let Decision::Scale { servers, .. } = self.pools[node].decide(&pool, self.now_ms)
+            else {
+                continue;
+            };
+            let cool_down_ms = self.scenario.cool_down_ms;
+            self.tally
+                .scaled(node, servers > pool.servers, self.now_ms, cool_down_ms);
+            if servers > pool.servers {
+                let live = self.fleet.servers().len() as u32;
+                let room = self.scenario.servers_max.saturating_sub(live);
+                let limits = vec![u32::MAX; self.pools.len()];
+                let count = (servers - pool.servers)
+                    .min(room)
+                    .min(self.startable(&limits)[node]);
+                self.fleet
+                    .start(node, count, self.now_ms, self.scenario.start_ms);
+            } else {
+                self.fleet
+                    .remove_free(node, pool.servers - servers, self.now_ms);
+            }
+        }
+    }
+}
+
+/// What to add so that both figures are at least as wanted, in the proportion of what was given:
+/// throughput follows the data, so a server that takes a tenth of them takes a tenth of it.
+fn more_in_shape(given: Needs, wanted: Needs) -> Needs {
+    let parts = |given: u64, wanted: u64| {
+        (u128::from(wanted.saturating_sub(given)) * u128::from(WHOLE))
+            .div_ceil(u128::from(given.max(1)))
+    };
+    let parts = parts(given.capacity_bytes, wanted.capacity_bytes)
+        .max(parts(given.bytes_per_second, wanted.bytes_per_second));
+    let part = |amount: u64| {
+        let exact = (u128::from(amount) * parts).div_ceil(u128::from(WHOLE));
+        u64::try_from(exact).unwrap_or(u64::MAX)
+    };
+    Needs {
+        capacity_bytes: part(given.capacity_bytes).max(1),
+        bytes_per_second: part(given.bytes_per_second),
+    }
+}
+
+/// A pool of which nothing is known yet.
+fn no_pool() -> Pool {
+    Pool {
+        threads: 1,
+        ..Pool::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

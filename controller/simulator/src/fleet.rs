@@ -1,0 +1,152 @@
+//! The simulated storage servers: starting, holding promises, going.
+
+use std::collections::HashMap;
+
+use pocket_policy::{Catalogue, Cost, PoolServer, Price, Share};
+use pocket_proto::ServerId;
+
+/// Every server that is paid for.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    catalogue: Catalogue,
+    servers: Vec<PoolServer>,
+    ready_at_ms: Vec<u64>,
+    index: HashMap<ServerId, usize>,
+    next_id: u64,
+    settled_ms: u64,
+    /// What all of them have cost.
+    pub(crate) cost: Cost,
+    /// Times at which servers of each type went, and have not been missed yet.
+    went_ms: Vec<Vec<u64>>,
+    pub(crate) started: u64,
+    /// Servers started within a minute of another of their type having gone.
+    pub(crate) regretted: u64,
+    pub(crate) most: usize,
+}
+
+/// A server that is started so soon after another went would better have been kept.
+const REGRET_MS: u64 = 60_000;
+
+impl Fleet {
+    pub(crate) fn new(catalogue: &Catalogue) -> Self {
+        Fleet {
+            catalogue: catalogue.clone(),
+            servers: Vec::new(),
+            ready_at_ms: Vec::new(),
+            index: HashMap::new(),
+            next_id: 1,
+            settled_ms: 0,
+            cost: Cost::default(),
+            went_ms: vec![Vec::new(); catalogue.nodes.len()],
+            started: 0,
+            regretted: 0,
+            most: 0,
+        }
+    }
+
+    pub(crate) fn servers(&self) -> &[PoolServer] {
+        &self.servers
+    }
+
+    pub(crate) fn at(&self, server: ServerId) -> Option<usize> {
+        self.index.get(&server).copied()
+    }
+
+    pub(crate) fn is_ready(&self, at: usize, now_ms: u64) -> bool {
+        self.ready_at_ms[at] <= now_ms
+    }
+
+    pub(crate) fn count(&self, node: usize) -> u32 {
+        self.servers
+            .iter()
+            .filter(|server| server.node == node)
+            .count() as u32
+    }
+
+    pub(crate) fn start(&mut self, node: usize, count: u32, now_ms: u64, start_ms: u64) {
+        for _ in 0..count {
+            let id = ServerId(self.next_id);
+            self.next_id += 1;
+            self.index.insert(id, self.servers.len());
+            self.servers
+                .push(PoolServer::empty(id, node, &self.catalogue));
+            self.ready_at_ms.push(now_ms + start_ms);
+            self.started += 1;
+            let went = &mut self.went_ms[node];
+            if went
+                .pop()
+                .is_some_and(|went| now_ms.saturating_sub(went) < REGRET_MS)
+            {
+                self.regretted += 1;
+            }
+        }
+        self.most = self.most.max(self.servers.len());
+    }
+
+    /// Removes so many servers of a type on which nothing is promised.
+    pub(crate) fn remove_free(&mut self, node: usize, count: u32, now_ms: u64) {
+        let mut left = count;
+        let mut at = self.servers.len();
+        while at > 0 && left > 0 {
+            at -= 1;
+            if self.servers[at].node == node
+                && self.servers[at].is_free()
+                && self.is_ready(at, now_ms)
+            {
+                let gone = self.servers.swap_remove(at);
+                self.ready_at_ms.swap_remove(at);
+                self.index.remove(&gone.room.server);
+                if let Some(moved) = self.servers.get(at) {
+                    self.index.insert(moved.room.server, at);
+                }
+                self.went_ms[node].push(now_ms);
+                left -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn promise(&mut self, shares: &[Share]) {
+        for share in shares {
+            if let Some(at) = self.at(share.server) {
+                self.servers[at].promise(share);
+            }
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, shares: &[Share]) {
+        for share in shares {
+            if let Some(at) = self.at(share.server) {
+                self.servers[at].give_back(share);
+            }
+        }
+    }
+
+    /// When the last of these servers is ready.
+    pub(crate) fn ready_ms(&self, shares: &[Share]) -> u64 {
+        let ready = shares
+            .iter()
+            .filter_map(|share| Some(self.ready_at_ms[self.at(share.server)?]));
+        ready.max().unwrap_or(0)
+    }
+
+    /// What these shares cost their job.
+    pub(crate) fn share_price(&self, shares: &[Share]) -> Price {
+        let price = |share: &Share| {
+            let node = &self.catalogue.nodes[self.servers[self.at(share.server)?].node];
+            Some(self.catalogue.share_price(node, share.needs()))
+        };
+        shares.iter().filter_map(price).sum()
+    }
+
+    /// What the servers cost now.
+    pub(crate) fn price(&self) -> Price {
+        let price = |server: &PoolServer| self.catalogue.nodes[server.node].price;
+        self.servers.iter().map(price).sum()
+    }
+
+    /// Pays for the time since the last call.
+    pub(crate) fn settle(&mut self, now_ms: u64) {
+        self.cost += self.price().over_ms(now_ms - self.settled_ms);
+        self.settled_ms = now_ms;
+    }
+}
