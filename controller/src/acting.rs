@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pocket_policy as policy;
+use pocket_policy::{self as policy, Ticket};
 use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, Status,
     control::{
@@ -83,9 +83,15 @@ impl Acting {
         let terms = policy::check_request(&request)?;
         let give_up = Instant::now() + REGISTER_PATIENCE;
         let mut changes = self.changes.subscribe();
+        // Given up also if the client hangs up.
+        let mut place = Place {
+            acting: self,
+            ticket: None,
+        };
         loop {
             changes.mark_unchanged();
-            match self.with(|cluster, now| cluster.register_step(&request, &terms, now)) {
+            let ticket = &mut place.ticket;
+            match self.with(|cluster, now| cluster.register_step(&request, &terms, ticket, now)) {
                 RegisterStep::Done(reply) => return Ok(self.with_credential(*reply)),
                 RegisterStep::Refused(failure) => return Err(failure),
                 RegisterStep::Wait(failure, until) => {
@@ -221,7 +227,9 @@ impl Acting {
     async fn perform(&self, command: Command) -> Result<(), Failure> {
         let endpoint = command.endpoint.as_str();
         let (deadline, call) = match command.action.clone() {
-            Action::Create(job) => (COMMAND_DEADLINE, self.metadata.create_job(endpoint, *job)),
+            Action::Create(job) | Action::Change(job) => {
+                (COMMAND_DEADLINE, self.metadata.create_job(endpoint, *job))
+            }
             Action::Drop(servers) => {
                 let call = self.metadata.drop_job(endpoint, command.job, servers);
                 (DROP_DEADLINE, call)
@@ -272,6 +280,20 @@ impl Acting {
             self.changes.send_replace(());
         }
         outcome
+    }
+}
+
+/// A registration's place in the queue, left when dropped.
+struct Place<'a> {
+    acting: &'a Acting,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.acting.with(|cluster, _| cluster.leave_queue(ticket));
+        }
     }
 }
 

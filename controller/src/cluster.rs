@@ -8,6 +8,7 @@ mod account;
 mod heartbeat;
 mod jobs;
 mod registration;
+mod revision;
 mod servers;
 mod upkeep;
 mod view;
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{Catalogue, History, Price, Share, StorageSpace, Weight};
+use pocket_policy::{AdmissionQueue, Catalogue, History, Price, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId,
     control::CreateJobRequest,
@@ -54,6 +55,8 @@ pub(crate) enum Action {
     /// With the storage servers alive, for a metadata server that lost the job.
     Drop(Vec<StorageServer>),
     SetWeightMap(WeightMap),
+    /// The job as it shall be from now on: its capacity and map.
+    Change(Box<CreateJobRequest>),
 }
 
 /// See the module.
@@ -69,6 +72,10 @@ pub(crate) struct Cluster {
     catalogue: Catalogue,
     /// The peaks of jobs that ended, as long as this controller lives.
     history: History,
+    /// Registrations that wait for room.
+    queue: AdmissionQueue,
+    /// When running jobs were last compared with their reservations.
+    revised: Option<Instant>,
     /// Ids of jobs that ended lately, against reports that are older than that.
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
@@ -88,6 +95,8 @@ impl Cluster {
             jobs: Jobs::default(),
             catalogue: config.catalogue.clone(),
             history: History::default(),
+            queue: AdmissionQueue::default(),
+            revised: None,
             ended: HashMap::new(),
             generation: 1,
             changed: false,
@@ -139,7 +148,11 @@ impl Cluster {
                 tier,
                 capacity_bytes,
                 reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
-                used_bytes: server.usage.used_bytes,
+                // Nothing more goes to a server that is nearly full, if others have room.
+                used_bytes: match server.full {
+                    true => capacity_bytes,
+                    false => server.usage.used_bytes,
+                },
                 bytes_per_second,
                 reserved_bytes_per_second: self.jobs.ledger().reserved_bytes_per_second(server.id),
             }),

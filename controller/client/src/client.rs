@@ -99,6 +99,16 @@ impl ControllerClient {
         Ok(reply.jobs)
     }
 
+    /// The registrations that wait for room, in their order: place and reason, a sentence each.
+    pub async fn waiting_jobs(&self) -> Result<Vec<String>, ControllerError> {
+        let mut stub = self.stub.clone();
+        // Of no job: only who waits is of interest.
+        let name = "-".to_owned();
+        let call = stub.list_jobs(ListJobsRequest { name });
+        let reply = self.within("list-jobs", CALL_DEADLINE, call).await?;
+        Ok(reply.waiting)
+    }
+
     /// Every server, dead ones for some minutes, and the controller's own version and uptime.
     pub async fn list_servers(&self) -> Result<ListServersReply, ControllerError> {
         let mut stub = self.stub.clone();

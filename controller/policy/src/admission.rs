@@ -84,6 +84,12 @@ impl AdmissionQueue {
         Some(format!("place {place} of {all} in the queue: {reason}"))
     }
 
+    /// Those of all, in order.
+    pub fn sentences(&self) -> Vec<String> {
+        let tickets = self.waiting.iter().map(|waiting| waiting.ticket);
+        tickets.filter_map(|ticket| self.sentence(ticket)).collect()
+    }
+
     /// Tickets grow, so the queue is sorted by them.
     fn find(&self, ticket: Ticket) -> Result<usize, usize> {
         self.waiting

@@ -44,7 +44,7 @@ pub use lease::Lease;
 pub use ledger::Ledger;
 pub use metadata_choice::{MetadataDemand, MetadataLoad, order_of_preference};
 pub use money::{Cost, Price, PriceError};
-pub use packing::{Needs, Packed, Packing, Room, WHOLE, pack};
+pub use packing::{Needs, Packed, Packing, Room, SPREAD_SERVERS_MAX, WHOLE, pack};
 pub use plan::{Plan, PlannedTier, plan, server_limits};
 pub use revision::{Revision, Use, Watch, WatchSettings};
 pub use scaling::{Arbiter, Decision, Pool, Range, ScalingSettings};

@@ -15,6 +15,10 @@ pub const WHOLE: u64 = 1 << 40;
 /// by simulation: slivers of a 128th cost 0.4 % more, of a half 1.4 %.
 const GAP_WORTH_FILLING: u64 = 8;
 
+/// A job is spread over no more servers than this if these hold it: more than the 50 nodes of the
+/// default (paper, table 3) and few enough that ten thousand maps fit into memory.
+pub const SPREAD_SERVERS_MAX: usize = 64;
+
 /// What has to be placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -84,7 +88,8 @@ impl Room {
 /// How servers are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// Over every server with room, in proportion to it: where the servers are there anyway, using
+    /// Over every server with room (of many the emptiest, see [`SPREAD_SERVERS_MAX`]), in proportion
+    /// to it: where the servers are there anyway, using
     /// fewer of them saves nothing, and the least used weigh most.
     Spread,
     /// The tightest gap that holds all that is left, and where none does the largest gap: gaps are
@@ -151,7 +156,18 @@ fn fill(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
 
 fn spread(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
     let rooms = rooms.iter().map(|room| (room.server, room.times(needs)));
-    let rooms: Vec<_> = rooms.filter(|(_, times)| *times > 0).collect();
+    let mut rooms: Vec<_> = rooms.filter(|(_, times)| *times > 0).collect();
+    if rooms.len() > SPREAD_SERVERS_MAX {
+        // The emptiest of many, as many as hold it.
+        rooms.sort_unstable_by_key(|(server, times)| (u128::MAX - times, *server));
+        let mut held = 0u128;
+        let enough = rooms.iter().position(|(_, times)| {
+            held = held.saturating_add(*times);
+            held >= u128::from(parts)
+        });
+        let enough = enough.map_or(rooms.len(), |last| last + 1);
+        rooms.truncate(enough.max(SPREAD_SERVERS_MAX));
+    }
     let total = rooms
         .iter()
         .fold(0u128, |sum, (_, times)| sum.saturating_add(*times));

@@ -80,6 +80,7 @@ pub enum Revision {
 pub struct Watch {
     /// How often it grew.
     growths: u32,
+    gave_back: bool,
     capacity: Spare,
     throughput: Spare,
 }
@@ -102,6 +103,7 @@ impl Watch {
         if grown != given {
             *self = Watch {
                 growths: self.growths.saturating_add(1),
+                gave_back: self.gave_back,
                 ..Watch::default()
             };
             return Some(Revision::Grow(grown));
@@ -121,7 +123,13 @@ impl Watch {
             capacity_bytes: self.capacity.look(capacity, settings, now_ms),
             bytes_per_second: self.throughput.look(rate, settings, now_ms),
         };
+        self.gave_back |= kept != given;
         (kept != given).then_some(Revision::GiveBack(kept))
+    }
+
+    /// Whether it has given anything back.
+    pub fn has_given_back(&self) -> bool {
+        self.gave_back
     }
 
     /// What a resource of which so much is used should be.

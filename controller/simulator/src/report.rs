@@ -59,8 +59,6 @@ pub struct Report {
     pub spilled: u64,
     /// Milliseconds in which jobs found no room at all.
     pub stalled_ms: u64,
-    /// The longest decision on a registration, in microseconds of real time; 0 where not measured.
-    pub decision_most_us: u64,
     /// The course of it.
     pub samples: Vec<Sample>,
 }

@@ -57,6 +57,7 @@ impl Cluster {
             } else if let Some(mut job) = Job::adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
                 self.changed = true;
+                job.guessed = self.guess(&job.spec.hints.unwrap_or_default()).is_some();
                 job.account.set_price(self.price(&job.shares), now);
                 self.jobs.insert(job);
             }

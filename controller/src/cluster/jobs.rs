@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{self as policy, Lease, Ledger, Needs, Share};
+use pocket_policy::{self as policy, Lease, Ledger, Needs, Share, Watch};
 use pocket_proto::{
     ByteCount, Failure, JobId, ServerId,
     control::{Allocation, CreateJobRequest, Hints, JobReport, RegisterJobRequest},
@@ -51,6 +51,14 @@ pub(crate) struct Job {
     /// What the user who creates it should know at once; empty for nothing.
     pub(crate) notice: String,
     pub(crate) account: Account,
+    /// Its capacity was not hinted.
+    pub(crate) guessed: bool,
+    /// Compares its use with its reservation.
+    pub(crate) watch: Watch,
+    /// No revision before then.
+    pub(crate) revise_at: Instant,
+    /// Its metadata server shall learn of another capacity.
+    pub(crate) resized: bool,
     /// A command about it is under way.
     pub(crate) calling: bool,
     /// No command before then, after so many that failed in a row.
@@ -85,6 +93,10 @@ impl Job {
             weighed_for: 0,
             notice: String::new(),
             account: Account::new(now),
+            guessed: false,
+            watch: Watch::default(),
+            revise_at: now,
+            resized: false,
             calling: false,
             retry_at: now,
             failures: 0,
@@ -131,6 +143,14 @@ impl Job {
         Needs {
             capacity_bytes: self.spec.capacity_bytes,
             bytes_per_second: self.spec.bandwidth_bytes_per_second,
+        }
+    }
+
+    /// What is reserved for it: less than promised where it gave back or servers died.
+    pub(crate) fn reserved(&self) -> Needs {
+        Needs {
+            capacity_bytes: self.shares.iter().map(|share| share.bytes).sum(),
+            ..self.promised()
         }
     }
 

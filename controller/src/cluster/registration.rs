@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use pocket_policy::{self as policy, Allocation, JobTerms, MetadataDemand, MetadataLoad};
+use pocket_policy::{
+    self as policy, Allocation, Demand, JobTerms, MetadataDemand, MetadataLoad, StorageSpace,
+    Ticket, Wanted,
+};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     control::{CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest},
@@ -52,11 +55,14 @@ pub(crate) enum EndStep {
 }
 
 impl Cluster {
-    /// Looks what can be done about `request`, of which `terms` is the checked form.
+    /// Looks what can be done about `request`, of which `terms` is the checked form. `ticket` is its
+    /// place in the queue, kept from step to step and to be given to [`Cluster::leave_queue`] in the
+    /// end.
     pub(crate) fn register_step(
         &mut self,
         request: &RegisterJobRequest,
         terms: &JobTerms,
+        ticket: &mut Option<Ticket>,
         now: Instant,
     ) -> RegisterStep {
         if let Some(job) = self.jobs.named(&terms.name) {
@@ -73,7 +79,14 @@ impl Cluster {
             );
             return RegisterStep::Refused(Failure::new(Status::NotFound, message));
         }
-        self.create(terms, now)
+        self.create(terms, ticket, now)
+    }
+
+    /// A registration has come to its end, one way or another. Idempotent.
+    pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
+        self.queue.leave(ticket);
+        // The next one may go.
+        self.changed = true;
     }
 
     fn join(&mut self, id: JobId, request: &RegisterJobRequest, now: Instant) -> RegisterStep {
@@ -103,7 +116,12 @@ impl Cluster {
         }
     }
 
-    fn create(&mut self, terms: &JobTerms, now: Instant) -> RegisterStep {
+    fn create(
+        &mut self,
+        terms: &JobTerms,
+        ticket: &mut Option<Ticket>,
+        now: Instant,
+    ) -> RegisterStep {
         let unavailable = |message: String| Failure::new(Status::Unavailable, message);
         if self.jobs.len() >= JOBS_MAX {
             let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
@@ -131,14 +149,36 @@ impl Cluster {
             return RegisterStep::Wait(unavailable(message), Some(until));
         }
         let spaces = self.spaces();
+        if !self.queue.may_go(*ticket) {
+            let name = &terms.name;
+            let why = format!("job '{name}' waits for room, and others have waited for longer");
+            return self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
+        }
+        let fits_when_empty = fits_when_empty(&demand, &spaces);
         match policy::allocate(&terms.name, demand, &spaces) {
             Ok(allocation) => self.begin(terms, allocation, server, now),
             // Storage servers are just starting, or room is just being made.
             Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
                 RegisterStep::Wait(failure, None)
             }
+            Err(failure) if fits_when_empty => self.wait_in_turn(failure, ticket),
             Err(failure) => RegisterStep::Refused(failure),
         }
+    }
+
+    /// Takes or keeps a place in the queue; the failure tells it, with the reason.
+    fn wait_in_turn(&mut self, failure: Failure, ticket: &mut Option<Ticket>) -> RegisterStep {
+        let Failure { status, message } = failure;
+        if ticket.is_none() {
+            *ticket = self.queue.join(message.clone());
+        }
+        let Some(ticket) = *ticket else {
+            let message = format!("{message}; and too many jobs wait for room already");
+            return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
+        };
+        self.queue.explain(ticket, message.clone());
+        let message = self.queue.sentence(ticket).unwrap_or(message);
+        RegisterStep::Wait(Failure::new(status, message), None)
     }
 
     fn begin(
@@ -171,6 +211,7 @@ impl Cluster {
             servers: weights.len(),
             reason: "the job was created".to_owned(),
         });
+        job.guessed = self.guess(&terms.hints).is_some();
         job.shares = allocation.shares;
         job.notice = allocation.notice;
         job.weighed_for = self.generation;
@@ -267,6 +308,16 @@ impl Cluster {
         EndStep::Stuck(failure(format!(
             "job '{name}' will end as soon as its metadata server lets it ({why})"
         )))
+    }
+}
+
+/// Whether the job would find room if no other ran.
+fn fits_when_empty(demand: &Demand, spaces: &[StorageSpace]) -> bool {
+    let all = spaces.iter().map(|space| space.capacity_bytes);
+    let all = all.fold(0, u64::saturating_add);
+    match demand.capacity_bytes {
+        Wanted::Exactly(bytes) => bytes <= all,
+        Wanted::Expected(_) | Wanted::UpTo(_) => all > 0,
     }
 }
 

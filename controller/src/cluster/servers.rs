@@ -18,6 +18,10 @@ use pocket_policy::Tier;
 const SERVERS_MAX: usize = 100_000;
 /// A metadata server that failed gets no new job for so long while others answer.
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// A storage server that holds so much of its capacity takes no new data while others have room ...
+const FULL_PERCENT: u64 = 95;
+/// ... until it holds no more than this: far enough below that it does not turn back at once.
+const NO_LONGER_FULL_PERCENT: u64 = 80;
 /// Longest endpoint: a DNS name (253) and a port.
 const ENDPOINT_BYTES_MAX: usize = 300;
 
@@ -43,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) endpoint: String,
     pub(crate) usage: Usage,
     pub(crate) last_heard: Instant,
+    /// A storage server that holds nearly all it can.
+    pub(crate) full: bool,
     pub(crate) alive: bool,
     /// When it last failed to answer a command: for a while others are preferred.
     pub(crate) failed_at: Option<Instant>,
@@ -96,6 +102,7 @@ impl Server {
             endpoint: request.endpoint.clone(),
             usage: Usage::default(),
             last_heard: now,
+            full: false,
             alive: true,
             failed_at: None,
             replaced_by: None,
@@ -141,6 +148,21 @@ impl Server {
 
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.last_heard)
+    }
+
+    /// Notes whether it is full; says whether that is new.
+    fn turns_full_or_empty(&mut self) -> bool {
+        let Role::Storage { capacity_bytes, .. } = self.role else {
+            return false;
+        };
+        let limit_percent = match self.full {
+            true => NO_LONGER_FULL_PERCENT,
+            false => FULL_PERCENT,
+        };
+        let was = self.full;
+        self.full = u128::from(self.usage.used_bytes) * 100
+            >= u128::from(capacity_bytes) * u128::from(limit_percent);
+        self.full != was
     }
 
     fn is_same_life(&self, other: &Server) -> bool {
@@ -231,7 +253,7 @@ impl Servers {
         Ok(storage_changed)
     }
 
-    /// Takes a sign of life; says whether other storage servers live than before. `None` if this
+    /// Takes a sign of life; says whether other storage servers live, or have room, than before. `None` if this
     /// life of the server is not known: it must register.
     pub(crate) fn heard(
         &mut self,
@@ -246,8 +268,9 @@ impl Servers {
         }
         server.last_heard = now;
         server.usage = usage.unwrap_or(server.usage);
+        let turned = server.turns_full_or_empty();
         if server.alive {
-            return Some(false);
+            return Some(turned);
         }
         server.alive = true;
         info!(server = %id, endpoint = %server.endpoint, "heard from again");

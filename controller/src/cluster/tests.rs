@@ -11,11 +11,13 @@ use pocket_proto::{
 };
 
 use super::*;
-use pocket_policy::check_request;
+use pocket_policy::{Ticket, check_request};
 
 mod invariants;
 mod jobs;
 mod restart;
+mod revision;
+mod scale;
 mod servers;
 
 const GIB: u64 = 1 << 30;
@@ -29,6 +31,10 @@ struct World {
     /// What each metadata server holds.
     held: HashMap<u64, Vec<JobReport>>,
     storage: Vec<u64>,
+    /// What storage servers say they hold.
+    used: HashMap<u64, u64>,
+    /// Places in the queue, by job name.
+    tickets: HashMap<String, Ticket>,
 }
 
 impl World {
@@ -55,6 +61,8 @@ impl World {
             now,
             held: HashMap::new(),
             storage: Vec::new(),
+            used: HashMap::new(),
+            tickets: HashMap::new(),
         }
     }
 
@@ -65,6 +73,7 @@ impl World {
             ..ControllerConfig::default()
         };
         self.cluster = Cluster::new(&config, self.now);
+        self.tickets.clear();
     }
 
     fn add_metadata(&mut self, id: u64) {
@@ -87,7 +96,10 @@ impl World {
         let request = HeartbeatRequest {
             server: id,
             incarnation: id,
-            usage: Some(Usage::default()),
+            usage: Some(Usage {
+                used_bytes: self.used.get(&id).copied().unwrap_or(0),
+                ..Usage::default()
+            }),
             jobs: self.held.get(&id).cloned().unwrap_or_default(),
             credential: Default::default(),
         };
@@ -148,6 +160,10 @@ impl World {
                 job: Some((**job).clone()),
                 ..JobReport::default()
             }),
+            Action::Change(job) => {
+                let report = held.iter_mut().find(|report| same(report)).expect("a job");
+                report.job = Some((**job).clone());
+            }
             Action::Drop(_) => held.retain(|report| !same(report)),
             Action::SetWeightMap(map) => {
                 let report = held.iter_mut().find(|report| same(report)).expect("a job");
@@ -159,7 +175,18 @@ impl World {
 
     fn step(&mut self, request: &RegisterJobRequest) -> RegisterStep {
         let terms = check_request(request).expect("sound terms");
-        self.cluster.register_step(request, &terms, self.now)
+        let mut ticket = self.tickets.remove(&request.name);
+        let step = self
+            .cluster
+            .register_step(request, &terms, &mut ticket, self.now);
+        match (&step, ticket) {
+            (RegisterStep::Wait(..), Some(ticket)) => {
+                self.tickets.insert(request.name.clone(), ticket);
+            }
+            (_, Some(ticket)) => self.cluster.leave_queue(ticket),
+            (_, None) => {}
+        }
+        step
     }
 
     /// Registers a job as a mount does, and gets what a mount gets.
@@ -173,6 +200,13 @@ impl World {
                     .expect("it was just created")
             }
             other => panic!("not registered: {other:?}"),
+        }
+    }
+
+    /// Whoever waits to register the job does so no longer.
+    fn give_up(&mut self, name: &str) {
+        if let Some(ticket) = self.tickets.remove(name) {
+            self.cluster.leave_queue(ticket);
         }
     }
 

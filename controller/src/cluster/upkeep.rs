@@ -35,6 +35,7 @@ impl Cluster {
     pub(crate) fn upkeep(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
         self.expire_servers(now);
         self.lapse_leases(now);
+        self.revise_jobs(now);
         let remembered_for = match self.ended.len() {
             0..ENDED_MAX => ENDED_REMEMBERED_FOR,
             _ => REPORT_AGE_MAX,
@@ -131,7 +132,9 @@ impl Cluster {
         let ending = self.jobs.ending().filter(ready).map(|job| job.id);
         let stale = |job: &&Job| {
             job.phase == Phase::Running
-                && (job.confirmed_epoch < job.epoch() || job.weighed_for != self.generation)
+                && (job.resized
+                    || job.confirmed_epoch < job.epoch()
+                    || job.weighed_for != self.generation)
         };
         let running = self
             .jobs
@@ -154,6 +157,7 @@ impl Cluster {
         let action = match job.phase {
             Phase::Creating => return None,
             Phase::Ending => Action::Drop(self.storage_servers(now)),
+            Phase::Running if job.resized => Action::Change(Box::new(job.spec.clone())),
             // An epoch is confirmed before there is a next one.
             Phase::Running if job.confirmed_epoch < job.epoch() => {
                 Action::SetWeightMap(job.spec.weight_map.clone()?)
@@ -178,7 +182,12 @@ impl Cluster {
             return None;
         }
         let job = self.jobs.get(id)?;
-        let (shares, promised) = (job.shares.clone(), job.promised());
+        let shares = job.shares.clone();
+        // What a dead server held is reserved again elsewhere; what was given back is not.
+        let promised = match job.watch.has_given_back() {
+            true => job.reserved(),
+            false => job.promised(),
+        };
         let (epoch, hints) = (
             job.epoch().checked_add(1)?,
             job.spec.hints.unwrap_or_default(),
@@ -202,7 +211,7 @@ impl Cluster {
             epoch,
             published: now,
             servers: map.servers.len(),
-            reason: "other storage servers live than before".to_owned(),
+            reason: "other storage servers live, or have room, than before".to_owned(),
         });
         Some(map)
     }
@@ -221,10 +230,26 @@ impl Cluster {
             let server = self.servers.get(ServerId(named.server));
             server.is_some_and(|server| server.alive && server.to_storage_server() == *named)
         };
-        let missed = |space: &StorageSpace| {
-            space.reserved_bytes < space.capacity_bytes && !named.contains(&space.server.0)
+        let full = |named: &StorageServer| {
+            let server = self.servers.get(ServerId(named.server));
+            server.is_some_and(|server| server.full)
         };
-        !named.is_empty() && named_by(map).all(lives) && !self.spaces().iter().any(missed)
+        let others_have_room = || self.servers.alive_storage().any(|server| !server.full);
+        if named_by(map).any(full) && others_have_room() {
+            return false;
+        }
+        let missed = |space: &StorageSpace| {
+            space.reserved_bytes < space.capacity_bytes
+                && !named.contains(&space.server.0)
+                && !self
+                    .servers
+                    .get(space.server)
+                    .is_some_and(|server| server.full)
+        };
+        let could_be_on_more = named.len() < policy::SPREAD_SERVERS_MAX;
+        !named.is_empty()
+            && named_by(map).all(lives)
+            && !(could_be_on_more && self.spaces().iter().any(missed))
     }
 
     /// Takes the outcome of a command.
@@ -262,6 +287,15 @@ impl Cluster {
                 }
                 self.ended.insert(id, now);
             }
+            (Action::Change(changed), Ok(())) => {
+                if let Some(job) = self.jobs.get_mut(id) {
+                    let epoch = changed.weight_map.as_ref().map_or(0, |map| map.epoch);
+                    job.calling = false;
+                    job.resized = false;
+                    job.failures = 0;
+                    job.confirmed_epoch = job.confirmed_epoch.max(epoch);
+                }
+            }
             (Action::SetWeightMap(map), Ok(())) => {
                 if let Some(job) = self.jobs.get_mut(id) {
                     job.calling = false;
@@ -269,7 +303,7 @@ impl Cluster {
                     job.confirmed_epoch = job.confirmed_epoch.max(map.epoch);
                 }
             }
-            (Action::Drop(_) | Action::SetWeightMap(_), Err(failure)) => {
+            (Action::Drop(_) | Action::SetWeightMap(_) | Action::Change(_), Err(failure)) => {
                 self.note_failure(command, &failure, now);
             }
         }

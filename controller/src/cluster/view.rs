@@ -22,6 +22,7 @@ impl Cluster {
         jobs.sort_by_key(|job| (job.born, job.id));
         ListJobsReply {
             jobs: jobs.into_iter().map(|job| job_status(job, now)).collect(),
+            waiting: self.queue.sentences(),
         }
     }
 

@@ -14,13 +14,20 @@ pub(super) struct JobsArguments {
 
 impl JobsArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let jobs = block_on(async { Ok(self.read.connect()?.list_jobs("").await?) })?;
+        let (jobs, waiting) = block_on(async {
+            let client = self.read.connect()?;
+            Ok((client.list_jobs("").await?, client.waiting_jobs().await?))
+        })?;
         let views: Vec<_> = jobs.into_iter().map(JobView::from).collect();
         if self.read.json {
             return output::json(&views);
         }
         let mut table = output::table(&JobView::COLUMNS);
         table.add_rows(views.iter().map(JobView::row));
-        Ok(output::print_table(&table)?)
+        output::print_table(&table)?;
+        for sentence in waiting {
+            output::line(format_args!("waiting: {sentence}"))?;
+        }
+        Ok(())
     }
 }

@@ -103,6 +103,25 @@ fn spreading_follows_the_scarcer_resource() {
 }
 
 #[test]
+fn of_very_many_servers_the_emptiest_that_hold_the_job_are_taken() {
+    let rooms: Vec<_> = (1..=500)
+        .map(|id| room(id, (id, 1), (1_000, 1_000)))
+        .collect();
+    let few = pack(needs(10, 0), WHOLE, &rooms, Packing::Spread);
+    assert_eq!((few.parts.len(), few.left), (SPREAD_SERVERS_MAX, 0));
+    assert!(few.parts.iter().all(|(server, _)| server.0 > 436));
+    // All that 400 servers have.
+    let large: u64 = (101..=500).sum();
+    let many = pack(needs(large, 0), WHOLE, &rooms, Packing::Spread);
+    assert!(
+        (400..=402).contains(&many.parts.len()),
+        "{}",
+        many.parts.len()
+    );
+    assert_eq!(many.left, 0);
+}
+
+#[test]
 fn unknown_throughput_is_no_obstacle_and_no_fullness() {
     let rooms = [
         room(1, (50, u64::MAX), (100, u64::MAX)),

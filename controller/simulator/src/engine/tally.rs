@@ -307,7 +307,6 @@ impl Tally {
             given_back: self.given_back,
             spilled: self.spilled,
             stalled_ms: self.stalled_ms,
-            decision_most_us: 0,
             samples: self.samples,
         }
     }

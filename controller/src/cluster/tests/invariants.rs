@@ -47,7 +47,8 @@ fn happen(world: &mut World, event: Event) {
                     check_new_map(world, &command);
                     world.obey(&command);
                 }
-                RegisterStep::Done(_) | RegisterStep::Wait(..) | RegisterStep::Refused(_) => {}
+                RegisterStep::Wait(..) => world.give_up(&name(n)),
+                RegisterStep::Done(_) | RegisterStep::Refused(_) => {}
             }
         }
         Event::Deregister(n) => {

@@ -134,6 +134,41 @@ fn what_cannot_be_had_is_refused_or_waited_for() {
 }
 
 #[test]
+fn jobs_wait_for_room_in_their_order_with_a_place_and_a_reason() {
+    let mut world = World::new(1);
+    world.mount(&job_of("a", 6 * GIB));
+    let waits = |world: &mut World, request: &RegisterJobRequest| match world.step(request) {
+        RegisterStep::Wait(failure, None) => failure,
+        other => panic!("does not wait: {other:?}"),
+    };
+    let large = waits(&mut world, &job_of("large", 7 * GIB));
+    assert_eq!(large.status, Status::NoSpace);
+    let expected = "place 1 of 1 in the queue: job 'large' asks for 7GiB but the cluster has 2GiB";
+    assert!(large.message.starts_with(expected), "{large}");
+    // It would fit, but the other one was first.
+    let small = waits(&mut world, &job_of("small", GIB));
+    assert!(
+        small.message.starts_with("place 2 of 2 in the queue"),
+        "{small}"
+    );
+    assert_eq!(world.cluster.list_jobs("", world.now).waiting.len(), 2);
+    // Room: the large one goes first, then the small one.
+    world.deregister("a");
+    world.upkeep();
+    waits(&mut world, &job_of("small", GIB));
+    assert!(world.mount(&job_of("large", 7 * GIB)).created);
+    assert!(world.mount(&job_of("small", GIB)).created);
+    // Whoever gives up lets the next one pass.
+    waits(&mut world, &job_of("large-2", 7 * GIB));
+    waits(&mut world, &job_of("small-2", GIB));
+    world.give_up("large-2");
+    world.deregister("small");
+    world.upkeep();
+    assert!(world.mount(&job_of("small-2", GIB)).created);
+    assert!(world.cluster.list_jobs("", world.now).waiting.is_empty());
+}
+
+#[test]
 fn deregistration_frees_the_name_at_once_and_the_space_when_dropped() {
     let mut world = World::new(1);
     let first = world.mount(&job_of("x", 8 * GIB));
