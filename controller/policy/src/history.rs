@@ -113,8 +113,8 @@ struct Expected {
 }
 
 /// The mean of the figures and a margin: a twentieth after one run, shrinking with every further one,
-/// but no smaller than a sixth of the range of the runs, so that about two runs of three fit. The
-/// third grows while it runs, which costs less than room that the other two do not need.
+/// but no smaller than a sixth of the range of the runs, so that about two runs of three fit. The third
+/// grows while it runs, which costs less than room that the other two do not need.
 fn expected(figures: impl Iterator<Item = u64> + Clone) -> Expected {
     let runs = figures.clone().count().max(1) as u64;
     let most = figures.clone().max().unwrap_or(0);

@@ -108,6 +108,9 @@ pub enum Decision {
     },
 }
 
+/// A change in the other direction than the last waits for so many cool-downs: what it would undo
+/// was for a reason, and two that follow each other closely are a flap.
+const TURN_ROUND_COOL_DOWNS: u64 = 3;
 /// Load must differ by this part from that of the last change, or it is the same load.
 const SAME_LOAD: u64 = 32;
 
@@ -123,6 +126,7 @@ pub struct Arbiter {
 #[derive(Clone, Copy, Debug)]
 struct Change {
     at_ms: u64,
+    grew: bool,
     /// What it led to.
     servers: u32,
     load: Load,
@@ -215,8 +219,13 @@ impl Arbiter {
         if servers == pool.servers && (settled || threads == pool.threads) {
             return Decision::Hold;
         }
+        let grows = servers > pool.servers || threads > pool.threads;
+        if self.turns_round_too_soon(grows, now_ms) {
+            return Decision::Hold;
+        }
         self.last = Some(Change {
             at_ms: now_ms,
+            grew: grows,
             servers,
             load,
             held_back: servers < pool.servers && servers > wanted,
@@ -253,6 +262,16 @@ impl Arbiter {
             now_ms.saturating_sub(last.at_ms) < self.settings.cool_down_ms
                 || load.is_like(last.load) && servers == last.servers && !last.held_back
         })
+    }
+
+    /// Whether this would undo the last change soon after it.
+    fn turns_round_too_soon(&self, grows: bool, now_ms: u64) -> bool {
+        let pause_ms = self
+            .settings
+            .cool_down_ms
+            .saturating_mul(TURN_ROUND_COOL_DOWNS);
+        self.last
+            .is_some_and(|last| last.grew != grows && now_ms.saturating_sub(last.at_ms) < pause_ms)
     }
 
     /// Servers that bring the scarcest resource to the middle of its range.

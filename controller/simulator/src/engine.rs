@@ -70,14 +70,12 @@ struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     fn new(trace: &'a Trace, scenario: &'a Scenario) -> Self {
-        let pool = |node: &pocket_policy::NodeType| {
-            let is_base = node.name == scenario.servers_min_type;
+        let pool = |_: &pocket_policy::NodeType| {
             Arbiter::new(ScalingSettings {
                 network: scenario.range,
                 capacity: scenario.range,
                 window_down_ms: scenario.window_down_ms,
                 cool_down_ms: scenario.cool_down_ms,
-                servers_min: if is_base { scenario.servers_min } else { 0 },
                 servers_max: scenario.servers_max,
                 ..ScalingSettings::default()
             })

@@ -127,6 +127,14 @@ impl Scenario {
         Ok(())
     }
 
+    /// Servers of the node type at this place of the table that there always are.
+    pub(crate) fn minimum(&self, node: usize) -> u32 {
+        match self.catalogue.nodes[node].name == self.servers_min_type {
+            true => self.servers_min,
+            false => 0,
+        }
+    }
+
     /// What a job says about itself.
     pub fn hints_of(&self, job: &TraceJob) -> Hints {
         let part = |amount: u64, percent: u32| {

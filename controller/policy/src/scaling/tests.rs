@@ -178,8 +178,15 @@ proptest! {
             world.load = [0, network, capacity];
             changes.extend(world.pass(seconds));
         }
+        let mut before = None;
         for pair in changes.windows(2) {
-            prop_assert!(pair[1].0 - pair[0].0 >= 10, "{changes:?}");
+            let (first, second) = (pair[0], pair[1]);
+            prop_assert!(second.0 - first.0 >= 10, "{changes:?}");
+            let grew = second.1 > first.1;
+            if before.is_some_and(|before| before != grew) {
+                prop_assert!(second.0 - first.0 >= 30, "a flap: {changes:?}");
+            }
+            before = Some(grew);
         }
         prop_assert!(changes.iter().all(|(_, servers, _)| (2..=50).contains(servers)));
     }

@@ -40,30 +40,11 @@ pub(super) struct Tally {
     clairvoyant: f64,
 }
 
-/// Use within and beyond what was promised.
+/// Use beyond what was promised.
 #[derive(Clone, Copy, Debug, Default)]
-struct Used {
-    capacity: (u128, u128),
-    throughput: (u128, u128),
-}
-
-impl Used {
-    fn add(&mut self, wanted: Needs, given: Needs, part: impl Fn(u64) -> u128) {
-        let add = |sums: &mut (u128, u128), wanted: u64, given: u64| {
-            sums.0 += part(wanted.min(given));
-            sums.1 += part(wanted.saturating_sub(given));
-        };
-        add(
-            &mut self.capacity,
-            wanted.capacity_bytes,
-            given.capacity_bytes,
-        );
-        add(
-            &mut self.throughput,
-            wanted.bytes_per_second,
-            given.bytes_per_second,
-        );
-    }
+struct Beyond {
+    capacity: u128,
+    throughput: u128,
 }
 
 impl Tally {
@@ -139,8 +120,9 @@ impl Tally {
         self.clairvoyant += used.dollars_per_hour(catalogue) * hours;
     }
 
-    /// Use of every pool. What jobs use within their allocations was provided for when they were
-    /// admitted, so it never counts as too much; what they want beyond that does.
+    /// The spare part of every pool, and what is wanted of it. What jobs use within their allocations
+    /// was provided for when they were admitted, and has its headroom there; the servers without a
+    /// promise are there for what jobs want beyond, and it is these that the arbiter sizes.
     pub(super) fn pools(
         &self,
         fleet: &Fleet,
@@ -151,45 +133,50 @@ impl Tally {
     ) -> Vec<Pool> {
         let nodes = self.catalogue.nodes.len();
         let mut pools = vec![no_pool(); nodes];
+        let mut all = vec![0u32; nodes];
         for (at, server) in fleet.servers().iter().enumerate() {
-            pools[server.node].servers += 1;
-            let free = server.is_free() && fleet.is_ready(at, now_ms);
-            pools[server.node].removable += u32::from(free);
+            all[server.node] += 1;
+            let free = server.is_free();
+            pools[server.node].servers += u32::from(free);
+            pools[server.node].removable += u32::from(free && fleet.is_ready(at, now_ms));
         }
-        let mut used = vec![Used::default(); nodes];
+        for (node, pool) in pools.iter_mut().enumerate() {
+            pool.removable = pool
+                .removable
+                .min(all[node].saturating_sub(scenario.minimum(node)));
+        }
+        let mut used = vec![Beyond::default(); nodes];
         for running in running.iter().filter(|running| running.starts_ms <= now_ms) {
-            let mut wanted = running.wanted(&trace.jobs[running.job]);
             if running.coming.is_some() {
                 // What it lacks is on its way.
-                wanted.capacity_bytes = wanted.capacity_bytes.min(running.given.capacity_bytes);
-                wanted.bytes_per_second =
-                    wanted.bytes_per_second.min(running.given.bytes_per_second);
+                continue;
             }
-            let all: u128 = running
-                .shares
-                .iter()
-                .map(|share| u128::from(share.bytes))
-                .sum();
+            let wanted = running.wanted(&trace.jobs[running.job]);
+            let given = running.given;
+            let shares = running.shares.iter();
+            let all: u128 = shares.map(|share| u128::from(share.bytes)).sum();
             for share in &running.shares {
                 if let Some(at) = fleet.at(share.server) {
                     let used = &mut used[fleet.servers()[at].node];
                     let part =
                         |amount: u64| u128::from(amount) * u128::from(share.bytes) / all.max(1);
-                    used.add(wanted, running.given, part);
+                    used.capacity +=
+                        part(wanted.capacity_bytes.saturating_sub(given.capacity_bytes));
+                    used.throughput += part(
+                        wanted
+                            .bytes_per_second
+                            .saturating_sub(given.bytes_per_second),
+                    );
                 }
             }
         }
         for ((pool, node), used) in pools.iter_mut().zip(&self.catalogue.nodes).zip(used) {
-            let permille = |planned: u128, beyond: u128, each: u64, high: u32| {
-                let all = u128::from(pool.servers) * u128::from(each);
-                let of = |used: u128| (used * 1_000).div_ceil(all.max(1)) as u32;
-                of(planned).min(high) + of(beyond)
+            let permille = |beyond: u128, each: u64| {
+                let spare = u128::from(pool.servers.max(1)) * u128::from(each);
+                (beyond * 1_000).div_ceil(spare) as u32
             };
-            let high = scenario.range.high_permille;
-            let (planned, beyond) = used.capacity;
-            pool.capacity_permille = permille(planned, beyond, node.capacity_bytes, high);
-            let (planned, beyond) = used.throughput;
-            pool.network_permille = permille(planned, beyond, node.bytes_per_second, high);
+            pool.capacity_permille = permille(used.capacity, node.capacity_bytes);
+            pool.network_permille = permille(used.throughput, node.bytes_per_second);
         }
         pools
     }
