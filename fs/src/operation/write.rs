@@ -215,7 +215,12 @@ impl FileSystem {
         let length = data.len() as u32;
         let offset = match offset {
             Some(offset) => offset,
-            None => self.reserve_append(file, length).await?,
+            None => {
+                // The server reserves behind what it knows of: what was buffered before the file went
+                // through must have been committed.
+                self.flush_file(file).await?;
+                self.reserve_append(file, length).await?
+            }
         };
         let space = file.space_needed(Some(offset), length);
         self.take_space(space).await?;
