@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::HashSet,
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -448,9 +450,47 @@ fn a_killed_mounts_completed_files_are_there_for_others() {
             "removing the dead mount's file",
             move || {
                 fs::write(root.join("old-0"), content(5)).unwrap();
-                fs::remove_file(root.join("unfinished")).unwrap();
+                // That it was made is lost, or not.
+                if let Err(error) = fs::remove_file(root.join("unfinished")) {
+                    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+                }
             },
         );
+        second.finish();
+    });
+}
+
+#[test]
+fn names_that_a_killed_mount_changed_stay_changed() {
+    with_cluster(|cluster| {
+        let (mut first, second) = written(cluster, "names");
+        let own = first.join("own");
+        fs::create_dir(&own).unwrap();
+        write_files(&own, "f-");
+        fs::create_dir(own.join("inner")).unwrap();
+        fs::create_dir(own.join("gone")).unwrap();
+        fs::rename(own.join("f-0"), own.join("inner/moved")).unwrap();
+        fs::remove_dir(own.join("gone")).unwrap();
+        fs::remove_file(own.join("f-1")).unwrap();
+        first.process().kill();
+        let own = second.join("own");
+        let names = within(
+            2 * GONE_DEADLINE,
+            "listing the dead mount's files",
+            move || {
+                assert_eq!(fs::read(own.join("inner/moved")).unwrap(), content(0));
+                let names = fs::read_dir(&own).unwrap();
+                let names: HashSet<_> = names.map(|name| name.unwrap().file_name()).collect();
+                for index in 2..FILES {
+                    assert!(fs::read(own.join(format!("f-{index}"))).unwrap() == content(index));
+                }
+                names
+            },
+        );
+        assert!(names.contains(OsStr::new("inner")));
+        for gone in ["f-0", "f-1", "gone"] {
+            assert!(!names.contains(OsStr::new(gone)), "{gone}");
+        }
         second.finish();
     });
 }
