@@ -65,6 +65,13 @@ impl FileSystem {
             .as_ref()
             .ok()
             .and_then(|entry| entry.value.attributes);
+        if answer
+            .as_ref()
+            .is_ok_and(|it| it.value.attributes_valid_ms == 0)
+        {
+            // Nothing is kept of it, but answers to what was asked meanwhile are older.
+            self.inodes.forget(file.inode);
+        }
         let now = self.inodes.tick();
         let mut content = None;
         file.with(|state| {
