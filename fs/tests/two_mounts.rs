@@ -3,13 +3,19 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_fs::{
     Caller, CreateRequest, FileSystem, HandleId, OpenRequest, SetAttributesRequest, WriteData,
     WriteRequest,
 };
-use pocket_proto::InodeId;
+use pocket_meta::LocalMetadata;
+use pocket_meta_client::{Answered, Metadata, SessionInfo};
+use pocket_proto::session::request;
+use pocket_proto::{Failure, InodeId};
+use tokio::sync::Semaphore;
 
 const BLOCK_BYTES: u32 = 4096;
 
@@ -135,5 +141,85 @@ fn a_reader_with_the_file_open_sees_the_cut_and_what_follows() {
         truncate(&one, b"f", 0).await;
         assert!(other.read(reader, 0, 9000).await.expect("read").is_empty());
         assert_eq!(size(&other, b"f").await, 0);
+    });
+}
+
+/// A way to the server on which commits wait until they are let through.
+struct LateCommits {
+    inner: LocalMetadata,
+    passed: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Metadata for LateCommits {
+    async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
+        if let request::Operation::Commit(_) = operation {
+            let _pass = self.passed.acquire().await;
+            return self.inner.call(operation).await;
+        }
+        self.inner.call(operation).await
+    }
+
+    fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
+        self.inner.tell(operation)
+    }
+
+    fn in_touch_for(&self) -> Duration {
+        self.inner.in_touch_for()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.inner.is_settled()
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.inner.newest_epoch()
+    }
+
+    fn session(&self) -> SessionInfo {
+        self.inner.session()
+    }
+}
+
+#[test]
+fn an_append_comes_behind_what_was_buffered_before_the_file_was_shared() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let passed = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&passed);
+        let way = |inner| -> Arc<dyn Metadata> {
+            Arc::new(LateCommits {
+                inner,
+                passed: gate,
+            })
+        };
+        let (one, other) = (job.mount_through(way).await, job.mount().await);
+        let handle = create(&one, b"log").await;
+        let append = WriteRequest {
+            append: true,
+            ..WriteRequest::default()
+        };
+        let first = Bytes::from_static(b"first ");
+        one.write(handle, append, first).await.expect("appended");
+        // The file becomes shared while what was buffered is on its way.
+        let inode = support::inode_of(&other, b"log").await;
+        let open = OpenRequest {
+            flags: libc::O_RDWR,
+        };
+        let sharing = Arc::clone(&other);
+        let opening = tokio::spawn(async move { sharing.open(inode, open).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let second = Bytes::from_static(b"second");
+        let appender = Arc::clone(&one);
+        let appending = tokio::spawn(async move { appender.write(handle, append, second).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        passed.add_permits(100);
+        appending.await.expect("ran").expect("appended");
+        opening.await.expect("ran").expect("opened");
+        assert_eq!(content(&other, b"log").await, &b"first second"[..]);
     });
 }
