@@ -22,7 +22,7 @@ use pocket_tests::{Mount, ProcessCluster, try_until, until, with_cluster, within
 const FILES: usize = 32;
 static CONTENT: [u8; 64 << 10] = [7; 64 << 10];
 /// How long a killed process may take. An operation whose server is silent takes seconds.
-const GONE_DEADLINE: Duration = Duration::from_secs(1);
+const GONE_DEADLINE: Duration = Duration::from_secs(3);
 const END_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs a program that reads its input to the end, which is the file.

@@ -155,8 +155,16 @@ impl Cluster {
             return self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
         }
         let fits_when_empty = fits_when_empty(&demand, &spaces);
+        // What earlier runs used is what is reserved; a run that needs more must not fail for it
+        // before the next look, so it may hold what it could without them.
+        let without_past = past.is_some().then(|| {
+            let demand = policy::demand(&terms.hints, &self.catalogue, None);
+            policy::allocate(&terms.name, demand, &spaces)
+        });
+        let may_hold = without_past.and_then(Result::ok);
+        let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
         match policy::allocate(&terms.name, demand, &spaces) {
-            Ok(allocation) => self.begin(terms, allocation, server, now),
+            Ok(allocation) => self.begin(terms, allocation, may_hold, server, now),
             // Storage servers are just starting, or room is just being made.
             Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
                 RegisterStep::Wait(failure, None)
@@ -185,6 +193,7 @@ impl Cluster {
         &mut self,
         terms: &JobTerms,
         allocation: Allocation,
+        may_hold_bytes: u64,
         server: ServerId,
         now: Instant,
     ) -> RegisterStep {
@@ -193,7 +202,7 @@ impl Cluster {
             job: JobId::random().0,
             name: terms.name.clone(),
             hints: Some(terms.hints),
-            capacity_bytes: allocation.capacity_bytes,
+            capacity_bytes: allocation.capacity_bytes.max(may_hold_bytes),
             bandwidth_bytes_per_second: allocation.bytes_per_second,
             block_bytes: terms.block_bytes.get(),
             weight_map: Some(self.weight_map(1, &weights)),
