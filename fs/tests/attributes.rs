@@ -5,136 +5,39 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use bytes::Bytes;
-use pocket_fs::{
-    Caller, CreateRequest, FileSystem, NewNode, NodeRequest, RenameMode, SetAttributesRequest,
-    WriteRequest, XattrMode,
-};
-use pocket_meta::LocalMetadata;
-use pocket_meta_client::{Answered, Metadata, SessionInfo};
-use pocket_proto::session::{Attributes, request};
-use pocket_proto::{Failure, InodeId};
-use support::{Job, inode_of, runtime};
-
-const CALLER: Caller = Caller { uid: 0, gid: 0 };
-
-/// Counts how often attributes or names are asked for, one by one.
-struct Counting {
-    inner: LocalMetadata,
-    asked: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Metadata for Counting {
-    async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
-        if let request::Operation::GetAttributes(_) | request::Operation::Lookup(_) = operation {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-        }
-        self.inner.call(operation).await
-    }
-
-    fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
-        self.inner.tell(operation)
-    }
-
-    fn in_touch_for(&self) -> Duration {
-        self.inner.in_touch_for()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.inner.is_settled()
-    }
-
-    fn newest_epoch(&self) -> u32 {
-        self.inner.newest_epoch()
-    }
-
-    fn session(&self) -> SessionInfo {
-        self.inner.session()
-    }
-}
+use pocket_fs::{RenameMode, SetAttributesRequest, XattrMode};
+use pocket_proto::InodeId;
+use support::{Client, Job, Op, inode_of, name, runtime};
 
 /// Two mounts of one job: what the first one answers is compared with what the second one, which
 /// has no lease and must ask, is told.
 struct Mounts {
-    fs: Arc<FileSystem>,
-    asked: Arc<AtomicUsize>,
+    one: Client,
     job: Job,
 }
 
 impl Mounts {
     async fn new() -> Self {
         let job = Job::start(4096).await;
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
-        let count = |inner| -> Arc<dyn Metadata> {
-            Arc::new(Counting {
-                inner,
-                asked: counter,
-            })
-        };
-        let fs = job.mount_through(count).await;
-        Mounts { fs, asked, job }
-    }
-
-    /// What stat(2) shows after the kernel has dropped what it knew.
-    async fn stat(&self, inode: InodeId) -> Attributes {
-        let leased = self.fs.get_attributes(inode).await.unwrap();
-        self.fs
-            .hand_over_entry(&leased, |entry, _| entry.attributes.unwrap())
+        let one = Client::cold(&job).await;
+        Mounts { one, job }
     }
 
     async fn assert_shows_the_truth(&self, inodes: &[InodeId]) {
         let other = self.job.mount().await;
         for inode in inodes {
             let truth = other.get_attributes(*inode).await.unwrap().value;
-            assert_eq!(Some(self.stat(*inode).await), truth.attributes);
+            assert_eq!(Some(self.one.stat(*inode).await), truth.attributes);
         }
         // Or its leases would have to lapse before the next change.
         other.shut_down().await.unwrap();
     }
 
-    async fn directory(&self, name: &[u8]) -> InodeId {
-        let made = self
-            .fs
-            .make_node(NodeRequest {
-                parent: InodeId::ROOT,
-                name,
-                node: NewNode::Directory,
-                mode: 0o755,
-                caller: CALLER,
-            })
-            .await
-            .unwrap();
-        InodeId(made.value.attributes.unwrap().inode)
-    }
-
-    async fn file(&self, parent: InodeId, name: &[u8], content: &'static [u8]) -> InodeId {
-        let create = CreateRequest {
-            parent,
-            name,
-            mode: 0o644,
-            flags: libc::O_WRONLY | libc::O_CREAT,
-            caller: CALLER,
-        };
-        let (entry, opened) = self.fs.create(create).await.unwrap().value;
-        let (handle, data) = (opened.handle, Bytes::from_static(content));
-        self.fs
-            .write(handle, WriteRequest::default(), data)
-            .await
-            .unwrap();
-        self.fs.flush(handle).await.unwrap();
-        self.fs.release(handle).await;
-        InodeId(entry.attributes.unwrap().inode)
-    }
-
+    /// How often attributes or names were asked for, one by one.
     fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.one
+            .tap
+            .count(|op| matches!(op, Op::GetAttributes(_) | Op::Lookup(_)))
     }
 }
 
@@ -142,12 +45,15 @@ impl Mounts {
 fn what_a_mount_changed_itself_shows_without_asking() {
     runtime().block_on(async {
         let mounts = Mounts::new().await;
-        let fs = &mounts.fs;
+        let (one_mount, fs) = (&mounts.one, &mounts.one.fs);
         let (one, two) = (
-            mounts.directory(b"one").await,
-            mounts.directory(b"two").await,
+            one_mount.mkdir(InodeId::ROOT, b"one").await.unwrap(),
+            one_mount.mkdir(InodeId::ROOT, b"two").await.unwrap(),
         );
-        let file = mounts.file(one, b"file", b"content").await;
+        let file = one_mount
+            .put(one, b"file", 0o644, b"content")
+            .await
+            .unwrap();
         mounts
             .assert_shows_the_truth(&[InodeId::ROOT, one, file])
             .await;
@@ -172,8 +78,11 @@ fn what_a_mount_changed_itself_shows_without_asking() {
 fn what_was_changed_otherwise_is_asked_for() {
     runtime().block_on(async {
         let mounts = Mounts::new().await;
-        let fs = &mounts.fs;
-        let file = mounts.file(InodeId::ROOT, b"file", b"content").await;
+        let (one_mount, fs) = (&mounts.one, &mounts.one.fs);
+        let file = one_mount
+            .put(InodeId::ROOT, b"file", 0o644, b"content")
+            .await
+            .unwrap();
         fs.set_xattr(file, b"user.a", b"b", XattrMode::Set)
             .await
             .unwrap();
@@ -186,7 +95,7 @@ fn what_was_changed_otherwise_is_asked_for() {
             ..SetAttributesRequest::default()
         };
         other.set_attributes(file, change).await.unwrap();
-        assert_eq!(mounts.stat(file).await.mode, 0o600);
+        assert_eq!(one_mount.stat(file).await.mode, 0o600);
         other.unlink(InodeId::ROOT, b"file").await.unwrap();
         assert!(fs.get_attributes(file).await.is_err());
     });
@@ -195,37 +104,25 @@ fn what_was_changed_otherwise_is_asked_for() {
 /// Files in the directory of the tests below: several pages.
 const FILES: usize = 1000;
 
-fn name(number: usize) -> Vec<u8> {
-    format!("file-{number}").into_bytes()
-}
-
 impl Mounts {
     /// A directory of many files, all made by another mount.
-    async fn full_directory(&self) -> (Arc<FileSystem>, InodeId) {
-        let other = self.job.mount().await;
-        let make = async |parent, name: &[u8], node| {
-            let node = NodeRequest {
-                parent,
-                name,
-                node,
-                mode: 0o777,
-                caller: CALLER,
-            };
-            let made = other.make_node(node).await.unwrap().value;
-            InodeId(made.attributes.unwrap().inode)
-        };
-        let directory = make(InodeId::ROOT, b"full", NewNode::Directory).await;
+    async fn full_directory(&self) -> (Client, InodeId) {
+        let other = Client::cold(&self.job).await;
+        let directory = other.mkdir(InodeId::ROOT, b"full").await.unwrap();
         for number in 0..FILES {
-            make(directory, &name(number), NewNode::Symlink(b"target")).await;
+            other.symlink(directory, &name('f', number)).await;
         }
         (other, directory)
     }
 
     async fn looks_up(&self, directory: InodeId, number: usize) -> Option<InodeId> {
-        let leased = self.fs.lookup(directory, &name(number)).await.unwrap();
-        let entry = self.fs.hand_over_entry(&leased, |entry, _| entry.clone());
-        Some(InodeId(entry.attributes?.inode))
+        inode_at(&self.one, directory, number).await
     }
+}
+
+async fn inode_at(mount: &Client, directory: InodeId, number: usize) -> Option<InodeId> {
+    let found = mount.look(directory, &name('f', number)).await?;
+    Some(InodeId(found.inode))
 }
 
 #[test]
@@ -250,11 +147,12 @@ fn names_read_ahead_are_taken_back_when_they_change() {
         for number in 0..100 {
             mounts.looks_up(directory, number).await.unwrap();
         }
-        let (old, new) = (name(200), name(201));
+        let (old, new) = (name('f', 200), name('f', 201));
         let moved = inode_at(&other, directory, 200).await;
-        other.unlink(directory, &name(150)).await.unwrap();
+        other.fs.unlink(directory, &name('f', 150)).await.unwrap();
         let replace = RenameMode::Replace;
         other
+            .fs
             .rename((directory, &old), (directory, &new), replace)
             .await
             .unwrap();
@@ -262,10 +160,16 @@ fn names_read_ahead_are_taken_back_when_they_change() {
         assert_eq!(mounts.looks_up(directory, 200).await, None);
         assert_eq!(mounts.looks_up(directory, 201).await, moved);
 
-        let (old, new) = (name(210), name(211));
+        let (old, new) = (name('f', 210), name('f', 211));
         let moved = inode_at(&other, directory, 210).await;
-        mounts.fs.unlink(directory, &name(151)).await.unwrap();
         mounts
+            .one
+            .fs
+            .unlink(directory, &name('f', 151))
+            .await
+            .unwrap();
+        mounts
+            .one
             .fs
             .rename((directory, &old), (directory, &new), replace)
             .await
@@ -274,9 +178,4 @@ fn names_read_ahead_are_taken_back_when_they_change() {
         assert_eq!(mounts.looks_up(directory, 210).await, None);
         assert_eq!(mounts.looks_up(directory, 211).await, moved);
     });
-}
-
-async fn inode_at(fs: &Arc<FileSystem>, directory: InodeId, number: usize) -> Option<InodeId> {
-    let entry = fs.lookup(directory, &name(number)).await.unwrap().value;
-    Some(InodeId(entry.attributes?.inode))
 }

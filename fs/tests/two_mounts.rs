@@ -3,19 +3,14 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_fs::{
     Caller, CreateRequest, FileSystem, HandleId, OpenRequest, SetAttributesRequest, WriteData,
     WriteRequest,
 };
-use pocket_meta::LocalMetadata;
-use pocket_meta_client::{Answered, Metadata, SessionInfo};
-use pocket_proto::session::request;
-use pocket_proto::{Failure, InodeId};
-use tokio::sync::Semaphore;
+use pocket_proto::InodeId;
+use support::{Client, Op};
 
 const BLOCK_BYTES: u32 = 4096;
 
@@ -144,56 +139,14 @@ fn a_reader_with_the_file_open_sees_the_cut_and_what_follows() {
     });
 }
 
-/// A way to the server on which commits wait until they are let through.
-struct LateCommits {
-    inner: LocalMetadata,
-    passed: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl Metadata for LateCommits {
-    async fn call(&self, operation: request::Operation) -> Result<Answered, Failure> {
-        if let request::Operation::Commit(_) = operation {
-            let _pass = self.passed.acquire().await;
-            return self.inner.call(operation).await;
-        }
-        self.inner.call(operation).await
-    }
-
-    fn tell(&self, operation: request::Operation) -> Result<(), Failure> {
-        self.inner.tell(operation)
-    }
-
-    fn in_touch_for(&self) -> Duration {
-        self.inner.in_touch_for()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.inner.is_settled()
-    }
-
-    fn newest_epoch(&self) -> u32 {
-        self.inner.newest_epoch()
-    }
-
-    fn session(&self) -> SessionInfo {
-        self.inner.session()
-    }
-}
-
 #[test]
 fn an_append_comes_behind_what_was_buffered_before_the_file_was_shared() {
     support::runtime().block_on(async {
         let job = support::Job::start(BLOCK_BYTES).await;
-        let passed = Arc::new(Semaphore::new(0));
-        let gate = Arc::clone(&passed);
-        let way = |inner| -> Arc<dyn Metadata> {
-            Arc::new(LateCommits {
-                inner,
-                passed: gate,
-            })
-        };
-        let (one, other) = (job.mount_through(way).await, job.mount().await);
+        let (first_mount, other) = (Client::cold(&job).await, job.mount().await);
+        // What is written is on its way, and not told of yet.
+        let passed = first_mount.tap.hold(|op| matches!(op, Op::Commit(_)));
+        let one = first_mount.fs;
         let handle = create(&one, b"log").await;
         let append = WriteRequest {
             append: true,

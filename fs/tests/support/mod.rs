@@ -1,7 +1,10 @@
 //! A job in this process: the real metadata server without sockets, the real block engine without
 //! a server around it.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
+
+mod client;
+mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,9 @@ use pocket_proto::{
 };
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
+
+pub(crate) use client::{CALLER, Client};
+pub(crate) use tap::Op;
 
 const JOB: JobId = JobId(7);
 const CAPACITY_BYTES: u64 = 64 << 20;
@@ -158,28 +164,11 @@ impl Job {
 
     /// One more mount of the job.
     pub(crate) async fn mount(&self) -> Arc<FileSystem> {
-        self.mount_through(|metadata| Arc::new(metadata)).await
+        self.mount_and_inbox(|metadata| Arc::new(metadata)).await.0
     }
 
-    /// One more mount, whose requests take a way of the test's own.
-    pub(crate) async fn mount_through(
-        &self,
-        way: impl FnOnce(LocalMetadata) -> Arc<dyn Metadata>,
-    ) -> Arc<FileSystem> {
-        let inbox = RecallInbox::new();
-        let metadata = way(self.metadata.connect(inbox.clone()).unwrap());
-        let storage = Arc::new(self.store.clone());
-        let fs = FileSystem::new(metadata, storage, FileSystemConfig::default()).unwrap();
-        inbox.attach(&fs);
-        fs
-    }
-
-    /// Ends the job: every session is lost.
-    pub(crate) async fn end(&self) {
-        self.metadata.end().await;
-    }
-
-    /// One more mount, with the inbox through which the test speaks to it as the server does.
+    /// One more mount, whose requests take a way of the test's own, with the inbox through which the
+    /// test speaks to it as the server does.
     pub(crate) async fn mount_and_inbox(
         &self,
         way: impl FnOnce(LocalMetadata) -> Arc<dyn Metadata>,
@@ -190,6 +179,11 @@ impl Job {
         let fs = FileSystem::new(metadata, storage, FileSystemConfig::default()).unwrap();
         inbox.attach(&fs);
         (fs, inbox)
+    }
+
+    /// Ends the job: every session is lost.
+    pub(crate) async fn end(&self) {
+        self.metadata.end().await;
     }
 
     /// Waits until the blocks of removed files are gone, which happens behind their backs.
@@ -209,4 +203,9 @@ impl Job {
 pub(crate) async fn inode_of(fs: &Arc<FileSystem>, name: &[u8]) -> InodeId {
     let entry = fs.lookup(InodeId::ROOT, name).await.unwrap().value;
     InodeId(entry.attributes.unwrap().inode)
+}
+
+/// A name of a letter and a number.
+pub(crate) fn name(letter: char, number: usize) -> Vec<u8> {
+    format!("{letter}{number}").into_bytes()
 }
