@@ -1,13 +1,28 @@
 //! What holds blocks: one engine per medium, all behind [`BlockEngine`].
 
+mod capacity;
+mod completion;
+mod device;
 mod dram;
+mod extent;
+mod file_blocks;
+mod jobs;
+mod log;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, JobId,
 };
 
+pub use completion::Completion;
+pub use device::OpenError;
 pub use dram::DramEngine;
+pub use log::{Doubt, LogConfig, LogEngine, Medium, OpenFailure, Opened, Survival};
+
+/// By how much the charge of blocks changed, once that is so.
+pub type Change = Completion<Result<i64, Failure>>;
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +49,18 @@ pub struct EngineUsage {
 /// A block is as long as the furthest write into it (or as a truncation left it); bytes never
 /// written read as zeros. What a block is charged depends on its length alone, so that the sum of
 /// all changes reported for a job is what it holds. Every operation is atomic: readers see a block
-/// before or after a write, and a failed operation changes nothing.
+/// before or after a write. A refused operation changes nothing; one that the medium fails
+/// ([`Status::Lost`](pocket_proto::Status::Lost)) leaves what it wrote lost: reads of it fail until
+/// it is written again, and never find other bytes.
 ///
 /// All operations may be called from any thread and return without waiting for a medium or a peer.
+/// They take effect in the order of the calls, whenever they are answered: a read that is begun
+/// after a write was begun sees it. An answered change outlives a crash of the process on media
+/// that outlive it.
 pub trait BlockEngine: Send + Sync + 'static {
     /// Reads from a block. [`Status::Invalid`](pocket_proto::Status::Invalid) beyond the largest
-    /// block.
-    fn read(&self, job: JobId, address: BlockAddress) -> Result<BlockRead, Failure>;
+    /// block, [`Status::Lost`](pocket_proto::Status::Lost) where the medium lost what is asked for.
+    fn read(&self, job: JobId, address: BlockAddress) -> Completion<Result<BlockRead, Failure>>;
 
     /// Writes into a block and returns by how much its charge grew. An engine may keep `data`
     /// itself as the block, so it should be alone in its buffer. Writing nothing does nothing.
@@ -55,41 +75,46 @@ pub trait BlockEngine: Send + Sync + 'static {
         block: BlockIndex,
         offset_bytes: u32,
         data: Bytes,
-    ) -> Result<i64, Failure>;
+    ) -> Change;
 
     /// Has a block reach at least to the end of the range, and returns by how much its charge grew.
     /// An empty range does nothing. Errors as in [`BlockEngine::write`].
-    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Result<i64, Failure>;
+    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Change;
 
     /// Has the range of a block read as zeros, and returns the change of what is charged, never
     /// above 0. A block that lies in the range is dropped, and one that ends in it is cut there;
     /// zeros before bytes that stay are kept as such, and charged.
     /// [`Status::Invalid`](pocket_proto::Status::Invalid) beyond the largest block.
-    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure>;
+    fn punch(&self, job: JobId, address: BlockAddress) -> Change;
 
     /// Copies a range of a block over one of the same length, of any block of the job, and returns
     /// the change of what is charged. What the source lacks is punched into the destination.
     /// Errors as in [`BlockEngine::write`], and
     /// [`Status::Invalid`](pocket_proto::Status::Invalid) where the lengths differ.
-    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Result<i64, Failure>;
+    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Change;
 
     /// Tells which blocks of the span are held; as many as one answer holds.
     fn list(&self, job: JobId, span: BlockSpan) -> HeldBlocks;
 
     /// Drops the blocks of the span. Returns the change of what is charged, never above 0.
-    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> i64;
+    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> Change;
 
     /// Drops the inode's blocks behind `first_block`, and of that all but its first `keep_bytes`
     /// bytes (the whole block if 0). Returns the change of what is charged, never above 0.
-    fn truncate(&self, job: JobId, inode: InodeId, first_block: BlockIndex, keep_bytes: u32)
-    -> i64;
+    fn truncate(
+        &self,
+        job: JobId,
+        inode: InodeId,
+        first_block: BlockIndex,
+        keep_bytes: u32,
+    ) -> Change;
 
     /// Drops all blocks of these inodes. Returns the change of what is charged.
-    fn remove_inodes(&self, job: JobId, inodes: &[InodeId]) -> i64;
+    fn remove_inodes(&self, job: JobId, inodes: &[InodeId]) -> Change;
 
     /// Drops all blocks of a job and refuses further writes of it. Returns the change of what is
     /// charged.
-    fn drop_job(&self, job: JobId) -> i64;
+    fn drop_job(&self, job: JobId) -> Change;
 
     /// What is held now.
     fn usage(&self) -> EngineUsage;

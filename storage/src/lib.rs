@@ -10,5 +10,8 @@ mod server;
 mod service;
 mod traffic;
 
-pub use engine::{BlockEngine, BlockRead, DramEngine, EngineUsage};
+pub use engine::{
+    BlockEngine, BlockRead, Change, Completion, Doubt, DramEngine, EngineUsage, LogConfig,
+    LogEngine, Medium, OpenError, OpenFailure, Opened, Survival,
+};
 pub use server::{RunningServer, StartError, StorageConfig, StorageServer};

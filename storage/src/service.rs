@@ -1,7 +1,8 @@
 //! The engine, offered over the framed transport.
 //!
-//! What is about one block, and truncations, are answered in place: they cost less than handing them
-//! on would. Dropping jobs, inodes and runs of blocks can free a lot and runs beside the connection.
+//! What is about one block, and truncations, are begun in place, and answered there if the engine is
+//! done: that costs less than handing them on would. Dropping jobs, inodes and runs of blocks can
+//! free a lot and runs beside the connection.
 
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ use pocket_proto::{
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
 use tracing::debug;
 
-use crate::{engine::BlockEngine, traffic::Traffic};
+use crate::{
+    engine::{BlockEngine, BlockRead, Change, Completion},
+    traffic::Traffic,
+};
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService<E> {
@@ -61,27 +65,33 @@ impl<E: BlockEngine> Service for BlockService<E> {
         if let Err(denied) = check(caller, &header) {
             return Handled::Now(denied.into());
         }
-        let request_bytes = body.len();
-        let answer: Answer = match header.operation {
-            Operation::ReadBlock => self.read(header.job, &body),
-            Operation::TruncateBlocks => self.truncate(header.job, &body),
-            Operation::AllocateBlock => self.allocate(header.job, &body, Fill::Missing),
-            Operation::ZeroBlock => self.allocate(header.job, &body, Fill::All),
-            Operation::PunchBlock => {
-                answer(address(&body).and_then(|address| self.engine.punch(header.job, address)))
-            }
-            Operation::CopyBlock => answer(self.copy(header.job, &body)),
-            Operation::ListBlocks => self.list(header.job, &body),
-            Operation::DropBlocks => return self.drop_blocks(header.job, &body),
-            Operation::DropJob => return self.drop_job(header.job),
-            Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
-            other => Answer::failed(Failure::new(
+        let job = header.job;
+        match header.operation {
+            Operation::ReadBlock => self.with_address(&body, |address| {
+                self.answered(body.len(), self.engine.read(job, address), found)
+            }),
+            Operation::TruncateBlocks => self.with_address(&body, |address| {
+                let (inode, first) = (address.inode, address.block);
+                let truncated = self
+                    .engine
+                    .truncate(job, inode, first, address.offset_bytes);
+                self.changed(body.len(), truncated)
+            }),
+            Operation::AllocateBlock => self.allocate(job, &body, Fill::Missing),
+            Operation::ZeroBlock => self.allocate(job, &body, Fill::All),
+            Operation::PunchBlock => self.with_address(&body, |address| {
+                self.changed(body.len(), self.engine.punch(job, address))
+            }),
+            Operation::CopyBlock => self.copy(job, &body),
+            Operation::ListBlocks => self.list(job, &body),
+            Operation::DropBlocks => self.drop_blocks(job, &body),
+            Operation::DropJob => self.drop_job(job),
+            Operation::RemoveInodes => self.remove_inodes(job, &body),
+            other => refused(Failure::new(
                 Status::Unsupported,
                 format!("a storage server does not offer {other:?}"),
             )),
-        };
-        self.traffic.count(request_bytes, answer.body().len());
-        Handled::Now(answer)
+        }
     }
 
     fn handle_with_head(
@@ -91,10 +101,10 @@ impl<E: BlockEngine> Service for BlockService<E> {
         head: &[u8],
         data: Bytes,
     ) -> Handled {
-        self.traffic
-            .count(head.len() + data.len(), size_of::<i64>());
-        let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
-        Handled::Now(answer(written))
+        match check(caller, &header) {
+            Ok(()) => self.write(header.job, head, data),
+            Err(denied) => refused(denied),
+        }
     }
 
     fn disconnected(&self, caller: &Arc<Caller>) {
@@ -103,102 +113,116 @@ impl<E: BlockEngine> Service for BlockService<E> {
 }
 
 impl<E: BlockEngine> BlockService<E> {
-    fn read(&self, job: JobId, body: &[u8]) -> Answer {
-        let read = address(body).and_then(|address| self.engine.read(job, address));
-        match read {
-            Ok(read) => {
-                let flags = if read.hole { REPLY_FLAG_HOLE } else { 0 };
-                Answer::ok(read.bytes).with_flags(flags)
+    fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Handled {
+        self.with_address(head, |address| {
+            if address.length_bytes as usize != data.len() {
+                let (told, came) = (address.length_bytes, data.len());
+                let what = format!("a write of {told} bytes came with {came}");
+                return refused(Failure::new(Status::Malformed, what));
             }
-            Err(failure) => Answer::failed(failure),
-        }
+            let request_bytes = head.len() + data.len();
+            let (inode, block) = (address.inode, address.block);
+            let written = self
+                .engine
+                .write(job, inode, block, address.offset_bytes, data);
+            self.changed(request_bytes, written)
+        })
     }
 
-    fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Result<i64, Failure> {
-        let address = address(head)?;
-        if address.length_bytes as usize != data.len() {
-            return Err(Failure::new(
-                Status::Malformed,
-                format!(
-                    "a write of {} bytes came with {}",
-                    address.length_bytes,
-                    data.len()
-                ),
-            ));
-        }
-        self.engine.write(
-            job,
-            address.inode,
-            address.block,
-            address.offset_bytes,
-            data,
-        )
+    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Handled {
+        self.with_address(body, |address| {
+            self.changed(body.len(), self.engine.allocate(job, address, fill))
+        })
     }
 
-    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Answer {
-        answer(address(body).and_then(|address| self.engine.allocate(job, address, fill)))
+    fn copy(&self, job: JobId, body: &[u8]) -> Handled {
+        self.with_address(body, |from| {
+            let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
+            self.with_address(to, |to| {
+                self.changed(body.len(), self.engine.copy(job, from, to))
+            })
+        })
     }
 
-    fn copy(&self, job: JobId, body: &[u8]) -> Result<i64, Failure> {
-        let (from, to) = (address(body)?, body.get(BLOCK_ADDRESS_BYTES..));
-        self.engine
-            .copy(job, from, address(to.unwrap_or_default())?)
-    }
-
-    fn list(&self, job: JobId, body: &[u8]) -> Answer {
+    fn list(&self, job: JobId, body: &[u8]) -> Handled {
         match BlockSpan::decode(body) {
-            Ok(span) => Answer::ok(self.engine.list(job, span).encode().into()),
-            Err(error) => Answer::failed(malformed(error)),
+            Ok(span) => {
+                let told = Completion::Now(Ok(self.engine.list(job, span)));
+                self.answered(body.len(), told, |held| Answer::ok(held.encode().into()))
+            }
+            Err(error) => refused(malformed(error)),
         }
     }
 
     fn drop_blocks(&self, job: JobId, body: &[u8]) -> Handled {
-        self.traffic.count(body.len(), size_of::<i64>());
         match BlockSpan::decode(body) {
-            Ok(span) => self.beside(move |engine| engine.drop_blocks(job, span)),
-            Err(error) => Handled::Now(Answer::failed(malformed(error))),
-        }
-    }
-
-    fn truncate(&self, job: JobId, body: &[u8]) -> Answer {
-        match address(body) {
-            Ok(BlockAddress {
-                inode,
-                block,
-                offset_bytes,
-                ..
-            }) => change(self.engine.truncate(job, inode, block, offset_bytes)),
-            Err(failure) => Answer::failed(failure),
+            Ok(span) => self.beside(body.len(), move |engine| engine.drop_blocks(job, span)),
+            Err(error) => refused(malformed(error)),
         }
     }
 
     fn remove_inodes(&self, job: JobId, body: &[u8]) -> Handled {
         let (ids, rest) = body.as_chunks::<8>();
         if !rest.is_empty() {
-            return Handled::Now(Answer::failed(malformed(FrameError::TooShort)));
+            return refused(malformed(FrameError::TooShort));
         }
         let inodes: Vec<_> = ids
             .iter()
             .map(|id| InodeId(u64::from_le_bytes(*id)))
             .collect();
-        self.traffic.count(body.len(), size_of::<i64>());
-        self.beside(move |engine| engine.remove_inodes(job, &inodes))
+        self.beside(body.len(), move |engine| engine.remove_inodes(job, &inodes))
     }
 
     fn drop_job(&self, job: JobId) -> Handled {
-        self.traffic.count(0, size_of::<i64>());
-        self.beside(move |engine| engine.drop_job(job))
+        self.beside(0, move |engine| engine.drop_job(job))
+    }
+
+    fn with_address(&self, head: &[u8], handle: impl FnOnce(BlockAddress) -> Handled) -> Handled {
+        match BlockAddress::decode(head) {
+            Ok(address) => handle(address),
+            Err(error) => refused(malformed(error)),
+        }
+    }
+
+    fn changed(&self, request_bytes: usize, change: Change) -> Handled {
+        self.answered(request_bytes, change, change_of)
+    }
+
+    /// The answer to a request that took `request_bytes`, once its outcome is there.
+    fn answered<T: Send + 'static>(
+        &self,
+        request_bytes: usize,
+        outcome: Completion<Result<T, Failure>>,
+        answer: fn(T) -> Answer,
+    ) -> Handled {
+        let reply = move |traffic: &Traffic, outcome: Result<T, Failure>| {
+            let answer = outcome.map_or_else(Answer::failed, answer);
+            traffic.count(request_bytes, answer.body().len());
+            answer
+        };
+        match outcome {
+            Completion::Now(outcome) => Handled::Now(reply(&self.traffic, outcome)),
+            Completion::Later(outcome) => {
+                let traffic = Arc::clone(&self.traffic);
+                Handled::later(async move { reply(&traffic, outcome.await) })
+            }
+        }
     }
 
     /// Runs work that may take a while where it holds nobody up.
-    fn beside(&self, work: impl FnOnce(&E) -> i64 + Send + 'static) -> Handled {
+    fn beside(
+        &self,
+        request_bytes: usize,
+        work: impl FnOnce(&E) -> Change + Send + 'static,
+    ) -> Handled {
         let engine = Arc::clone(&self.engine);
-        Handled::later(async move {
+        let change = Completion::later(async move {
             match tokio::task::spawn_blocking(move || work(&engine)).await {
-                Ok(freed) => change(freed),
-                Err(error) => Answer::failed(Failure::new(Status::Internal, error.to_string())),
+                Ok(change) => change.finished().await,
+                Err(error) => Err(Failure::new(Status::Internal, error.to_string())),
             }
-        })
+        });
+        self.changed(request_bytes, change)
     }
 }
 
@@ -214,19 +238,20 @@ fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     }
 }
 
-fn address(head: &[u8]) -> Result<BlockAddress, Failure> {
-    BlockAddress::decode(head).map_err(malformed)
+fn refused(failure: Failure) -> Handled {
+    Handled::Now(Answer::failed(failure))
 }
 
 fn malformed(error: FrameError) -> Failure {
     Failure::new(Status::Malformed, error.to_string())
 }
 
-fn answer(changed: Result<i64, Failure>) -> Answer {
-    changed.map_or_else(Answer::failed, change)
+fn found(read: BlockRead) -> Answer {
+    let flags = if read.hole { REPLY_FLAG_HOLE } else { 0 };
+    Answer::ok(read.bytes).with_flags(flags)
 }
 
 /// Reply to whatever changes how much is allocated.
-fn change(bytes: i64) -> Answer {
+fn change_of(bytes: i64) -> Answer {
     Answer::ok(Bytes::copy_from_slice(&bytes.to_le_bytes()))
 }

@@ -8,44 +8,29 @@
 //! Lock order: the table of jobs before a shard; no two shards at once.
 
 mod block;
-mod capacity;
-mod file_blocks;
 mod job;
-#[cfg(test)]
-mod model_tests;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fill, HeldBlocks, InodeId, JobId,
-    Status,
 };
 
-use self::{block::BLOCK_BYTES_MAX, capacity::Capacity, job::JobBlocks};
-use super::{BlockEngine, BlockRead, EngineUsage};
-
-/// Dropped jobs that are remembered, so that a straggler's write does not bring one back. Ids are
-/// never used again; a job dropped so many jobs ago has no stragglers.
-const DROPPED_JOBS_MAX: usize = 16_384;
+use self::job::JobBlocks;
+use super::{
+    BlockEngine, BlockRead, Change, Completion, EngineUsage,
+    capacity::Capacity,
+    extent::{check_address, check_copy, check_range},
+    jobs::{JobTable, job_gone},
+};
 
 /// The engine of the DRAM tier.
 pub struct DramEngine {
     capacity: Capacity,
-    jobs: RwLock<Jobs>,
-}
-
-#[derive(Default)]
-struct Jobs {
-    live: HashMap<JobId, Arc<JobBlocks>>,
-    dropped: HashSet<JobId>,
-    dropped_in_order: VecDeque<JobId>,
+    jobs: JobTable<JobBlocks>,
 }
 
 impl DramEngine {
@@ -53,30 +38,21 @@ impl DramEngine {
     pub fn new(capacity: ByteCount) -> Self {
         DramEngine {
             capacity: Capacity::new(capacity.0),
-            jobs: RwLock::default(),
+            jobs: JobTable::default(),
         }
     }
 
     fn job(&self, job: JobId) -> Option<Arc<JobBlocks>> {
-        self.jobs.read().live.get(&job).cloned()
+        self.jobs.get(job)
     }
 
     /// The job's blocks, made if it is new.
     fn job_for_writing(&self, job: JobId) -> Result<Arc<JobBlocks>, Failure> {
-        if let Some(blocks) = self.job(job) {
-            return Ok(blocks);
-        }
-        let mut jobs = self.jobs.write();
-        if jobs.dropped.contains(&job) {
-            return Err(job_gone(job));
-        }
-        Ok(Arc::clone(jobs.live.entry(job).or_default()))
+        self.jobs.get_or_make(job, JobBlocks::default)
     }
-}
 
-impl BlockEngine for DramEngine {
-    fn read(&self, job: JobId, address: BlockAddress) -> Result<BlockRead, Failure> {
-        check_range(address.offset_bytes, address.length_bytes as usize)?;
+    fn read_now(&self, job: JobId, address: BlockAddress) -> Result<BlockRead, Failure> {
+        check_address(address)?;
         let found = self.job(job).and_then(|blocks| blocks.read(address));
         Ok(BlockRead {
             hole: found.is_none(),
@@ -84,11 +60,10 @@ impl BlockEngine for DramEngine {
         })
     }
 
-    fn write(
+    fn write_now(
         &self,
         job: JobId,
-        inode: InodeId,
-        block: BlockIndex,
+        place: (InodeId, BlockIndex),
         offset_bytes: u32,
         data: Bytes,
     ) -> Result<i64, Failure> {
@@ -97,11 +72,17 @@ impl BlockEngine for DramEngine {
             return Ok(0);
         }
         self.job_for_writing(job)?
-            .write(&self.capacity, inode, block, offset_bytes as usize, data)?
+            .write(
+                &self.capacity,
+                place.0,
+                place.1,
+                offset_bytes as usize,
+                data,
+            )?
             .ok_or_else(|| job_gone(job))
     }
 
-    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Result<i64, Failure> {
+    fn allocate_now(&self, job: JobId, address: BlockAddress, fill: Fill) -> Result<i64, Failure> {
         check_address(address)?;
         if address.length_bytes == 0 {
             return Ok(0);
@@ -111,7 +92,7 @@ impl BlockEngine for DramEngine {
             .ok_or_else(|| job_gone(job))
     }
 
-    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure> {
+    fn punch_now(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure> {
         check_address(address)?;
         match self.job(job) {
             Some(blocks) => blocks.punch(&self.capacity, address),
@@ -119,18 +100,8 @@ impl BlockEngine for DramEngine {
         }
     }
 
-    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Result<i64, Failure> {
-        check_address(from)?;
-        check_address(to)?;
-        if from.length_bytes != to.length_bytes {
-            return Err(Failure::new(
-                Status::Invalid,
-                format!(
-                    "a copy of {} bytes over {}",
-                    from.length_bytes, to.length_bytes
-                ),
-            ));
-        }
+    fn copy_now(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Result<i64, Failure> {
+        check_copy(from, to)?;
         if to.length_bytes == 0 {
             return Ok(0);
         }
@@ -140,6 +111,40 @@ impl BlockEngine for DramEngine {
         blocks
             .replace(&self.capacity, to, data)?
             .ok_or_else(|| job_gone(job))
+    }
+
+    /// Changes what is there of a job, which always works.
+    fn shrink(&self, job: JobId, change: impl FnOnce(&JobBlocks) -> i64) -> Change {
+        Completion::Now(Ok(self.job(job).map_or(0, |blocks| change(&blocks))))
+    }
+}
+
+impl BlockEngine for DramEngine {
+    fn read(&self, job: JobId, address: BlockAddress) -> Completion<Result<BlockRead, Failure>> {
+        Completion::Now(self.read_now(job, address))
+    }
+
+    fn write(
+        &self,
+        job: JobId,
+        inode: InodeId,
+        block: BlockIndex,
+        offset_bytes: u32,
+        data: Bytes,
+    ) -> Change {
+        Completion::Now(self.write_now(job, (inode, block), offset_bytes, data))
+    }
+
+    fn allocate(&self, job: JobId, address: BlockAddress, fill: Fill) -> Change {
+        Completion::Now(self.allocate_now(job, address, fill))
+    }
+
+    fn punch(&self, job: JobId, address: BlockAddress) -> Change {
+        Completion::Now(self.punch_now(job, address))
+    }
+
+    fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Change {
+        Completion::Now(self.copy_now(job, from, to))
     }
 
     fn list(&self, job: JobId, span: BlockSpan) -> HeldBlocks {
@@ -152,9 +157,8 @@ impl BlockEngine for DramEngine {
         }
     }
 
-    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> i64 {
-        self.job(job)
-            .map_or(0, |blocks| blocks.drop_blocks(&self.capacity, span))
+    fn drop_blocks(&self, job: JobId, span: BlockSpan) -> Change {
+        self.shrink(job, |blocks| blocks.drop_blocks(&self.capacity, span))
     }
 
     fn truncate(
@@ -163,14 +167,14 @@ impl BlockEngine for DramEngine {
         inode: InodeId,
         first_block: BlockIndex,
         keep_bytes: u32,
-    ) -> i64 {
-        self.job(job).map_or(0, |blocks| {
+    ) -> Change {
+        self.shrink(job, |blocks| {
             blocks.truncate(&self.capacity, inode, first_block, keep_bytes as usize)
         })
     }
 
-    fn remove_inodes(&self, job: JobId, inodes: &[InodeId]) -> i64 {
-        self.job(job).map_or(0, |blocks| {
+    fn remove_inodes(&self, job: JobId, inodes: &[InodeId]) -> Change {
+        self.shrink(job, |blocks| {
             let freed = inodes
                 .iter()
                 .map(|inode| blocks.remove(&self.capacity, *inode));
@@ -178,46 +182,14 @@ impl BlockEngine for DramEngine {
         })
     }
 
-    fn drop_job(&self, job: JobId) -> i64 {
-        let blocks = self.jobs.write().drop_job(job);
-        blocks.map_or(0, |blocks| blocks.drop_all(&self.capacity))
+    fn drop_job(&self, job: JobId) -> Change {
+        let blocks = self.jobs.drop_job(job);
+        Completion::Now(Ok(
+            blocks.map_or(0, |blocks| blocks.drop_all(&self.capacity))
+        ))
     }
 
     fn usage(&self) -> EngineUsage {
         self.capacity.usage()
     }
-}
-
-impl Jobs {
-    fn drop_job(&mut self, job: JobId) -> Option<Arc<JobBlocks>> {
-        if self.dropped.insert(job) {
-            self.dropped_in_order.push_back(job);
-        }
-        if self.dropped_in_order.len() > DROPPED_JOBS_MAX
-            && let Some(oldest) = self.dropped_in_order.pop_front()
-        {
-            self.dropped.remove(&oldest);
-        }
-        self.live.remove(&job)
-    }
-}
-
-fn check_address(address: BlockAddress) -> Result<(), Failure> {
-    check_range(address.offset_bytes, address.length_bytes as usize)
-}
-
-fn check_range(offset_bytes: u32, length_bytes: usize) -> Result<(), Failure> {
-    if offset_bytes as usize + length_bytes <= BLOCK_BYTES_MAX {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Status::Invalid,
-        format!(
-            "{length_bytes} bytes at {offset_bytes} of a block, which ends at {BLOCK_BYTES_MAX}"
-        ),
-    ))
-}
-
-fn job_gone(job: JobId) -> Failure {
-    Failure::new(Status::JobGone, format!("job {job} has ended"))
 }

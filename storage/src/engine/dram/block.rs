@@ -2,11 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// The largest block of any job.
-pub(super) const BLOCK_BYTES_MAX: usize = 16 << 20;
-/// Blocks are charged in these units: what an allocator and the maps take beside the bytes is
-/// then covered for small ones too.
-const CHARGE_UNIT_BYTES: u64 = 512;
+use crate::engine::file_blocks::Held;
+
 /// Reads up to this length out of a longer block are copied: that is cheaper than the copy of the
 /// whole block which the next write would need while a reader holds it.
 const COPIED_READ_BYTES_MAX: usize = 16 << 10;
@@ -17,17 +14,13 @@ const GROWTH_DIVISOR: usize = 16;
 /// A block: its bytes, shared with readers until changed.
 pub(super) struct Block(Bytes);
 
+impl Held for Block {
+    fn length_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Block {
-    /// What a block of this length is charged.
-    pub(super) fn charge_of(length_bytes: usize) -> u64 {
-        (length_bytes as u64).next_multiple_of(CHARGE_UNIT_BYTES)
-    }
-
-    /// What this block is charged.
-    pub(super) fn charge(&self) -> u64 {
-        Self::charge_of(self.0.len())
-    }
-
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -80,15 +73,6 @@ impl Block {
             bytes.resize(length, 0);
         }
         (Block(bytes.freeze()), spent)
-    }
-
-    /// How long the block is after a punch of its bytes from `offset` to `end`.
-    pub(super) fn punched_length(length: usize, offset: usize, end: usize) -> usize {
-        if end >= length {
-            length.min(offset)
-        } else {
-            length
-        }
     }
 
     /// The block after its bytes from `offset` to `end` were punched; beside it, a buffer that is

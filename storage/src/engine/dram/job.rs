@@ -8,7 +8,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId};
 
-use super::{block::Block, capacity::Capacity, file_blocks::FileBlocks};
+use super::block::Block;
+use crate::engine::{
+    capacity::Capacity,
+    extent::charge_of,
+    file_blocks::{FileBlocks, Held},
+};
 
 /// Locks among which a job's files are spread: some more than processors that serve one job.
 const SHARDS: usize = 32;
@@ -21,7 +26,7 @@ pub(super) struct JobBlocks {
 
 #[derive(Default)]
 struct Shard {
-    files: HashMap<InodeId, FileBlocks>,
+    files: HashMap<InodeId, FileBlocks<Block>>,
     /// The job was dropped while someone still had it in hand.
     dropped: bool,
 }
@@ -73,7 +78,7 @@ impl JobBlocks {
         if after == 0 && held.is_none() {
             return Ok(Some(0));
         }
-        let (before, charge) = (Block::charge_of(length), Block::charge_of(after));
+        let (before, charge) = (charge_of(length), charge_of(after));
         capacity.charge(charge.saturating_sub(before))?;
         let spent = match held {
             Some(block) if after > 0 => {
@@ -168,7 +173,7 @@ impl JobBlocks {
 
 /// Frees the memory first and the charge after it, so that the charge is never less than what is
 /// held. Returns the change of what is charged.
-fn free(capacity: &Capacity, file: FileBlocks) -> i64 {
+fn free(capacity: &Capacity, file: FileBlocks<Block>) -> i64 {
     let totals = file.totals();
     drop(file);
     capacity.release(totals.charge);

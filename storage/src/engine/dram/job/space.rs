@@ -2,12 +2,15 @@
 //! dropping.
 
 use bytes::Bytes;
-use pocket_proto::{
-    BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HELD_BLOCKS_MAX, HeldBlock, HeldBlocks,
-};
+use pocket_proto::{BlockAddress, BlockSpan, Failure, Fill, HeldBlocks};
 
-use super::super::{block::Block, capacity::Capacity, file_blocks::FileBlocks};
+use super::super::block::Block;
 use super::{JobBlocks, free};
+use crate::engine::{
+    capacity::Capacity,
+    extent::{punched_length, range},
+    file_blocks::FileBlocks,
+};
 
 impl JobBlocks {
     /// See [`BlockEngine::allocate`](crate::BlockEngine::allocate); None if the job was dropped.
@@ -45,7 +48,7 @@ impl JobBlocks {
         let change = self.edit(
             capacity,
             place,
-            |length| Block::punched_length(length, offset, end),
+            |length| punched_length(length, offset, end),
             |old| punched(old, offset, end),
         )?;
         // Of a job that was dropped there is nothing to punch.
@@ -83,7 +86,7 @@ impl JobBlocks {
             true => length,
             false => length.max(filled),
         };
-        let after = |length| Block::punched_length(written(length), filled, end);
+        let after = |length| punched_length(written(length), filled, end);
         let data = data.clone();
         self.edit(capacity, place, after, |old| {
             let (block, spent) = match data.is_empty() {
@@ -102,27 +105,7 @@ impl JobBlocks {
 
     /// See [`BlockEngine::list`](crate::BlockEngine::list).
     pub(in super::super) fn list(&self, span: BlockSpan) -> HeldBlocks {
-        let lengths = {
-            let shard = self.shard(span.inode);
-            let file = shard.files.get(&span.inode);
-            file.map(|file| file.lengths(span.first, span.end(), HELD_BLOCKS_MAX))
-        };
-        let blocks: Vec<_> = lengths
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(block, length)| HeldBlock {
-                block,
-                // No block is longer than 16 MiB.
-                length_bytes: length as u32,
-            })
-            .collect();
-        let told_to = match blocks.last() {
-            Some(last) if blocks.len() >= HELD_BLOCKS_MAX => {
-                BlockIndex(last.block.0.saturating_add(1))
-            }
-            _ => span.end(),
-        };
-        HeldBlocks { told_to, blocks }
+        FileBlocks::list(self.shard(span.inode).files.get(&span.inode), span)
     }
 
     pub(in super::super) fn drop_blocks(&self, capacity: &Capacity, span: BlockSpan) -> i64 {
@@ -150,9 +133,4 @@ fn punched(old: Option<Block>, offset: usize, end: usize) -> (Block, Bytes) {
         Some(block) => (block, Bytes::new()),
         None => Block::zeroed(None, 0, 0),
     }
-}
-
-fn range(address: BlockAddress) -> (usize, usize) {
-    let offset = address.offset_bytes as usize;
-    (offset, offset + address.length_bytes as usize)
 }

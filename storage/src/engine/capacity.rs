@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pocket_proto::{ByteCount, Failure, Status};
 
-use crate::engine::EngineUsage;
+use super::EngineUsage;
 
 /// Exact count of bytes charged against a limit, and of blocks.
 pub(super) struct Capacity {
@@ -41,6 +41,12 @@ impl Capacity {
                     ),
                 )
             })
+    }
+
+    /// Charges what is there already, whether or not it fits.
+    pub(super) fn adopt(&self, bytes: u64, blocks: u64) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.count_blocks(blocks, 0);
     }
 
     /// Takes back what was charged.

@@ -1,0 +1,133 @@
+//! Opening what an operator names: a block device, or a directory that a file is kept in.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::{Device, threads::ThreadDevice, uring::UringDevice};
+
+/// The file in a directory.
+const FILE_NAME: &str = "pocket-blocks";
+
+/// Why a path cannot hold blocks.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be opened or made as long as needed.
+    #[error("cannot keep blocks in {path}: {source}")]
+    Open {
+        /// The file or device.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("{path} is in use by another process: give each storage server a path of its own")]
+    InUse {
+        /// The file or device.
+        path: PathBuf,
+    },
+}
+
+/// An open file or device, for this process alone.
+pub(super) struct Medium {
+    pub(super) file: File,
+    pub(super) is_block_device: bool,
+}
+
+/// Opens `path`, a directory or a block device.
+pub(in crate::engine) fn open(path: &Path) -> Result<Arc<dyn Device>, OpenError> {
+    let is_directory = path.is_dir();
+    let path = match is_directory {
+        true => path.join(FILE_NAME),
+        false => path.to_owned(),
+    };
+    let failed = |source| OpenError::Open {
+        path: path.clone(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(is_directory);
+    options.mode(0o600).custom_flags(libc::O_DIRECT);
+    let file = match options.open(&path) {
+        // A file system without direct I/O, as tmpfs is on older kernels.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            warn!(path = %path.display(), "no direct I/O here: blocks pass the page cache");
+            options.custom_flags(0).open(&path).map_err(failed)?
+        }
+        opened => opened.map_err(failed)?,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(OpenError::InUse { path }),
+        Err(std::fs::TryLockError::Error(source)) => return Err(OpenError::Open { path, source }),
+    }
+    let is_block_device = file
+        .metadata()
+        .map_err(failed)?
+        .file_type()
+        .is_block_device();
+    let medium = Arc::new(Medium {
+        file,
+        is_block_device,
+    });
+    Ok(match UringDevice::start(Arc::clone(&medium)) {
+        Ok(device) => Arc::new(device),
+        Err(error) => {
+            info!(%error, "io_uring is refused here: threads read and write instead");
+            Arc::new(ThreadDevice::start(medium))
+        }
+    })
+}
+
+impl Medium {
+    /// See [`Device::reach`]. A file grows, and takes room as it is written.
+    pub(super) fn reach(&self, bytes: u64) -> io::Result<()> {
+        let there = io::Seek::seek(&mut &self.file, io::SeekFrom::End(0))?;
+        match there >= bytes {
+            true => Ok(()),
+            false if self.is_block_device => Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("it has {there} bytes, {bytes} are needed: give a lower capacity"),
+            )),
+            false => self.file.set_len(bytes),
+        }
+    }
+
+    /// See [`Device::sync`].
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// See [`Device::discard`].
+    pub(super) fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        if self.is_block_device {
+            return discard_of_device(&self.file, at, bytes);
+        }
+        let mode = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE
+            | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        nix::fcntl::fallocate(&self.file, mode, at as i64, bytes as i64)?;
+        Ok(())
+    }
+}
+
+#[allow(unsafe_code)]
+fn discard_of_device(file: &File, at: u64, bytes: u64) -> io::Result<()> {
+    /// `_IO(0x12, 119)` of linux/fs.h.
+    const BLKDISCARD: libc::c_ulong = 0x1277;
+    let range = [at, bytes];
+    // SAFETY: the kernel reads two u64 from the pointer, which outlives the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD, range.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
