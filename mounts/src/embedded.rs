@@ -8,7 +8,7 @@ use std::time::Duration;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
 use pocket_proto::{ByteCount, ClusterKey, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store};
 use thiserror::Error;
 
 use crate::machine;
@@ -101,7 +101,8 @@ impl Cluster {
                 listen: LISTEN.to_owned(),
                 server: ServerId::random(),
                 capacity: ByteCount(config.capacity.0.div_ceil(servers)),
-                tier: "dram".to_owned(),
+                store: Store::Dram,
+                bandwidth_bytes_per_second: 0,
                 cluster_key: config.cluster_key.clone(),
                 controller: Some(address.clone()),
                 advertise: None,

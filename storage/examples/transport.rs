@@ -21,7 +21,7 @@ use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, InodeId, JobId, Scope, ServerId,
     session::StorageServer as ServerAddress,
 };
-use pocket_storage::{StorageConfig, StorageServer};
+use pocket_storage::{StorageConfig, StorageServer, Store};
 use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
 
 #[global_allocator]
@@ -71,7 +71,8 @@ async fn serve() -> Result<()> {
         listen: "127.0.0.1:0".to_owned(),
         server: ServerId::random(),
         capacity: ByteCount(CAPACITY),
-        tier: "dram".to_owned(),
+        store: Store::Dram,
+        bandwidth_bytes_per_second: 0,
         cluster_key: ClusterKey::open(),
         controller: None,
         advertise: None,

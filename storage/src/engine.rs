@@ -44,6 +44,17 @@ pub struct EngineUsage {
     pub blocks: u64,
 }
 
+/// How a medium is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediumReport {
+    /// Bytes written to it since the engine was opened, for its wear.
+    pub written_bytes: u64,
+    /// Transfers that failed, and reads that found other bytes than were written.
+    pub errors: u32,
+    /// Errors are so many that nothing new is taken.
+    pub failed: bool,
+}
+
 /// Holds variable-length blocks, addressed by job, inode and index, within a fixed capacity.
 ///
 /// A block is as long as the furthest write into it (or as a truncation left it); bytes never
@@ -118,4 +129,15 @@ pub trait BlockEngine: Send + Sync + 'static {
 
     /// What is held now.
     fn usage(&self) -> EngineUsage;
+
+    /// How the medium is; memory is always well.
+    fn medium(&self) -> MediumReport {
+        MediumReport::default()
+    }
+
+    /// Ends in an orderly way, when nothing is asked any more: what is under way is done, and the
+    /// next engine on a medium that outlives this one finds it ready. Waits for the medium.
+    fn stop(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

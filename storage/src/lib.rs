@@ -2,16 +2,19 @@
 //!
 //! A [`BlockEngine`] keeps the blocks of one medium; [`StorageServer`] offers it over the framed
 //! transport, checks that callers speak of their own job only, and reports to the controller.
-//! Names, files' sizes and placement are none of its business. A server's data live as long as its
-//! process: every start is a new incarnation.
+//! Names, files' sizes and placement are none of its business. Blocks in memory
+//! live as long as the process: every start is a new incarnation. Those on a disk are there again
+//! after a restart, and the incarnation stays what it was.
 
 mod engine;
 mod server;
 mod service;
+mod store;
 mod traffic;
 
 pub use engine::{
     BlockEngine, BlockRead, Change, Completion, Doubt, DramEngine, EngineUsage, LogConfig,
-    LogEngine, Medium, OpenError, OpenFailure, Opened, Survival,
+    LogEngine, Medium, MediumReport, OpenError, OpenFailure, Opened, Survival,
 };
 pub use server::{RunningServer, StartError, StorageConfig, StorageServer};
+pub use store::Store;

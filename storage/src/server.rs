@@ -8,11 +8,12 @@ use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
-    engine::{BlockEngine, DramEngine},
+    engine::{BlockEngine, OpenFailure},
     service::BlockService,
+    store::Store,
     traffic::Traffic,
 };
 
@@ -21,12 +22,14 @@ use crate::{
 pub struct StorageConfig {
     /// Where to listen, "host:port"; port 0 takes any.
     pub listen: String,
-    /// The server's id.
+    /// The server's id. On a disk that has blocks it is theirs instead.
     pub server: ServerId,
     /// How much it holds.
     pub capacity: ByteCount,
-    /// What it holds it on, for placement: "dram".
-    pub tier: String,
+    /// What it holds it on.
+    pub store: Store,
+    /// What it moves in a second, in bytes, as its operator says; 0 where not known.
+    pub bandwidth_bytes_per_second: u64,
     /// The cluster's key: credentials of other clusters are refused.
     pub cluster_key: ClusterKey,
     /// The controller to report to, where there is one.
@@ -50,12 +53,15 @@ pub enum StartError {
     /// Nothing could be stored.
     #[error("capacity is 0: a storage server needs some, as 4GiB")]
     NoCapacity,
+    /// The medium cannot be used.
+    #[error(transparent)]
+    Medium(#[from] OpenFailure),
     /// The controller's endpoint makes no sense.
     #[error(transparent)]
     Controller(#[from] ControllerError),
 }
 
-/// The storage server of the DRAM tier.
+/// A storage server of any tier.
 pub struct StorageServer;
 
 impl StorageServer {
@@ -78,15 +84,16 @@ impl StorageServer {
             Some(full) if full.contains(':') => full.clone(),
             Some(host) => format!("{host}:{}", address.port()),
         };
-        let engine = Arc::new(DramEngine::new(config.capacity));
+        let store = config.store.open(config.server, config.capacity).await?;
+        let (server, incarnation) = (store.server, store.incarnation);
+        let engine = store.engine;
         let traffic = Arc::new(Traffic::default());
-        let incarnation = Incarnation::random();
         let stop = CancellationToken::new();
         let agent = match &config.controller {
             None => None,
             Some(controller) => Some(report(
                 controller,
-                identity(&config, incarnation, &endpoint),
+                identity(&config, (server, incarnation), &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
                 stop.clone(),
@@ -95,16 +102,17 @@ impl StorageServer {
         let service = Arc::new(BlockService {
             engine: Arc::clone(&engine),
             cluster_key: config.cluster_key,
-            server: config.server,
+            server,
             incarnation,
             traffic,
         });
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
-        info!(server = %config.server, %endpoint, capacity = %config.capacity, "storage server started");
+        let (tier, capacity) = (config.store.tier(), config.capacity);
+        info!(%server, %endpoint, tier, %capacity, "storage server started");
         Ok(RunningServer {
             endpoint,
-            server: config.server,
+            server,
             incarnation,
             engine,
             agent,
@@ -119,7 +127,7 @@ pub struct RunningServer {
     endpoint: String,
     server: ServerId,
     incarnation: Incarnation,
-    engine: Arc<DramEngine>,
+    engine: Arc<dyn BlockEngine>,
     agent: Option<ServerAgent>,
     serving: JoinHandle<()>,
     stop: DropGuard,
@@ -153,7 +161,7 @@ impl RunningServer {
         }
     }
 
-    /// Ends all connections and frees all blocks; returns when that is done.
+    /// Ends all connections, and frees all blocks that are in memory; returns when that is done.
     pub async fn stop(self) {
         drop(self.stop);
         if let Some(agent) = self.agent {
@@ -161,19 +169,28 @@ impl RunningServer {
         }
         // Panics of connections stay in their tasks, so this one has none.
         let _ = self.serving.await;
+        let engine = self.engine;
+        let stopped = tokio::task::spawn_blocking(move || engine.stop()).await;
+        if let Ok(Err(error)) = stopped {
+            warn!(%error, "the medium was not left in order: the next start looks through it");
+        }
     }
 }
 
-fn identity(config: &StorageConfig, incarnation: Incarnation, endpoint: &str) -> ServerIdentity {
+fn identity(
+    config: &StorageConfig,
+    (server, incarnation): (ServerId, Incarnation),
+    endpoint: &str,
+) -> ServerIdentity {
     ServerIdentity {
-        server: config.server,
+        server,
         incarnation,
         role: ServerRole::Storage,
         endpoint: endpoint.to_owned(),
         control_endpoint: String::new(),
-        tier: config.tier.clone(),
+        tier: config.store.tier().to_owned(),
         capacity_bytes: config.capacity.0,
-        bandwidth_bytes_per_second: 0,
+        bandwidth_bytes_per_second: config.bandwidth_bytes_per_second,
         cluster_key: config.cluster_key.clone(),
     }
 }
@@ -181,16 +198,22 @@ fn identity(config: &StorageConfig, incarnation: Incarnation, endpoint: &str) ->
 fn report(
     controller: &str,
     identity: ServerIdentity,
-    engine: Arc<DramEngine>,
+    engine: Arc<dyn BlockEngine>,
     traffic: Arc<Traffic>,
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
     let usage = move || {
+        let held = engine.usage();
+        // Placement leaves full servers out, and so one whose medium fails.
+        let used_bytes = match engine.medium().failed {
+            true => held.capacity_bytes,
+            false => held.used_bytes,
+        };
         meter.sample(Totals {
             network_bytes: Some(traffic.network_bytes()),
             operations: traffic.operations(),
-            used_bytes: engine.usage().used_bytes,
+            used_bytes,
         })
     };
     ServerAgent::spawn(controller, identity, usage, Vec::new, |_| (), stop)

@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// Serves blocks of an engine.
-pub(crate) struct BlockService<E> {
-    pub(crate) engine: Arc<E>,
+pub(crate) struct BlockService {
+    pub(crate) engine: Arc<dyn BlockEngine>,
     pub(crate) cluster_key: ClusterKey,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
@@ -35,7 +35,7 @@ pub(crate) struct Caller {
     host: String,
 }
 
-impl<E: BlockEngine> Service for BlockService<E> {
+impl Service for BlockService {
     type Peer = Caller;
 
     async fn hello(&self, hello: Hello, _pusher: Pusher) -> Result<(Caller, Welcome), Failure> {
@@ -112,7 +112,7 @@ impl<E: BlockEngine> Service for BlockService<E> {
     }
 }
 
-impl<E: BlockEngine> BlockService<E> {
+impl BlockService {
     fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Handled {
         self.with_address(head, |address| {
             if address.length_bytes as usize != data.len() {
@@ -213,11 +213,11 @@ impl<E: BlockEngine> BlockService<E> {
     fn beside(
         &self,
         request_bytes: usize,
-        work: impl FnOnce(&E) -> Change + Send + 'static,
+        work: impl FnOnce(&dyn BlockEngine) -> Change + Send + 'static,
     ) -> Handled {
         let engine = Arc::clone(&self.engine);
         let change = Completion::later(async move {
-            match tokio::task::spawn_blocking(move || work(&engine)).await {
+            match tokio::task::spawn_blocking(move || work(&*engine)).await {
                 Ok(change) => change.finished().await,
                 Err(error) => Err(Failure::new(Status::Internal, error.to_string())),
             }

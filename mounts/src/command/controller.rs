@@ -38,7 +38,7 @@ impl ControllerArguments {
                 };
                 Ok(Controller::start(config).await?)
             },
-            |running| Announcement::new("controller", running.endpoint()),
+            |running| vec![Announcement::new("controller", running.endpoint())],
             RunningController::stop,
         )
     }

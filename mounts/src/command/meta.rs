@@ -56,9 +56,11 @@ impl MetaArguments {
                 };
                 Ok(MetaServer::start(config).await?)
             },
-            |running| Announcement {
-                control_endpoint: Some(running.control_endpoint().to_owned()),
-                ..Announcement::new("meta", running.endpoint())
+            |running| {
+                vec![Announcement {
+                    control_endpoint: Some(running.control_endpoint().to_owned()),
+                    ..Announcement::new("meta", running.endpoint())
+                }]
             },
             RunningMeta::stop,
         )

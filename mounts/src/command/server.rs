@@ -72,7 +72,7 @@ impl ServerArguments {
         self,
         log: Log,
         start: impl FnOnce(ClusterKey) -> Starting,
-        announcement: impl FnOnce(&S) -> Announcement,
+        announcements: impl FnOnce(&S) -> Vec<Announcement>,
         stop: impl FnOnce(S) -> Stopping,
     ) -> anyhow::Result<()>
     where
@@ -86,7 +86,9 @@ impl ServerArguments {
         runtime::block_on(async {
             let mut signals = Signals::listen()?;
             let server = start(key).await?;
-            announcement(&server).print(self.json)?;
+            for announcement in announcements(&server) {
+                announcement.print(self.json)?;
+            }
             tokio::select! {
                 signal = signals.end.received() => info!("{signal}: stopping"),
                 never = log.cycle_on(&mut signals.level) => match never {},

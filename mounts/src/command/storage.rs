@@ -1,11 +1,17 @@
 //! `pocket storage`: a storage server as a process.
 
-use clap::{Args, ValueEnum};
-use pocket_proto::{ByteCount, ServerId};
+mod tier;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer};
 
+use self::tier::{Tier, TierArgument};
 use super::server::{Announcement, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log, machine, units::parse_capacity};
+use crate::{endpoint::ControllerAddress, logging::Log, units::parse_capacity};
 
 /// Run a storage server: it holds the blocks of jobs
 #[derive(Args, Debug)]
@@ -23,7 +29,16 @@ pub(super) struct StorageArguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7303")]
     listen: String,
 
-    /// Bytes of blocks to hold at most [default: half of the free memory]
+    /// What holds the blocks: dram, nvme, ssd or hdd; several of them as dram=SIZE and
+    /// nvme=PATH,SIZE[,RATE], each a server of its own on the next port
+    #[arg(long = "tier", value_name = "TIER", default_value = "dram")]
+    tiers: Vec<TierArgument>,
+
+    /// Disk tiers: a directory on the disk, or a block device
+    #[arg(long, value_name = "PATH")]
+    path: Option<PathBuf>,
+
+    /// Bytes of blocks to hold at most [default for dram: half of the free memory]
     #[arg(
         long,
         value_name = "SIZE",
@@ -32,9 +47,9 @@ pub(super) struct StorageArguments {
     )]
     capacity: Option<ByteCount>,
 
-    /// The medium that holds the blocks
-    #[arg(long, value_enum, default_value = "dram")]
-    tier: Tier,
+    /// What the medium moves in a second, as 1GB/s, for placement [default: not known]
+    #[arg(long, value_name = "RATE")]
+    bandwidth: Option<Bandwidth>,
 
     /// What others call this host [default: the address that the controller is reached from]
     #[arg(long, value_name = "HOST[:PORT]", env = "POCKET_ADVERTISE")]
@@ -44,47 +59,101 @@ pub(super) struct StorageArguments {
     server: ServerArguments,
 }
 
-/// Media that there is an engine for.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Tier {
-    /// Memory of this process
-    Dram,
-}
-
-impl Tier {
-    fn name(self) -> &'static str {
-        match self {
-            Tier::Dram => "dram",
-        }
-    }
-}
-
 impl StorageArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
+        let tiers = self.complete_tiers()?;
         let StorageArguments {
             controller,
             listen,
-            capacity,
-            tier,
             advertise,
             server,
+            ..
         } = self;
         server.serve(
             log,
             |cluster_key| async move {
-                let config = StorageConfig {
-                    advertise: advertised(&listen, advertise, &controller)?,
-                    listen,
-                    capacity: capacity.unwrap_or_else(machine::memory_for_stores),
-                    tier: tier.name().to_owned(),
-                    cluster_key,
-                    controller: Some(controller.to_string()),
-                    server: ServerId::random(),
-                };
-                Ok(StorageServer::start(config).await?)
+                let mut servers = Vec::new();
+                for (listen, tier) in listens(&listen, tiers.len())?.into_iter().zip(tiers) {
+                    let config = StorageConfig {
+                        advertise: advertised(&listen, advertise.clone(), &controller)?,
+                        listen,
+                        capacity: tier.capacity,
+                        store: tier.store,
+                        bandwidth_bytes_per_second: tier.bandwidth_bytes_per_second,
+                        cluster_key: cluster_key.clone(),
+                        controller: Some(controller.to_string()),
+                        server: ServerId::random(),
+                    };
+                    servers.push(StorageServer::start(config).await?);
+                }
+                Ok(servers)
             },
-            |running| Announcement::new("storage", running.endpoint()),
-            RunningServer::stop,
+            |servers: &Vec<RunningServer>| {
+                let endpoints = servers.iter().map(RunningServer::endpoint);
+                endpoints
+                    .map(|endpoint| Announcement::new("storage", endpoint))
+                    .collect()
+            },
+            |servers| async {
+                for server in servers {
+                    server.stop().await;
+                }
+            },
         )
+    }
+
+    /// The tiers, where there is one with what is said beside it.
+    fn complete_tiers(&self) -> anyhow::Result<Vec<Tier>> {
+        let mut tiers = self.tiers.clone();
+        if let [only] = &mut tiers[..] {
+            only.path = only.path.take().or_else(|| self.path.clone());
+            only.capacity = only.capacity.or(self.capacity);
+            only.bandwidth = only.bandwidth.or(self.bandwidth);
+        } else if self.path.is_some() || self.bandwidth.is_some() {
+            bail!("with several tiers, say what belongs to each as --tier nvme=PATH,SIZE,RATE");
+        } else if self
+            .advertise
+            .as_ref()
+            .is_some_and(|name| name.contains(':'))
+        {
+            bail!("with several tiers, --advertise names a host without a port");
+        }
+        tiers.into_iter().map(TierArgument::complete).collect()
+    }
+}
+
+/// Where each of several servers listens: on ports one after the other.
+fn listens(first: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    if count == 1 {
+        return Ok(vec![first.to_owned()]);
+    }
+    let wrong = || format!("'{first}' is not HOST:PORT");
+    let (host, port) = first.rsplit_once(':').with_context(wrong)?;
+    let port: u16 = port.parse().with_context(wrong)?;
+    let ports = (0..count).map(|number| match port {
+        0 => Ok(0),
+        _ => {
+            let number = u16::try_from(number).ok();
+            let port = number.and_then(|number| port.checked_add(number));
+            port.with_context(|| format!("no port is left behind {first}"))
+        }
+    });
+    ports.map(|port| Ok(format!("{host}:{}", port?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_servers_listen_on_ports_in_a_row() {
+        assert_eq!(listens("a:7303", 1).unwrap(), ["a:7303"]);
+        assert_eq!(
+            listens("a:7303", 3).unwrap(),
+            ["a:7303", "a:7304", "a:7305"]
+        );
+        assert_eq!(listens("[::]:0", 2).unwrap(), ["[::]:0", "[::]:0"]);
+        assert!(listens("a:65535", 2).is_err());
+        assert!(listens("a", 2).is_err());
     }
 }

@@ -40,7 +40,7 @@ use self::{
     ticket::Ticket,
 };
 use super::{
-    BlockEngine, BlockRead, Change, Completion, EngineUsage,
+    BlockEngine, BlockRead, Change, Completion, EngineUsage, MediumReport,
     extent::{BLOCK_BYTES_MAX, check_address, check_copy, check_range, punched_length, range},
     file_blocks::FileBlocks,
 };
@@ -368,5 +368,17 @@ impl BlockEngine for LogEngine {
 
     fn usage(&self) -> EngineUsage {
         self.core.capacity.usage()
+    }
+
+    fn medium(&self) -> MediumReport {
+        MediumReport {
+            written_bytes: self.core.written_bytes.load(Ordering::Relaxed),
+            errors: self.core.health.errors(),
+            failed: self.core.health.has_failed(),
+        }
+    }
+
+    fn stop(&self) -> std::io::Result<()> {
+        recover::stop(&self.core)
     }
 }

@@ -9,7 +9,7 @@ use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, InodeId, JobId, Scope, ServerId,
     session::StorageServer as ServerAddress,
 };
-use pocket_storage::{RunningServer, StorageConfig, StorageServer};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store};
 use pocket_storage_client::{StorageClient, StorageClientOptions};
 
 pub const JOB: JobId = JobId(1);
@@ -28,7 +28,8 @@ pub fn config(capacity: u64) -> StorageConfig {
         listen: "127.0.0.1:0".to_owned(),
         server: ServerId::random(),
         capacity: ByteCount(capacity),
-        tier: "dram".to_owned(),
+        store: Store::Dram,
+        bandwidth_bytes_per_second: 0,
         cluster_key: key(),
         controller: None,
         advertise: None,

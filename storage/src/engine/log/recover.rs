@@ -87,6 +87,8 @@ impl Medium {
 /// Settings of an engine.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
+    /// Whose blocks are kept, where there are none yet.
+    pub server: ServerId,
     /// How much it holds. The medium must have an eighth more, and some segments.
     pub capacity: ByteCount,
     /// What it holds it on.
@@ -214,26 +216,24 @@ impl LogEngine {
     pub fn sync(&self) -> io::Result<()> {
         self.core.device.sync()
     }
+}
 
-    /// Ends in an orderly way: what is under way is written, and the next start finds the medium
-    /// without looking through it. Waits for the medium.
-    pub fn stop(self) -> io::Result<()> {
-        let core = &self.core;
-        let in_time = core.busy.wait_idle(STOP_PATIENCE);
-        for job in core.jobs.all() {
-            let summary = job.state.lock().close_segment();
-            write(core, &job, summary.into_iter().collect());
-        }
-        if !(in_time && core.busy.wait_idle(STOP_PATIENCE)) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        core.closed.store(true, Ordering::Relaxed);
-        core.device.sync()?;
-        let mut superblock = core.superblock.lock();
-        superblock.clean = true;
-        superblock.generation += 1;
-        write_superblock(&*core.device, &superblock)
+/// See [`BlockEngine::stop`](crate::BlockEngine::stop).
+pub(super) fn stop(core: &Arc<Core>) -> io::Result<()> {
+    let in_time = core.busy.wait_idle(STOP_PATIENCE);
+    for job in core.jobs.all() {
+        let summary = job.state.lock().close_segment();
+        write(core, &job, summary.into_iter().collect());
     }
+    if !(in_time && core.busy.wait_idle(STOP_PATIENCE)) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    core.closed.store(true, Ordering::Relaxed);
+    core.device.sync()?;
+    let mut superblock = core.superblock.lock();
+    superblock.clean = true;
+    superblock.generation += 1;
+    write_superblock(&*core.device, &superblock)
 }
 
 /// Why a device cannot be used; where it is, is known elsewhere.
@@ -276,7 +276,7 @@ fn new_superblock(config: &LogConfig) -> Superblock {
         generation: 0,
         segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN.into(), most) as u32,
         segments: 0,
-        server: ServerId::random().0,
+        server: config.server.0,
         incarnation: Incarnation::random().0,
         boot: 0,
         clean: false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fill, HeldBlocks, InodeId, JobId,
+    ServerId,
 };
 
 use crate::engine::{
@@ -85,6 +86,7 @@ pub(in crate::engine) fn now<T: Send + 'static>(completion: Completion<T>) -> T 
 
 pub(in crate::engine) fn log_config(capacity: u64) -> LogConfig {
     LogConfig {
+        server: ServerId(5),
         capacity: ByteCount(capacity),
         medium: Medium::Flash,
         recent_bytes: 0,
