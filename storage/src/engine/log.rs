@@ -21,6 +21,8 @@ mod record;
 mod recover;
 mod replay;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::sync::{Arc, atomic::Ordering};

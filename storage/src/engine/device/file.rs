@@ -1,7 +1,7 @@
 //! Opening what an operator names: a block device, or a directory that a file is kept in.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     os::{
         fd::AsRawFd,
@@ -9,6 +9,8 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -18,6 +20,9 @@ use super::{Device, threads::ThreadDevice, uring::UringDevice};
 
 /// The file in a directory.
 const FILE_NAME: &str = "pocket-blocks";
+/// The kernel takes a ring down, and lets go of its file, some time after its process has ended.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a path cannot hold blocks.
 #[derive(Debug, Error)]
@@ -66,10 +71,16 @@ pub(in crate::engine) fn open(path: &Path) -> Result<Arc<dyn Device>, OpenError>
         }
         opened => opened.map_err(failed)?,
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Err(OpenError::InUse { path }),
-        Err(std::fs::TryLockError::Error(source)) => return Err(OpenError::Open { path, source }),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Open { path, source }),
+        }
     }
     let is_block_device = file
         .metadata()

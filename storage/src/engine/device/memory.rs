@@ -120,7 +120,11 @@ impl Device for MemoryDevice {
         Ok(())
     }
 
-    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+    fn discard(&self, at: u64, bytes: u64) -> io::Result<()> {
+        let sector = SECTOR_BYTES as u64;
+        for at in at / sector..(at + bytes) / sector {
+            self.image.lock().seen.remove(&at);
+        }
         Ok(())
     }
 }

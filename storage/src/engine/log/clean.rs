@@ -40,6 +40,8 @@ const MOVED_BYTES_MAX: usize = 4 << 20;
 /// Things said to be gone that a job may have before its oldest segment is emptied, which lets them
 /// be forgotten.
 const TOMBSTONES_MAX: usize = 1 << 16;
+/// Segments trimmed in one go, so that cleaning need not wait for long.
+const TRIMMED_TOGETHER: usize = 64;
 /// Segments erased after one sync.
 const ERASED_TOGETHER: usize = 256;
 
@@ -108,6 +110,8 @@ fn clean_when_needed(core: &Weak<Core>) {
             }
             if core.space.free_segments() < core.low_water() {
                 clean_one(&core);
+            } else {
+                trim(&core);
             }
             relieve_tombstones(&core);
         }
@@ -116,6 +120,24 @@ fn clean_when_needed(core: &Weak<Core>) {
             return;
         };
         signal.wait(LOOK_EVERY);
+    }
+}
+
+/// Tells the medium of free segments, where there are enough: it may wear less, or give their room
+/// to others. Headers stay as they were erased.
+fn trim(core: &Core) {
+    let header = SECTOR_BYTES as u64;
+    let bytes = u64::from(core.space.segment_bytes) - header;
+    for _ in 0..TRIMMED_TOGETHER {
+        let trimmed = core.space.trim_one(|index| {
+            let at = core.space.place(index) + header;
+            if let Err(error) = core.device.discard(at, bytes) {
+                debug!(segment = index, %error, "the medium knows no trimming");
+            }
+        });
+        if !trimmed {
+            return;
+        }
     }
 }
 

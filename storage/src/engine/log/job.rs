@@ -71,6 +71,7 @@ pub(super) struct Pending {
     /// Who waits for it.
     pub(super) ticket: Arc<Ticket>,
     /// What it supersedes, not to be let go of before it is written.
+    #[expect(dead_code, reason = "dropped with the entry, and not before")]
     pub(super) held: Option<Box<dyn Any + Send>>,
     /// How often it has failed.
     pub(super) failures: u32,

@@ -5,7 +5,7 @@
 //! the entries of a job say is then applied in the order of `seq`.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     fs, io,
     path::PathBuf,
     sync::{
@@ -194,11 +194,14 @@ impl LogEngine {
         };
         superblock.reach(config.capacity);
         device.reach(superblock.medium_bytes())?;
-        let found = match survival {
-            Survival::New => Found::default(),
-            _ => look_at_segments(&*device, &superblock),
-        };
-        if !found.unreadable.is_empty() {
+        let mut found = look_at_segments(&*device, &superblock);
+        if survival == Survival::New {
+            found.used.clear();
+            // What others left on the medium.
+            for index in found.unreadable.drain(..).chain(found.foreign.drain(..)) {
+                erase(&*device, &superblock, index)?;
+            }
+        } else if !(found.unreadable.is_empty() && found.foreign.is_empty()) {
             survival = Survival::Doubtful;
         }
         if survival == Survival::Doubtful {
@@ -318,10 +321,18 @@ fn write_superblock(device: &dyn Device, superblock: &Superblock) -> io::Result<
     device.sync()
 }
 
+/// Makes a segment free.
+fn erase(device: &dyn Device, superblock: &Superblock, index: u32) -> io::Result<()> {
+    let at = SEGMENTS_AT + u64::from(index) * u64::from(superblock.segment_bytes);
+    write_wait(device, at, SectorBuffer::zeroed(SECTOR_BYTES))
+}
+
 /// What segments have.
 #[derive(Default)]
 struct Found {
     used: Vec<(SegmentHeader, Vec<Entry>)>,
+    /// Neither free nor in use.
+    foreign: Vec<u32>,
     unreadable: Vec<u32>,
 }
 
@@ -340,15 +351,17 @@ fn look_at_segments(device: &dyn Device, superblock: &Superblock) -> Found {
         let ends = read_many(device, &ends);
         for (index, ends) in some.iter().zip(ends.as_chunks::<2>().0) {
             let header = match &ends[0] {
+                Ok(sector) if sector.iter().all(|byte| *byte == 0) => continue,
                 Ok(sector) => SegmentHeader::decode(sector, *index),
-                // Behind the end of a file that has grown less than it may.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
                 Err(_) => {
                     found.unreadable.push(*index);
                     continue;
                 }
             };
-            let Some(header) = header else { continue };
+            let Some(header) = header else {
+                found.foreign.push(*index);
+                continue;
+            };
             let footer = ends[1].as_ref().ok();
             let summary = footer
                 .and_then(|sector| TableHeader::decode_summary(sector, &header, segment_bytes))
@@ -437,21 +450,22 @@ fn start(
     survival: Survival,
 ) -> Result<Opened, Unusable> {
     let dropped = survival == Survival::Doubtful && config.doubt == Doubt::Drop;
-    let mut free: BTreeMap<u32, ()> = (0..superblock.segments).map(|index| (index, ())).collect();
+    let mut free: BTreeSet<u32> = (0..superblock.segments).collect();
     for index in &found.unreadable {
         free.remove(index);
     }
+    for index in &found.foreign {
+        erase(&*device, &superblock, *index)?;
+    }
     for (header, _) in &found.used {
         if dropped {
-            let at = SEGMENTS_AT + u64::from(header.index) * u64::from(superblock.segment_bytes);
-            write_wait(&*device, at, SectorBuffer::zeroed(SECTOR_BYTES))?;
+            erase(&*device, &superblock, header.index)?;
         } else {
             free.remove(&header.index);
         }
     }
     let used = if dropped { Vec::new() } else { found.used };
     let (graveyard, dead) = mpsc::channel();
-    let free: VecDeque<u32> = free.into_keys().collect();
     let (segment_bytes, segments) = (superblock.segment_bytes, superblock.segments);
     let space = Arc::new(Space::new(segment_bytes, segments, free, graveyard.clone()));
     let tuning = config.medium.tuning(config.recent_bytes);

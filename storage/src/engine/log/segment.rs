@@ -75,11 +75,19 @@ impl Drop for Segment {
     }
 }
 
+/// A segment that nobody has.
+#[derive(Clone, Copy)]
+struct Free {
+    index: u32,
+    /// The medium knows that its content is of no use.
+    trimmed: bool,
+}
+
 /// The segments of a medium.
 pub(super) struct Space {
     pub(super) segment_bytes: u32,
     segments: u32,
-    free: Mutex<VecDeque<u32>>,
+    free: Mutex<VecDeque<Free>>,
     /// Bytes that count, in all segments and on their way there.
     live: AtomicU64,
     pub(super) graveyard: mpsc::Sender<Dead>,
@@ -89,9 +97,14 @@ impl Space {
     pub(super) fn new(
         segment_bytes: u32,
         segments: u32,
-        free: VecDeque<u32>,
+        free: impl IntoIterator<Item = u32>,
         graveyard: mpsc::Sender<Dead>,
     ) -> Self {
+        let trimmed = |index| Free {
+            index,
+            trimmed: true,
+        };
+        let free = free.into_iter().map(trimmed).collect();
         Space {
             segment_bytes,
             segments,
@@ -110,11 +123,30 @@ impl Space {
     pub(super) fn take(&self, for_cleaning: bool) -> Option<u32> {
         let mut free = self.free.lock();
         let kept = if for_cleaning { 0 } else { CLEANING_RESERVE };
-        (free.len() > kept).then(|| free.pop_front()).flatten()
+        let taken = (free.len() > kept).then(|| free.pop_front()).flatten()?;
+        Some(taken.index)
     }
 
     pub(super) fn give_back(&self, index: u32) {
-        self.free.lock().push_back(index);
+        let trimmed = false;
+        self.free.lock().push_back(Free { index, trimmed });
+    }
+
+    /// Has `trim` tell the medium that a free segment is of no use; nobody else has it meanwhile.
+    /// False: there is none that it does not know of.
+    pub(super) fn trim_one(&self, trim: impl FnOnce(u32)) -> bool {
+        let taken = {
+            let mut free = self.free.lock();
+            let untrimmed = free.iter().position(|free| !free.trimmed);
+            untrimmed.and_then(|at| free.remove(at))
+        };
+        let Some(Free { index, .. }) = taken else {
+            return false;
+        };
+        trim(index);
+        let trimmed = true;
+        self.free.lock().push_back(Free { index, trimmed });
+        true
     }
 
     pub(super) fn free_segments(&self) -> usize {

@@ -182,15 +182,7 @@ impl Subject for LogInFile {
             true => engine.stop().unwrap(),
             false => drop(engine),
         }
-        // The file is free when the last of the engine's threads has let go of it.
-        let opened = loop {
-            match LogEngine::open(directory.path(), &config) {
-                Err(crate::OpenFailure::Path(crate::OpenError::InUse { .. })) => {
-                    std::thread::yield_now();
-                }
-                opened => break opened.unwrap(),
-            }
-        };
+        let opened = LogEngine::open(directory.path(), &config).unwrap();
         Ok(LogInFile {
             directory,
             engine: opened.engine,
