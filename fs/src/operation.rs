@@ -6,6 +6,7 @@ mod copy_range;
 mod create;
 mod flush;
 mod get_attributes;
+mod layout;
 mod link;
 mod lock;
 mod lookup;

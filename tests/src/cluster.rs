@@ -24,6 +24,10 @@ pub struct Shape {
     pub storage_servers: usize,
     /// Capacity of each, as the command line takes it.
     pub storage_capacity: &'static str,
+    /// Number of further storage servers of the NVMe tier, each on a directory of its own.
+    pub disk_servers: usize,
+    /// Capacity of each of them.
+    pub disk_capacity: &'static str,
 }
 
 impl Default for Shape {
@@ -31,6 +35,8 @@ impl Default for Shape {
         Shape {
             storage_servers: 2,
             storage_capacity: "1GiB",
+            disk_servers: 0,
+            disk_capacity: "1GiB",
         }
     }
 }
@@ -83,9 +89,12 @@ impl ProcessCluster {
         let controller = Server::controller(folder);
         let address = controller.endpoint().to_owned();
         let metadata = Server::metadata(folder, &address);
-        let storage = (0..shape.storage_servers)
-            .map(|index| Server::storage(folder, index, shape.storage_capacity, &address))
-            .collect();
+        let in_memory = (0..shape.storage_servers)
+            .map(|index| Server::storage(folder, index, shape.storage_capacity, &address));
+        let on_disk = (shape.storage_servers..)
+            .take(shape.disk_servers)
+            .map(|index| Server::disk_storage(folder, index, shape.disk_capacity, &address));
+        let storage = in_memory.chain(on_disk).collect();
         let cluster = ProcessCluster {
             control: Control::new(&address),
             controller,

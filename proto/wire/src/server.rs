@@ -10,7 +10,7 @@ use pocket_proto::{
 use prost::Message;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,6 +43,9 @@ pub struct ServerLimits {
     /// Requests of one connection that are answered later; further ones are not read meanwhile.
     /// More than a client has in flight (4096), so that a request which others wait for is heard.
     pub later_max: usize,
+    /// Bytes of requests that are answered later, of all connections together; further ones are not
+    /// read meanwhile, in the order in which they came.
+    pub later_bytes_max: usize,
     /// Bytes of answers queued for one connection; requests are not read meanwhile.
     pub queued_bytes_max: usize,
     /// A connection must greet within this time.
@@ -57,6 +60,7 @@ impl Default for ServerLimits {
             connections_max: 16_384,
             body_bytes_max: BODY_BYTES_MAX,
             later_max: 2 * crate::pending::CALLS_MAX,
+            later_bytes_max: 256 << 20,
             queued_bytes_max: 8 << 20,
             hello_deadline: Duration::from_secs(5),
             stall_deadline: Duration::from_secs(30),
@@ -74,6 +78,7 @@ pub async fn serve<S: Service>(
 ) {
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(limits.connections_max));
+    let later_bytes = Arc::new(Semaphore::new(limits.later_bytes_max));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -95,6 +100,7 @@ pub async fn serve<S: Service>(
         let server = Session {
             service: Arc::clone(&service),
             limits,
+            later_bytes: Arc::clone(&later_bytes),
             tasks: tasks.clone(),
             stop: stop.child_token(),
         };
@@ -114,6 +120,7 @@ pub async fn serve<S: Service>(
 struct Session<S> {
     service: Arc<S>,
     limits: ServerLimits,
+    later_bytes: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -232,14 +239,10 @@ impl<S: Service> Session<S> {
                     }
                 }
                 Handled::Later(answer) => {
-                    let permit = match Arc::clone(&later).try_acquire_owned() {
-                        Ok(permit) => permit,
-                        Err(_) => {
-                            outbox.flush();
-                            let permit = Arc::clone(&later).acquire_owned().await;
-                            permit.expect("the semaphore is never closed")
-                        }
-                    };
+                    let permit = acquire(&later, 1, outbox).await;
+                    let most = self.limits.later_bytes_max.min(u32::MAX as usize) as u32;
+                    let bytes = header.body_bytes.min(most);
+                    let room = acquire(&self.later_bytes, bytes, outbox).await;
                     let replier = Replier {
                         header,
                         pushes,
@@ -252,7 +255,7 @@ impl<S: Service> Session<S> {
                             answer = answer => replier.answer(answer),
                             () = stop.cancelled() => {}
                         }
-                        drop(permit);
+                        drop((permit, room));
                     });
                 }
             }
@@ -284,6 +287,16 @@ impl<S: Service> Session<S> {
             .await
             .map_err(|_| Failure::new(Status::Unavailable, "the client takes no answers"))
     }
+}
+
+/// Waits for permits; what is answered already goes out meanwhile.
+async fn acquire(of: &Arc<Semaphore>, count: u32, outbox: &Outbox) -> OwnedSemaphorePermit {
+    if let Ok(permit) = Arc::clone(of).try_acquire_many_owned(count) {
+        return permit;
+    }
+    outbox.flush();
+    let permit = Arc::clone(of).acquire_many_owned(count).await;
+    permit.expect("the semaphore is never closed")
 }
 
 /// Tells the service that a connection has ended, also when its task panics.

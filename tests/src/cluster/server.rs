@@ -45,16 +45,25 @@ impl Server {
     }
 
     pub(super) fn storage(folder: &Path, index: usize, capacity: &str, controller: &str) -> Self {
+        Self::storage_of(folder, index, &["--capacity", capacity], controller)
+    }
+
+    pub(super) fn disk_storage(
+        folder: &Path,
+        index: usize,
+        capacity: &str,
+        controller: &str,
+    ) -> Self {
+        let disk = folder.join(format!("disk-{index}"));
+        std::fs::create_dir(&disk).expect("the scratch folder can be written");
+        let tier = format!("nvme={},{capacity}", disk.display());
+        Self::storage_of(folder, index, &["--tier", &tier], controller)
+    }
+
+    fn storage_of(folder: &Path, index: usize, tier: &[&str], controller: &str) -> Self {
         let endpoint = free_endpoint();
-        let arguments = [
-            "storage",
-            "--listen",
-            &endpoint,
-            "--controller",
-            controller,
-            "--capacity",
-            capacity,
-        ];
+        let arguments = ["storage", "--listen", &endpoint, "--controller", controller];
+        let arguments = [&arguments[..], tier].concat();
         let name = format!("storage-{index}");
         Self::start(&name, folder, &arguments, &endpoint, None)
     }
@@ -99,7 +108,8 @@ impl Server {
         self.process().kill();
     }
 
-    /// Starts it again at the same address, with nothing left of its former life.
+    /// Starts it again at the same address, with nothing left of its former life but what it had
+    /// on a disk.
     pub fn restart(&mut self) {
         self.kill();
         self.process.check_log();

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use pocket_proto::{Failure, JobId, Status};
+use tokio::sync::Semaphore;
 use tracing::error;
 
 use super::{
@@ -53,6 +54,8 @@ pub(super) struct Core {
     pub(super) tuning: Tuning,
     pub(super) clock: AtomicU64,
     pub(super) recent: Recent,
+    /// Room for bytes being fetched.
+    pub(super) reading: Semaphore,
     pub(super) health: Health,
     /// Jobs that wait for a free segment.
     pub(super) starved: Mutex<Vec<Weak<LogJob>>>,

@@ -18,6 +18,9 @@ use crate::engine::{
     device::{Direction, SECTOR_BYTES, SectorBuffer, Transfer},
 };
 
+/// Bytes being fetched at a time; further reads wait, in the order in which they came.
+pub(super) const READING_BYTES_MAX: usize = 64 << 20;
+
 /// A range of a block, and where its bytes are; what no part has is zeros.
 pub(super) struct Plan {
     range: Range<u32>,
@@ -27,6 +30,15 @@ pub(super) struct Plan {
 struct Part {
     offset: u32,
     bytes: Source,
+}
+
+impl Part {
+    fn fetched_bytes(&self) -> usize {
+        match &self.bytes {
+            Source::Medium(fetch) => fetch.bytes,
+            _ => 0,
+        }
+    }
 }
 
 enum Source {
@@ -78,13 +90,18 @@ impl Plan {
         }
         let core = Arc::clone(core);
         let range = self.range;
-        // All are under way before the first is awaited.
-        let parts: Vec<_> = self
-            .parts
-            .into_iter()
-            .map(|part| (part.offset, begin(&core, part.bytes)))
-            .collect();
+        let bytes: usize = self.parts.iter().map(Part::fetched_bytes).sum();
         Completion::later(async move {
+            let room = core
+                .reading
+                .acquire_many(bytes.min(READING_BYTES_MAX) as u32)
+                .await;
+            // All are under way before the first is awaited.
+            let parts: Vec<_> = self
+                .parts
+                .into_iter()
+                .map(|part| (part.offset, begin(&core, part.bytes)))
+                .collect();
             let mut found = Vec::with_capacity(parts.len());
             for (offset, part) in parts {
                 let bytes = match part {
@@ -93,6 +110,7 @@ impl Plan {
                 };
                 found.push((offset, bytes));
             }
+            drop(room);
             Ok(joined(range, found))
         })
     }

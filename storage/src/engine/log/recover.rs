@@ -18,6 +18,7 @@ use std::{
 
 use pocket_proto::{ByteCount, Incarnation, JobId, ServerId};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::{
@@ -31,6 +32,7 @@ use super::{
         TABLE_HEADER_BYTES, TableHeader,
     },
     job::LogJob,
+    read::READING_BYTES_MAX,
     replay::Replay,
     segment::{Dead, Segment, Space},
 };
@@ -480,6 +482,7 @@ fn start(
         tuning,
         clock: AtomicU64::new(0),
         recent: Recent::new(tuning.recent_bytes),
+        reading: Semaphore::new(READING_BYTES_MAX),
         health: Health::default(),
         starved: parking_lot::Mutex::default(),
         busy: Busy::default(),
