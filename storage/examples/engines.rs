@@ -56,12 +56,12 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(&directory).context(directory)?;
     println!("{:<34}{:>12}{:>12}{:>10}", "", "MB/s", "ops/s", "CPU s/GB");
     show("copy 1 MiB", LARGE, copy());
-    let dram: Arc<dyn BlockEngine> = Arc::new(DramEngine::new(ByteCount(2 * mib << 20)));
+    let dram: Arc<dyn BlockEngine> = Arc::new(DramEngine::new(ByteCount((2 * mib) << 20)));
     measure(&runtime, "dram", &dram, mib, None)?;
     drop(dram);
     let config = LogConfig {
         server: ServerId::random(),
-        capacity: ByteCount(2 * mib << 20),
+        capacity: ByteCount((2 * mib) << 20),
         medium: Medium::Flash,
         recent_bytes: 0,
         doubt: Doubt::Drop,

@@ -18,16 +18,12 @@ pub(super) trait Held {
 }
 
 /// Blocks by index. A single one needs no map: most files are small.
+#[derive(Default)]
 pub(super) enum FileBlocks<B> {
+    #[default]
     Empty,
     One(BlockIndex, B),
     Many(BTreeMap<BlockIndex, B>),
-}
-
-impl<B> Default for FileBlocks<B> {
-    fn default() -> Self {
-        FileBlocks::Empty
-    }
 }
 
 impl<B: Held> FileBlocks<B> {

@@ -10,12 +10,14 @@
 //! Memory: about 200 bytes a block, and a checksum of 4 bytes for every 4 KiB.
 
 mod append;
+mod batch;
 mod block;
 mod clean;
 mod core;
 mod entry;
 mod format;
 mod job;
+mod look;
 mod read;
 mod record;
 mod recover;

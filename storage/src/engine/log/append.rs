@@ -14,9 +14,10 @@ use std::{
 use pocket_proto::{Failure, Status};
 
 use super::{
+    batch::{Batch, BatchSize, place_payloads},
     core::Core,
-    entry::{Entry, What},
-    format::{BATCHES_AT, SegmentHeader, TABLE_HEADER_BYTES, TableKind, encode_table_header},
+    entry::What,
+    format::{BATCHES_AT, SegmentHeader, TableKind, encode_table_header},
     job::{JobState, LogJob, Pending},
     record::Place,
     segment::Segment,
@@ -25,10 +26,6 @@ use crate::engine::device::{Direction, SECTOR_BYTES, SectorBuffer, Transfer};
 
 /// Entries of one batch, at most.
 const BATCH_ENTRIES_MAX: usize = 1024;
-/// Payloads from this length on begin at a sector, so that a part of them is read without the rest.
-const ALIGNED_FROM: usize = SECTOR_BYTES;
-/// Shorter ones begin at a multiple of this.
-const PACKED_ALIGNMENT: usize = 8;
 /// How often an entry is written before it is given up.
 const TRIES_MAX: u32 = 3;
 
@@ -59,60 +56,10 @@ pub(super) struct Open {
     failed: bool,
 }
 
-/// A batch that has its place.
-pub(super) struct Batch {
-    entries: Vec<Pending>,
-    segment: Arc<Segment>,
-    /// Where it is in the segment, and how long.
-    at: u32,
-    bytes: usize,
-    table_bytes: usize,
-    /// The segment's header goes with it.
-    with_header: bool,
-}
-
 /// What may be sent to the medium.
 pub(super) enum Write {
     Batch(Batch),
     Summary(Open),
-}
-
-/// Bytes that a batch takes, as entries are added.
-#[derive(Clone, Copy, Default)]
-struct Extent {
-    table: usize,
-    packed: usize,
-    aligned: usize,
-}
-
-impl Extent {
-    fn with(self, payload: usize) -> Self {
-        let long = payload >= ALIGNED_FROM;
-        Extent {
-            table: self.table + Entry::encoded_bytes(payload),
-            packed: self.packed
-                + if long {
-                    0
-                } else {
-                    payload.next_multiple_of(PACKED_ALIGNMENT)
-                },
-            aligned: self.aligned
-                + if long {
-                    payload.next_multiple_of(SECTOR_BYTES)
-                } else {
-                    0
-                },
-        }
-    }
-
-    /// Where aligned payloads begin.
-    fn front(self) -> usize {
-        (TABLE_HEADER_BYTES + self.table + self.packed).next_multiple_of(SECTOR_BYTES)
-    }
-
-    fn total(self) -> usize {
-        self.front() + self.aligned
-    }
 }
 
 impl JobState {
@@ -190,7 +137,7 @@ impl Writer {
     fn has_room(&self, segment_bytes: u32) -> bool {
         match (&self.open, self.next()) {
             (Some(open), Some(next)) => {
-                let extent = Extent::default().with(next.data.len());
+                let extent = BatchSize::default().with(next.data.len());
                 open.takes(extent, segment_bytes)
             }
             _ => false,
@@ -209,11 +156,11 @@ impl Writer {
 
     fn fill_batch(&mut self, core: &Core) -> Option<Batch> {
         let mut open = self.open.take()?;
-        let mut extent = Extent::default();
+        let mut extent = BatchSize::default();
         let mut entries = Vec::new();
         while let Some(next) = self.next() {
             let with = extent.with(next.data.len());
-            let payload = with.packed + with.aligned;
+            let payload = with.payload();
             let full = entries.len() >= BATCH_ENTRIES_MAX
                 || payload > core.tuning.batch_bytes_max
                 || !open.takes(with, core.space.segment_bytes);
@@ -225,7 +172,7 @@ impl Writer {
         }
         let with_header = open.end == 0;
         let at = open.end.max(BATCHES_AT);
-        place(&mut entries, at, extent);
+        place_payloads(&mut entries, at, extent);
         for pending in &entries {
             pending.entry.encode(&mut open.table);
         }
@@ -296,7 +243,7 @@ impl Writer {
 
 impl Open {
     /// Whether a batch fits in front of the summary, which grows by its entries.
-    fn takes(&self, batch: Extent, segment_bytes: u32) -> bool {
+    fn takes(&self, batch: BatchSize, segment_bytes: u32) -> bool {
         let summary = (self.table.len() + batch.table).next_multiple_of(SECTOR_BYTES);
         let end = self.end.max(BATCHES_AT) as usize + batch.total();
         end + summary + SECTOR_BYTES <= segment_bytes as usize
@@ -304,24 +251,6 @@ impl Open {
 
     fn summary(self) -> Option<Write> {
         (!self.failed && self.count > 0).then_some(Write::Summary(self))
-    }
-}
-
-/// Says where in the segment each payload is.
-fn place(entries: &mut [Pending], batch_at: u32, extent: Extent) {
-    let mut packed = TABLE_HEADER_BYTES + extent.table;
-    let mut aligned = extent.front();
-    for pending in entries {
-        let length = pending.data.len();
-        let What::Data { at, .. } = &mut pending.entry.what else {
-            continue;
-        };
-        let (next, step) = match length >= ALIGNED_FROM {
-            true => (&mut aligned, length.next_multiple_of(SECTOR_BYTES)),
-            false => (&mut packed, length.next_multiple_of(PACKED_ALIGNMENT)),
-        };
-        *at = batch_at + *next as u32;
-        *next += step;
     }
 }
 
@@ -428,48 +357,6 @@ impl Writer {
             given_up.push(pending);
         }
         given_up
-    }
-}
-
-impl Batch {
-    fn encode(&self) -> SectorBuffer {
-        let front = if self.with_header { SECTOR_BYTES } else { 0 };
-        let mut buffer = SectorBuffer::new(front + self.bytes);
-        if self.with_header {
-            let header = self.segment.header.encode();
-            buffer[..header.len()].copy_from_slice(&header);
-            buffer[header.len()..SECTOR_BYTES].fill(0);
-        }
-        let body = &mut buffer[front..];
-        let mut table = Vec::with_capacity(self.table_bytes);
-        let mut filled = TABLE_HEADER_BYTES + self.table_bytes;
-        for pending in &self.entries {
-            pending.entry.encode(&mut table);
-        }
-        // Packed payloads first, then aligned ones: gaps are cleared on the way.
-        for packed in [true, false] {
-            for pending in &self.entries {
-                let What::Data { at, .. } = &pending.entry.what else {
-                    continue;
-                };
-                if (pending.data.len() < ALIGNED_FROM) != packed {
-                    continue;
-                }
-                let start = (*at - self.at) as usize;
-                body[filled..start].fill(0);
-                filled = start + pending.data.len();
-                body[start..filled].copy_from_slice(&pending.data);
-            }
-        }
-        body[filled..].fill(0);
-        let kind = TableKind::Batch {
-            batch_bytes: self.bytes as u32,
-        };
-        let nonce = self.segment.header.nonce;
-        let header = encode_table_header(kind, nonce, self.at, self.entries.len() as u32, &table);
-        body[..TABLE_HEADER_BYTES].copy_from_slice(&header);
-        body[TABLE_HEADER_BYTES..][..table.len()].copy_from_slice(&table);
-        buffer
     }
 }
 

@@ -95,7 +95,7 @@ impl Superblock {
         if fields.u64() != Some(SUPERBLOCK_MAGIC) {
             return Err(NoSuperblock::Foreign);
         }
-        let read = || -> Option<(u32, Superblock)> {
+        let mut read = || -> Option<(u32, Superblock)> {
             let (sum, version) = (fields.u32()?, fields.u32()?);
             let block = Superblock {
                 generation: fields.u64()?,
@@ -110,7 +110,6 @@ impl Superblock {
             (version != FORMAT_VERSION || sum == sum_of(&sector[..length], 8))
                 .then_some((version, block))
         };
-        let mut read = read;
         match read() {
             Some((FORMAT_VERSION, block)) if block.is_sane() => Ok(block),
             Some((FORMAT_VERSION, _)) | None => Err(NoSuperblock::Damaged),
@@ -228,7 +227,7 @@ impl TableHeader {
         let whole = u64::from(position) + u64::from(header.batch_bytes);
         let fits = whole <= u64::from(segment_bytes)
             && header.batch_bytes as usize >= TABLE_HEADER_BYTES
-            && header.batch_bytes as usize % SECTOR_BYTES == 0
+            && (header.batch_bytes as usize).is_multiple_of(SECTOR_BYTES)
             && header.table_bytes as usize <= header.batch_bytes as usize - TABLE_HEADER_BYTES;
         (header.position == position && fits).then_some(header)
     }
@@ -243,7 +242,7 @@ impl TableHeader {
         let end = u64::from(header.position) + u64::from(header.table_bytes);
         let footer_at = segment_bytes - SECTOR_BYTES as u32;
         let fits = header.position >= BATCHES_AT
-            && header.position as usize % SECTOR_BYTES == 0
+            && (header.position as usize).is_multiple_of(SECTOR_BYTES)
             && end <= u64::from(footer_at);
         fits.then_some(header)
     }

@@ -13,7 +13,7 @@ use crate::engine::{
             SegmentHeader, Superblock, TABLE_HEADER_BYTES, TableHeader, TableKind,
             encode_table_header,
         },
-        recover::scan_image,
+        look::scan_image,
     },
     tests::{Subject, address, bytes, log_config, now},
 };
