@@ -1,7 +1,9 @@
 //! Open files: opened, read, written, brought to the servers, closed.
 
 use bytes::Bytes;
-use pocket_fs::{CreateRequest, Errno, HandleId, OpenRequest, WriteData, WriteRequest};
+use pocket_fs::{
+    CreateRequest, CreateTemporaryRequest, Errno, HandleId, OpenRequest, WriteData, WriteRequest,
+};
 
 use super::{Adapter, Call};
 use crate::kernel::{OpenArguments, ReadArguments, WriteArguments};
@@ -41,6 +43,18 @@ impl Adapter {
                 caller: call.caller,
             };
             reply_created(&fs, fs.create(create).await, call.reply);
+        });
+    }
+
+    pub(super) fn create_temporary(&self, call: Call, mode: u32, open: OpenArguments) {
+        self.run(|fs| async move {
+            let create = CreateTemporaryRequest {
+                parent: call.inode,
+                mode,
+                flags: open.flags,
+                caller: call.caller,
+            };
+            reply_created(&fs, fs.create_temporary(create).await, call.reply);
         });
     }
 
