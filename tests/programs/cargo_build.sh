@@ -5,7 +5,7 @@
 # again, or times are wrong.
 set -euo pipefail
 
-work=$(mktemp -d "$1/cargo_build.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/cargo_build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=$work/target CARGO_TERM_COLOR=never CARGO_NET_OFFLINE=true
 unset RUSTFLAGS CARGO_BUILD_TARGET

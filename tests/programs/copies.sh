@@ -2,7 +2,7 @@
 # copies.sh MOUNT: cp and rsync keep what they say they keep, holes among it (as root).
 set -euo pipefail
 
-work=$(mktemp -d "$1/copies.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/copies.XXXXXX")
 local=$(mktemp -d)
 trap 'rm -rf "$work" "$local"' EXIT
 mkdir -p "$work/from/d"
@@ -24,7 +24,7 @@ taken() {
 same() { # DIRECTORY
     diff -r --no-dereference "$work/from" "$1"
     [ "$(stat -c '%y %h' "$1/large")" = "$(stat -c '%y %h' large)" ]
-    [ "$(getfattr --only-values -n user.note "$1/large")" = kept ]
+    [ "$(getfattr --absolute-names --only-values -n user.note "$1/large")" = kept ]
     [ "$(taken "$1/sparse")" -lt 4000000 ]
 }
 

@@ -2,7 +2,7 @@
 # git.sh MOUNT: a repository is made, cloned, changed, pushed, packed and checked.
 set -euo pipefail
 
-work=$(mktemp -d "$1/git.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/git.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export HOME=$work GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_COMMITTER_NAME=a \
     GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_EMAIL=a@example.org

@@ -2,7 +2,7 @@
 # loop_device.sh MOUNT: an ext4 in a sparse file on the mount, through a loop device (as root).
 set -euo pipefail
 
-work=$(mktemp -d "$1/loop_device.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/loop_device.XXXXXX")
 local=$(mktemp -d)
 device=
 cleanup() {

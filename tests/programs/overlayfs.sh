@@ -5,7 +5,7 @@
 # mounted anew; and that the lower layer is as it was.
 set -euo pipefail
 
-work=$(mktemp -d "$1/overlayfs.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/overlayfs.XXXXXX")
 local=$(mktemp -d)
 cleanup() {
     for mounted in "$local/merged" "$local/control"; do
@@ -55,22 +55,34 @@ mv made moved-made
 echo once >temporary && rm temporary
 mv kept/file kept/here && mv kept/here kept/file
 chmod 600 moved/file
+python3 - <<'PYTHON' # made without a name, and used under two ways to it
+import os
+
+made = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o644)
+os.write(made, b"unnamed\n")
+here = os.open(".", os.O_RDONLY)
+os.link(f"/proc/self/fd/{made}", "published", dst_dir_fd=here, follow_symlinks=True)
+for _ in range(3):
+    assert os.stat("published").st_nlink == 1
+    assert open("published").read() == "unnamed\n"
+PYTHON
 
 look() {
     cd "$local/merged"
     [ "$(cat changed)" = $'lower changed\nmore' ]
     [ "$(stat -c %a changed)" = 640 ]
-    [ "$(getfattr --only-values -n user.note changed)" = lower ]
+    [ "$(getfattr --absolute-names --only-values -n user.note changed)" = lower ]
     cmp -s <(head -c 1500000 large) <(head -c 1500000 "$local/lower/large")
     [ "$(tail -c +1500001 large | head -c 6)" = middle ]
     cmp -s <(tail -c +1500007 large) <(tail -c +1500007 "$local/lower/large")
     [ "$(cat new moved-made/deep/file other)" = $'new\nnew\nlower renamed' ]
     [ "$(cat full/file kept/file moved/file)" = $'anew\nlower kept/file\nlower moved/file' ]
     [ "$(stat -c %a moved/file)" = 600 ]
+    [ "$(cat published)" = unnamed ]
     [ "$(cat linked symlink | sort -u)" = "$(sort -u changed)" ]
     [ "$(find . | sort | tr '\n' ' ')" = ". ./changed ./full ./full/file ./kept ./kept/file ./large \
 ./linked ./moved ./moved-made ./moved-made/deep ./moved-made/deep/file ./moved/file ./new ./other \
-./symlink " ]
+./published ./symlink " ]
     cd "$local"
 }
 look
@@ -83,7 +95,7 @@ umount merged
 for name in removed gone renamed; do
     [ "$(stat -c '%F %t:%T' "$work/upper/$name")" = 'character special file 0:0' ]
 done
-[ "$(getfattr --only-values -n trusted.overlay.opaque "$work/upper/full")" = y ]
+[ "$(getfattr --absolute-names --only-values -n trusted.overlay.opaque "$work/upper/full")" = y ]
 [ ! -e "$work/upper/kept/here" ]
 find lower -exec stat -c '%n %F %a %s %Y' {} + | sort | cmp -s - before
 echo "overlayfs: copied up, renamed, removed and found again after mounting anew"

@@ -2,7 +2,7 @@
 # python.sh MOUNT: Python's tempfile, and multiprocessing over shared files, locks and maps.
 set -euo pipefail
 
-work=$(mktemp -d "$1/python.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/python.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 TMPDIR=$work python3 - "$work" <<'PYTHON'
 import fcntl, mmap, multiprocessing, os, struct, sys, tempfile

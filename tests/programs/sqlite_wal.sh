@@ -4,7 +4,7 @@
 # The log's index is shared memory, so that all of them are on one mount.
 set -euo pipefail
 
-work=$(mktemp -d "$1/sqlite_wal.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/sqlite_wal.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 writers=4
 rows=100

@@ -2,7 +2,7 @@
 # tar.sh MOUNT: sparse files, attributes, links, times and owners survive tar (as root).
 set -euo pipefail
 
-work=$(mktemp -d "$1/tar.XXXXXX")
+work=$(mktemp -d "$(realpath "$1")/tar.XXXXXX")
 local=$(mktemp -d)
 trap 'rm -rf "$work" "$local"' EXIT
 mkdir -p "$work/from/d" "$work/to"

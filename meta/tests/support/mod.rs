@@ -367,6 +367,24 @@ pub fn remove(parent: u64, name: &str) -> Operation {
     })
 }
 
+pub fn create_temporary(linkable: bool) -> Operation {
+    Operation::CreateTemporary(CreateTemporary {
+        parent: ROOT,
+        mode: 0o600,
+        owner: None,
+        write: true,
+        linkable,
+    })
+}
+
+pub fn link(inode: u64, parent: u64, name: &str) -> Operation {
+    Operation::Link(Link {
+        inode,
+        parent,
+        name: Bytes::copy_from_slice(name.as_bytes()),
+    })
+}
+
 pub fn rename(from: (u64, &str), to: (u64, &str)) -> Operation {
     Operation::Rename(Rename {
         parent: from.0,

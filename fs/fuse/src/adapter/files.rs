@@ -7,7 +7,9 @@ use pocket_fs::{
 
 use super::{Adapter, Call};
 use crate::kernel::{OpenArguments, ReadArguments, WriteArguments};
-use crate::reply::{reply_created, reply_data, reply_empty, reply_opened, reply_written};
+use crate::reply::{
+    reply_created, reply_data, reply_empty, reply_opened, reply_temporary, reply_written,
+};
 
 impl Adapter {
     pub(super) fn open(&self, call: Call, open: OpenArguments) {
@@ -54,7 +56,7 @@ impl Adapter {
                 flags: open.flags,
                 caller: call.caller,
             };
-            reply_created(&fs, fs.create_temporary(create).await, call.reply);
+            reply_temporary(&fs, fs.create_temporary(create).await, call.reply);
         });
     }
 
