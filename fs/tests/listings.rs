@@ -28,7 +28,7 @@ async fn list(mount: &Client, directory: InodeId, with_attributes: bool) -> Name
     let mut cookie = 0;
     loop {
         let page = mount.fs.read_directory(handle, cookie, with_attributes);
-        let page = page.await.unwrap();
+        let page = page.await.expect("listed");
         let before = cookie;
         mount.fs.hand_over_page(&page, |entries, _| {
             for listed in entries {
