@@ -71,6 +71,9 @@ impl Presentation {
             reply::Result::ReadDirectory(page) => {
                 let entries = page.entries.iter_mut();
                 entries.for_each(|named| self.optional(&mut named.entry));
+                if self.unleased {
+                    page.valid_ms = 0;
+                }
             }
             reply::Result::Absent(absent) if self.unleased => absent.name_valid_ms = 0,
             // No attributes in these.
@@ -188,6 +191,7 @@ mod tests {
             reply::Result::ReadDirectory(ReadDirectoryReply {
                 entries: vec![dot.clone(), file.clone()],
                 end: true,
+                valid_ms: 0,
             }),
         ] {
             assert_eq!(shown(presentation, result), (7, 8, 0o4750));
