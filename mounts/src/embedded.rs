@@ -8,7 +8,7 @@ use std::time::Duration;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
 use pocket_proto::{ByteCount, ClusterKey, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
 use thiserror::Error;
 
 use crate::machine;
@@ -102,7 +102,7 @@ impl Cluster {
                 server: ServerId::random(),
                 capacity: ByteCount(config.capacity.0.div_ceil(servers)),
                 store: Store::Dram,
-                bandwidth_bytes_per_second: 0,
+                bandwidth: StoreBandwidth::Unknown,
                 cluster_key: config.cluster_key.clone(),
                 controller: Some(address.clone()),
                 advertise: None,

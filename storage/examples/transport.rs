@@ -21,7 +21,7 @@ use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, InodeId, JobId, Scope, ServerId,
     session::StorageServer as ServerAddress,
 };
-use pocket_storage::{StorageConfig, StorageServer, Store};
+use pocket_storage::{StorageConfig, StorageServer, Store, StoreBandwidth};
 use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
 
 #[global_allocator]
@@ -72,7 +72,7 @@ async fn serve() -> Result<()> {
         server: ServerId::random(),
         capacity: ByteCount(CAPACITY),
         store: Store::Dram,
-        bandwidth_bytes_per_second: 0,
+        bandwidth: StoreBandwidth::Unknown,
         cluster_key: ClusterKey::open(),
         controller: None,
         advertise: None,

@@ -6,6 +6,7 @@
 //! live as long as the process: every start is a new incarnation. Those on a disk are there again
 //! after a restart, and the incarnation stays what it was.
 
+mod calibrate;
 mod engine;
 mod server;
 mod service;
@@ -16,5 +17,5 @@ pub use engine::{
     BlockEngine, BlockRead, Change, Completion, Doubt, DramEngine, EngineUsage, LogConfig,
     LogEngine, Medium, MediumReport, OpenError, OpenFailure, Opened, Survival,
 };
-pub use server::{RunningServer, StartError, StorageConfig, StorageServer};
+pub use server::{RunningServer, StartError, StorageConfig, StorageServer, StoreBandwidth};
 pub use store::Store;

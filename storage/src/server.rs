@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pocket_controller_client::{ControllerError, ServerAgent, ServerIdentity, Totals, UsageMeter};
-use pocket_proto::{ByteCount, ClusterKey, Incarnation, ServerId, control::ServerRole};
+use pocket_proto::{ByteCount, ClusterKey, Failure, Incarnation, ServerId, control::ServerRole};
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use crate::{
+    calibrate::calibrate,
     engine::{BlockEngine, OpenFailure},
     service::BlockService,
     store::Store,
@@ -28,8 +29,8 @@ pub struct StorageConfig {
     pub capacity: ByteCount,
     /// What it holds it on.
     pub store: Store,
-    /// What it moves in a second, in bytes, as its operator says; 0 where not known.
-    pub bandwidth_bytes_per_second: u64,
+    /// What it moves in a second.
+    pub bandwidth: StoreBandwidth,
     /// The cluster's key: credentials of other clusters are refused.
     pub cluster_key: ClusterKey,
     /// The controller to report to, where there is one.
@@ -37,6 +38,17 @@ pub struct StorageConfig {
     /// "host:port" (or "host", with the port listened on) that clients reach this server at, where
     /// it is not the address listened on.
     pub advertise: Option<String>,
+}
+
+/// How it is known what a store moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreBandwidth {
+    /// It is not.
+    Unknown,
+    /// Its operator says so, in bytes per second.
+    Said(u64),
+    /// It is measured at start, which takes two seconds.
+    Measured,
 }
 
 /// Why a storage server does not start.
@@ -56,6 +68,9 @@ pub enum StartError {
     /// The medium cannot be used.
     #[error(transparent)]
     Medium(#[from] OpenFailure),
+    /// The medium cannot be measured.
+    #[error("cannot measure what the medium moves: {0}")]
+    Calibrate(Failure),
     /// The controller's endpoint makes no sense.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -87,13 +102,18 @@ impl StorageServer {
         let store = config.store.open(config.server, config.capacity).await?;
         let (server, incarnation) = (store.server, store.incarnation);
         let engine = store.engine;
+        let bandwidth = match config.bandwidth {
+            StoreBandwidth::Unknown => 0,
+            StoreBandwidth::Said(bytes) => bytes,
+            StoreBandwidth::Measured => calibrate(&engine).await.map_err(StartError::Calibrate)?,
+        };
         let traffic = Arc::new(Traffic::default());
         let stop = CancellationToken::new();
         let agent = match &config.controller {
             None => None,
             Some(controller) => Some(report(
                 controller,
-                identity(&config, (server, incarnation), &endpoint),
+                identity(&config, (server, incarnation), bandwidth, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
                 stop.clone(),
@@ -109,7 +129,7 @@ impl StorageServer {
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
         let (tier, capacity) = (config.store.tier(), config.capacity);
-        info!(%server, %endpoint, tier, %capacity, "storage server started");
+        info!(%server, %endpoint, tier, %capacity, bandwidth, "storage server started");
         Ok(RunningServer {
             endpoint,
             server,
@@ -180,6 +200,7 @@ impl RunningServer {
 fn identity(
     config: &StorageConfig,
     (server, incarnation): (ServerId, Incarnation),
+    bandwidth_bytes_per_second: u64,
     endpoint: &str,
 ) -> ServerIdentity {
     ServerIdentity {
@@ -190,7 +211,7 @@ fn identity(
         control_endpoint: String::new(),
         tier: config.store.tier().to_owned(),
         capacity_bytes: config.capacity.0,
-        bandwidth_bytes_per_second: config.bandwidth_bytes_per_second,
+        bandwidth_bytes_per_second,
         cluster_key: config.cluster_key.clone(),
     }
 }

@@ -11,7 +11,7 @@ use pocket_proto::{
     BlockIndex, ByteCount, Credential, InodeId, JobId, Operation, PROTOCOL_VERSION, Scope, Status,
     session::Hello,
 };
-use pocket_storage::{StartError, StorageConfig, StorageServer};
+use pocket_storage::{StartError, StorageConfig, StorageServer, Store, StoreBandwidth};
 use pocket_storage_client::{BlockStore, ClusterStorage, StorageClientOptions};
 use pocket_wire::Connection;
 use support::{
@@ -371,4 +371,20 @@ async fn server_serves_while_its_controller_is_away() {
     tokio::time::timeout(Duration::from_secs(10), server.stop())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_measures_its_medium_starts_with_nothing_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in [Store::Dram, Store::Hdd(folder.path().to_owned())] {
+        let server = StorageServer::start(StorageConfig {
+            store,
+            bandwidth: StoreBandwidth::Measured,
+            ..config(64 << 20)
+        })
+        .await
+        .unwrap();
+        assert_eq!(server.used_bytes(), 0);
+        server.stop().await;
+    }
 }

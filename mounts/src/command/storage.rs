@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, StoreBandwidth};
 
 use self::tier::{Tier, TierArgument};
 use super::server::{Announcement, ServerArguments, advertised};
@@ -51,6 +51,10 @@ pub(super) struct StorageArguments {
     #[arg(long, value_name = "RATE")]
     bandwidth: Option<Bandwidth>,
 
+    /// Measure at start what each medium moves where nobody says so; takes two seconds
+    #[arg(long)]
+    calibrate: bool,
+
     /// What others call this host [default: the address that the controller is reached from]
     #[arg(long, value_name = "HOST[:PORT]", env = "POCKET_ADVERTISE")]
     advertise: Option<String>,
@@ -67,6 +71,7 @@ impl StorageArguments {
             listen,
             advertise,
             server,
+            calibrate,
             ..
         } = self;
         server.serve(
@@ -79,7 +84,11 @@ impl StorageArguments {
                         listen,
                         capacity: tier.capacity,
                         store: tier.store,
-                        bandwidth_bytes_per_second: tier.bandwidth_bytes_per_second,
+                        bandwidth: match tier.bandwidth {
+                            Some(said) => StoreBandwidth::Said(said.bytes_per_second),
+                            None if calibrate => StoreBandwidth::Measured,
+                            None => StoreBandwidth::Unknown,
+                        },
                         cluster_key: cluster_key.clone(),
                         controller: Some(controller.to_string()),
                         server: ServerId::random(),

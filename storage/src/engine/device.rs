@@ -5,6 +5,7 @@
 //! [`SectorBuffer`]. Its completion is called on a thread of the device, and must not block.
 
 mod buffer;
+mod elevator;
 mod file;
 #[cfg(test)]
 mod memory;
@@ -14,6 +15,7 @@ mod uring;
 use std::{io, sync::mpsc};
 
 pub(super) use buffer::SectorBuffer;
+pub(super) use elevator::Elevator;
 pub use file::OpenError;
 pub(super) use file::open;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, InodeId, JobId, Scope, ServerId,
     session::StorageServer as ServerAddress,
 };
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
 use pocket_storage_client::{StorageClient, StorageClientOptions};
 
 pub const JOB: JobId = JobId(1);
@@ -29,7 +29,7 @@ pub fn config(capacity: u64) -> StorageConfig {
         server: ServerId::random(),
         capacity: ByteCount(capacity),
         store: Store::Dram,
-        bandwidth_bytes_per_second: 0,
+        bandwidth: StoreBandwidth::Unknown,
         cluster_key: key(),
         controller: None,
         advertise: None,

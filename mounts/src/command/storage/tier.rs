@@ -31,7 +31,7 @@ enum Kind {
 pub(super) struct Tier {
     pub(super) store: Store,
     pub(super) capacity: ByteCount,
-    pub(super) bandwidth_bytes_per_second: u64,
+    pub(super) bandwidth: Option<Bandwidth>,
 }
 
 impl FromStr for TierArgument {
@@ -105,9 +105,7 @@ impl TierArgument {
         Ok(Tier {
             store,
             capacity,
-            bandwidth_bytes_per_second: self
-                .bandwidth
-                .map_or(0, |bandwidth| bandwidth.bytes_per_second),
+            bandwidth: self.bandwidth,
         })
     }
 }
@@ -127,7 +125,8 @@ mod tests {
         let nvme = complete("nvme=/mnt/d0,500GiB,1GB/s");
         assert_eq!(nvme.store, Store::Nvme("/mnt/d0".into()));
         assert_eq!(nvme.capacity.0, 500 << 30);
-        assert_eq!(nvme.bandwidth_bytes_per_second, 1_000_000_000);
+        let said = nvme.bandwidth.map(|said| said.bytes_per_second);
+        assert_eq!(said, Some(1_000_000_000));
         assert_eq!(complete("hdd=/dev/sdb,2TB").store.tier(), "hdd");
     }
 

@@ -20,7 +20,7 @@ use super::{Device, threads::ThreadDevice, uring::UringDevice};
 
 /// The file in a directory.
 const FILE_NAME: &str = "pocket-blocks";
-/// The kernel takes a ring down, and lets go of its file, some time after its process has ended.
+/// How long a process that is being ended may still have it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -46,6 +46,9 @@ pub enum OpenError {
 /// An open file or device, for this process alone.
 pub(super) struct Medium {
     pub(super) file: File,
+    /// Opened apart: the kernel takes a ring down, and lets go of the file registered with it, some
+    /// time after its process has ended.
+    _lock: File,
     pub(super) is_block_device: bool,
 }
 
@@ -71,9 +74,10 @@ pub(in crate::engine) fn open(path: &Path) -> Result<Arc<dyn Device>, OpenError>
         }
         opened => opened.map_err(failed)?,
     };
+    let lock = File::open(&path).map_err(failed)?;
     let start = Instant::now();
     loop {
-        match file.try_lock() {
+        match lock.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
                 thread::sleep(LOCK_PAUSE);
@@ -89,6 +93,7 @@ pub(in crate::engine) fn open(path: &Path) -> Result<Arc<dyn Device>, OpenError>
         .is_block_device();
     let medium = Arc::new(Medium {
         file,
+        _lock: lock,
         is_block_device,
     });
     Ok(match UringDevice::start(Arc::clone(&medium)) {

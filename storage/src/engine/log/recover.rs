@@ -36,7 +36,9 @@ use super::{
 };
 use crate::engine::{
     capacity::Capacity,
-    device::{Device, OpenError, SECTOR_BYTES, SectorBuffer, open, read_wait, write_wait},
+    device::{
+        Device, Elevator, OpenError, SECTOR_BYTES, SectorBuffer, open, read_wait, write_wait,
+    },
     jobs::JobTable,
 };
 
@@ -165,6 +167,10 @@ impl LogEngine {
     /// Opens a directory or a block device, and reads what blocks it has. Waits for the medium.
     pub fn open(path: &std::path::Path, config: &LogConfig) -> Result<Opened, OpenFailure> {
         let device = open(path)?;
+        let device = match config.medium {
+            Medium::Flash => device,
+            Medium::Spindle => Arc::new(Elevator::new(device)),
+        };
         Self::open_device(device, config, boot_id()).map_err(|why| why.at(path))
     }
 

@@ -138,10 +138,10 @@ impl Subject for LogInMemory {
 
     fn restarted(self, orderly: bool) -> Result<Self, Self> {
         let (device, capacity) = (self.device, self.capacity);
-        match orderly {
-            true => self.engine.stop().unwrap(),
-            false => drop(self.engine),
+        if orderly {
+            self.engine.stop().unwrap();
         }
+        drop(self.engine);
         Ok(Self::open(device, capacity))
     }
 }
@@ -178,10 +178,10 @@ impl Subject for LogInFile {
             engine,
             config,
         } = self;
-        match orderly {
-            true => engine.stop().unwrap(),
-            false => drop(engine),
+        if orderly {
+            engine.stop().unwrap();
         }
+        drop(engine);
         let opened = LogEngine::open(directory.path(), &config).unwrap();
         Ok(LogInFile {
             directory,
