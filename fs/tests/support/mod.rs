@@ -41,7 +41,7 @@ pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>);
 #[async_trait]
 impl BlockStore for EngineStore {
     async fn read(&self, _: &StorageServer, address: BlockAddress) -> Result<BlockData, Failure> {
-        let read = self.0.read(JOB, address)?;
+        let read = self.0.read(JOB, address).finished().await?;
         Ok(BlockData {
             bytes: read.bytes,
             hole: read.hole,
@@ -57,7 +57,10 @@ impl BlockStore for EngineStore {
         data: Payload,
     ) -> Result<i64, Failure> {
         let data = data.into_bytes();
-        self.0.write(JOB, inode, block, offset_bytes, data)
+        self.0
+            .write(JOB, inode, block, offset_bytes, data)
+            .finished()
+            .await
     }
 
     async fn truncate(
@@ -67,7 +70,10 @@ impl BlockStore for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        Ok(self.0.truncate(JOB, inode, first_block, keep_bytes))
+        self.0
+            .truncate(JOB, inode, first_block, keep_bytes)
+            .finished()
+            .await
     }
 
     async fn allocate(
@@ -76,15 +82,15 @@ impl BlockStore for EngineStore {
         address: BlockAddress,
         fill: Fill,
     ) -> Result<i64, Failure> {
-        self.0.allocate(JOB, address, fill)
+        self.0.allocate(JOB, address, fill).finished().await
     }
 
     async fn punch(&self, _: &StorageServer, address: BlockAddress) -> Result<i64, Failure> {
-        self.0.punch(JOB, address)
+        self.0.punch(JOB, address).finished().await
     }
 
     async fn drop_blocks(&self, _: &StorageServer, span: BlockSpan) -> Result<i64, Failure> {
-        Ok(self.0.drop_blocks(JOB, span))
+        self.0.drop_blocks(JOB, span).finished().await
     }
 
     async fn list(&self, _: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
@@ -97,7 +103,7 @@ impl BlockStore for EngineStore {
         from: BlockAddress,
         to: BlockAddress,
     ) -> Result<i64, Failure> {
-        self.0.copy(JOB, from, to)
+        self.0.copy(JOB, from, to).finished().await
     }
 }
 
@@ -109,8 +115,7 @@ impl BlockRemover for EngineStore {
         job: JobId,
         inodes: &[InodeId],
     ) -> Result<(), Failure> {
-        self.0.remove_inodes(job, inodes);
-        Ok(())
+        self.0.remove_inodes(job, inodes).finished().await.map(drop)
     }
 
     async fn truncate(
@@ -121,12 +126,14 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        Ok(self.0.truncate(job, inode, first_block, keep_bytes))
+        self.0
+            .truncate(job, inode, first_block, keep_bytes)
+            .finished()
+            .await
     }
 
     async fn drop_job(&self, _: &StorageServer, job: JobId) -> Result<(), Failure> {
-        self.0.drop_job(job);
-        Ok(())
+        self.0.drop_job(job).finished().await.map(drop)
     }
 }
 
