@@ -104,9 +104,7 @@ impl FileSystem {
         }
     }
 
-    /// Stores `data` at `start` of a block; answers the change of allocated bytes. A mount that was
-    /// stopped or cut off for longer than its session stores nothing: others have been told since
-    /// that they may.
+    /// Stores `data` at `start` of a block; answers the change of allocated bytes.
     pub(crate) async fn store(
         &self,
         file: &File,
@@ -114,7 +112,6 @@ impl FileSystem {
         start: u32,
         data: impl Into<Payload>,
     ) -> Result<i64, Failure> {
-        self.stay_in_touch().await?;
         let data = data.into();
         let placed = pocket_proto::BlockIndex(block);
         let server = self.server_of(file, placed).await?;
