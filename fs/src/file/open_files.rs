@@ -29,14 +29,14 @@ impl OpenFiles {
         self.shard(inode).lock().get(&inode).cloned()
     }
 
-    /// One more handle on `inode`, whose entry and sharing the server has answered to a request
-    /// that went out at `since`.
+    /// One more handle on `inode`, whose entry and sharing the server has answered in a session to a
+    /// request that went out at `since`.
     pub(crate) fn open(
         &self,
         inode: InodeId,
-        entry: &Entry,
+        (entry, sharing): (&Entry, Sharing),
         since: Tick,
-        sharing: Sharing,
+        session: u64,
         access: Access,
     ) -> Arc<File> {
         let mut shard = self.shard(inode).lock();
@@ -52,7 +52,7 @@ impl OpenFiles {
                 Arc::clone(file)
             }
             None => {
-                let file = Arc::new(File::new(inode, entry, sharing));
+                let file = Arc::new(File::new(inode, entry, sharing, session));
                 shard.insert(inode, Arc::clone(&file));
                 file
             }
