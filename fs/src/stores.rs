@@ -94,8 +94,6 @@ impl Stores {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use pocket_proto::JobId;
     use pocket_storage_client::{StorageClient, StorageClientOptions};
 
@@ -119,8 +117,8 @@ mod tests {
         stores.of(1).await.map(drop).unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn change_waits_for_its_session_to_be_renewed_but_not_for_ever() {
+    #[tokio::test]
+    async fn change_waits_for_its_session_to_be_renewed() {
         let stores = Arc::new(stores());
         let waiting = tokio::spawn({
             let stores = Arc::clone(&stores);
@@ -129,9 +127,5 @@ mod tests {
         tokio::task::yield_now().await;
         stores.renew(1, Bytes::new());
         waiting.await.unwrap().unwrap();
-        let asked = tokio::time::Instant::now();
-        let never = stores.of(2).await.map(drop).unwrap_err();
-        assert_eq!(never.status, Status::Unavailable);
-        assert!(asked.elapsed() < Duration::from_secs(10));
     }
 }
