@@ -6,7 +6,7 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
     path::Path,
-    sync::mpsc,
+    sync::{Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,15 @@ const BLOCK_BYTES: u64 = 1 << 20;
 const BLOCKS: u64 = 24;
 /// What is written late.
 const LATE_BYTES: usize = 4096;
+
+/// Starting a process closes, in the child, descriptors that the other test has open: that is a close
+/// as any other, and may be the one that is told of a failure.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn with_cluster_alone(body: impl FnOnce(&mut ProcessCluster)) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    with_cluster(body);
+}
 
 fn open(path: &Path) -> File {
     OpenOptions::new()
@@ -74,7 +83,7 @@ fn unread_bytes(endpoint: &str) -> u64 {
 
 #[test]
 fn a_stopped_mount_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
-    with_cluster(|cluster| {
+    with_cluster_alone(|cluster| {
         let (mut stopped, other) = two_mounts(cluster);
         fs::write(
             stopped.join("f"),
@@ -128,7 +137,7 @@ fn a_stopped_mount_delays_others_for_the_lease_and_its_late_writes_change_nothin
 
 #[test]
 fn a_write_in_a_storage_servers_socket_changes_nothing_once_its_mount_is_fenced() {
-    with_cluster(|cluster| {
+    with_cluster_alone(|cluster| {
         cluster.expect_in_logs("missed its heartbeats");
         cluster.expect_in_logs("no storage server is alive");
         let (mut stopped, other) = two_mounts(cluster);
