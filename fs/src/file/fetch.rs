@@ -316,7 +316,8 @@ impl FileSystem {
             offset_bytes: start,
             length_bytes: length,
         };
-        let mut bytes = self.storage.read(&server, address).await?.bytes;
+        let storage = self.stores.newest();
+        let mut bytes = storage.read(&server, address).await?.bytes;
         bytes.truncate(length as usize);
         Ok(bytes)
     }
