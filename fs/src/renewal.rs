@@ -58,13 +58,16 @@ impl RecallHandler for RecallInbox {
                 }
                 for name in &recall.names {
                     fs.names.forget(InodeId(name.parent), &name.name);
+                    fs.listings.forget(InodeId(name.parent));
                 }
                 for directory in &recall.directories {
                     fs.exclusive.give_back(InodeId(*directory));
                     fs.inodes.forget(InodeId(*directory));
+                    fs.listings.forget(InodeId(*directory));
                 }
                 for directory in &recall.all_names {
                     fs.names.forget_all(InodeId(*directory));
+                    fs.listings.forget(InodeId(*directory));
                 }
             });
         } else {
@@ -87,6 +90,7 @@ impl RecallHandler for RecallInbox {
             files.extend(open.map(|file| (fs.is_owned(file.inode), file)));
             fs.inodes.clear();
             fs.names.clear();
+            fs.listings.clear();
             fs.exclusive.clear();
             fs.numbers.clear();
         });
@@ -97,7 +101,7 @@ impl RecallHandler for RecallInbox {
             if unlocked.contains(&file.inode) {
                 file.with(|state| state.lose_locks());
             }
-            fs.drop_blocks(file.inode, kept);
+            fs.drop_blocks(&file, kept);
         }
         fs.kernel().drop_all_names();
     }
@@ -185,7 +189,7 @@ impl FileSystem {
                 tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
                 let session = self.coherence.session();
                 let kept = file.abandon(&failure, false, session);
-                self.drop_blocks(file.inode, kept);
+                self.drop_blocks(&file, kept);
                 file.with(|state| state.dead = Some(dead_status(failure.status)));
             }
         }

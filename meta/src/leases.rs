@@ -149,6 +149,31 @@ impl Leases {
         self.lease - self.travel
     }
 
+    /// Leases the list of a directory's names to whoever reads it. Returns for how long, 0 if it may
+    /// not be cached.
+    pub(crate) fn grant_listing(
+        &mut self,
+        directory: InodeId,
+        to: Grantee,
+        now: Instant,
+    ) -> Duration {
+        self.sweep(now, SWEPT_PER_GRANT);
+        let refused = self.marks.has_any_name(directory)
+            || self.names.is_contended(directory, now)
+            || self.is_full();
+        if refused {
+            return Duration::ZERO;
+        }
+        let expires = now + self.lease;
+        let Some(is_new) = self.names.grant_listing(directory, to, now, expires) else {
+            return Duration::ZERO;
+        };
+        if is_new {
+            self.remember_names(directory, expires);
+        }
+        self.lease - self.travel
+    }
+
     /// What a mount's kernel does by itself when it moves a name: the lease on it moves along.
     pub(crate) fn inherit_name(
         &mut self,
@@ -272,6 +297,12 @@ impl Leases {
         self.names.note_recall(directory, session)
     }
 
+    /// The session has dropped the list of a directory's names, as its recall of number `recall`
+    /// of any name in it asked.
+    pub(crate) fn listing_dropped(&mut self, directory: InodeId, session: SessionId, recall: u64) {
+        self.names.drop_listing(directory, session, recall);
+    }
+
     /// The session has dropped all names of a directory, as its recall of number `recall` asked.
     pub(crate) fn names_dropped(&mut self, directory: InodeId, session: SessionId, recall: u64) {
         self.names.drop_before(directory, session, recall);
@@ -298,6 +329,12 @@ impl Leases {
                 self.due.push_back(Due { at, ..due });
             }
         }
+    }
+
+    /// Whether anything is being recalled.
+    #[cfg(test)]
+    pub(crate) fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
     }
 
     fn remember_names(&mut self, directory: InodeId, at: Instant) {
