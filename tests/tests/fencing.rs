@@ -45,6 +45,8 @@ fn open(path: &Path) -> File {
 fn two_mounts(cluster: &mut ProcessCluster) -> (Mount, Mount) {
     cluster.expect_in_logs("session with the metadata server lost");
     cluster.expect_in_logs("buffered data lost");
+    // The recall that it did not answer in time.
+    cluster.expect_in_logs("a file that became shared was not committed");
     (cluster.mount("fence"), cluster.mount("fence"))
 }
 

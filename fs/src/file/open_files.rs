@@ -57,7 +57,7 @@ impl OpenFiles {
             }
             None => {
                 let number = OpenNumber(self.opened.fetch_add(1, Ordering::Relaxed));
-                let file = Arc::new(File::new((inode, number), entry, sharing, session));
+                let file = Arc::new(File::new(inode, number, (entry, sharing), session));
                 shard.insert(inode, Arc::clone(&file));
                 file
             }

@@ -135,9 +135,9 @@ pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl File {
     pub(super) fn new(
-        (inode, number): (InodeId, OpenNumber),
-        entry: &Entry,
-        sharing: Sharing,
+        inode: InodeId,
+        number: OpenNumber,
+        (entry, sharing): (&Entry, Sharing),
         session: u64,
     ) -> Self {
         let layout = entry.layout.clone().unwrap_or_default();
