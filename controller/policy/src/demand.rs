@@ -13,6 +13,9 @@ use crate::{Catalogue, Defaults, Forecast, Needs, Tier};
 /// A job whose objects take less than this longer off DRAM does not feel it: 2 %.
 const SLOW_DOWN_PERMILLE_MAX: u64 = 20;
 
+/// Added to the capacity that earlier runs foretell where it costs no server.
+const HEADROOM_PERCENT: u64 = 50;
+
 /// A quantity that a job wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -54,6 +57,28 @@ impl Demand {
         Needs {
             capacity_bytes: self.capacity_bytes.amount(),
             bytes_per_second: self.bytes_per_second.amount(),
+        }
+    }
+
+    /// What to find room for where servers are started by need. A job takes servers for its
+    /// throughput or for its capacity, whichever needs more; where it is throughput, capacity that
+    /// earlier runs foretell is half as much again, up to half of what those servers hold anyway. So
+    /// a run that stores more than the earlier ones does not wait for a server, and costs none.
+    pub fn needs_with_headroom(&self, catalogue: &Catalogue) -> Needs {
+        let needs = self.needs();
+        let first = self.tiers.iter().find_map(|tier| catalogue.typical(*tier));
+        let (Wanted::Expected(bytes), Some(node)) = (self.capacity_bytes, first) else {
+            return needs;
+        };
+        let held = proportion(
+            needs.bytes_per_second,
+            node.capacity_bytes,
+            node.bytes_per_second,
+        );
+        let roomy = proportion(bytes, 100 + HEADROOM_PERCENT, 100).min(held / 2);
+        Needs {
+            capacity_bytes: roomy.max(bytes),
+            ..needs
         }
     }
 }
@@ -420,6 +445,47 @@ mod tests {
         assert_eq!(given.capacity_bytes, Wanted::Exactly(GB));
         assert_eq!(given.bytes_per_second, Wanted::Expected(3 * GB));
         assert!(given.reasons[1].contains("as hinted"));
+    }
+
+    #[test]
+    fn capacity_that_comes_with_the_throughput_is_headroom() {
+        let table = Catalogue::default();
+        let needs = |capacity_bytes, bytes_per_second, hinted| {
+            let past = Forecast {
+                capacity_bytes,
+                bytes_per_second,
+                object_bytes: 0,
+                runs: 1,
+                margin_percent: 5,
+                profile: "x".to_owned(),
+            };
+            let hints = Hints {
+                capacity_bytes: hinted,
+                ..Hints::default()
+            };
+            let demand = demand(&hints, &table, Some(&past));
+            let roomy = demand.needs_with_headroom(&table);
+            assert_eq!(roomy.bytes_per_second, demand.needs().bytes_per_second);
+            roomy.capacity_bytes
+        };
+        // A DRAM server has 60 GB and moves 1 GB/s.
+        assert_eq!(needs(10 * GB, GB, None), 15 * GB);
+        assert_eq!(
+            needs(25 * GB, GB, None),
+            30 * GB,
+            "half of what a server has"
+        );
+        assert_eq!(
+            needs(40 * GB, GB, None),
+            40 * GB,
+            "never less than foretold"
+        );
+        assert_eq!(
+            needs(90 * GB, GB, None),
+            90 * GB,
+            "it takes servers for this"
+        );
+        assert_eq!(needs(10 * GB, GB, Some(12 * GB)), 12 * GB, "as hinted");
     }
 
     #[test]
