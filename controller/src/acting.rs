@@ -14,7 +14,8 @@ use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, Status,
     control::{
         DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListServersReply, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
+        ListRunsReply, ListServersReply, RegisterJobReply, RegisterJobRequest,
+        RegisterServerRequest,
     },
 };
 use tokio::{
@@ -175,6 +176,10 @@ impl Acting {
 
     pub(crate) fn list_jobs(&self, name: &str) -> ListJobsReply {
         self.with(|cluster, now| cluster.list_jobs(name, now))
+    }
+
+    pub(crate) fn list_runs(&self, profile: &str) -> ListRunsReply {
+        self.with(|cluster, _| cluster.list_runs(profile))
     }
 
     pub(crate) fn list_servers(&self) -> ListServersReply {

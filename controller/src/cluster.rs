@@ -10,11 +10,12 @@ mod jobs;
 mod registration;
 mod revision;
 mod servers;
+mod traffic;
 mod upkeep;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use pocket_policy::{AdmissionQueue, Catalogue, History, Price, Share, StorageSpa
 use pocket_proto::{
     Failure, JobId, ServerId,
     control::CreateJobRequest,
-    control::RegisterServerRequest,
+    control::{JobStatus, RegisterServerRequest},
     session::{StorageServer, WeightMap, WeightedServer},
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Cluster {
     queue: AdmissionQueue,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
+    /// Jobs as they were at their end, the latest first.
+    last_seen: VecDeque<(Instant, JobStatus)>,
     /// Ids of jobs that ended lately, against reports that are older than that.
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
@@ -97,6 +100,7 @@ impl Cluster {
             history: History::default(),
             queue: AdmissionQueue::default(),
             revised: None,
+            last_seen: VecDeque::new(),
             ended: HashMap::new(),
             generation: 1,
             changed: false,

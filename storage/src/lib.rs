@@ -6,6 +6,7 @@
 //! process: every start is a new incarnation.
 
 mod engine;
+mod pace;
 mod server;
 mod service;
 mod traffic;

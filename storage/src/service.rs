@@ -3,7 +3,10 @@
 //! What is about one block, and truncations, are answered in place: they cost less than handing them
 //! on would. Dropping jobs, inodes and runs of blocks can free a lot and runs beside the connection.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use pocket_proto::{
@@ -14,7 +17,11 @@ use pocket_proto::{
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
 use tracing::debug;
 
-use crate::{engine::BlockEngine, traffic::Traffic};
+use crate::{
+    engine::BlockEngine,
+    pace::{Pace, Paces},
+    traffic::Traffic,
+};
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService<E> {
@@ -23,12 +30,15 @@ pub(crate) struct BlockService<E> {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) paces: Arc<Paces>,
 }
 
 /// Who is at the other end of a connection.
 pub(crate) struct Caller {
     scope: Scope,
     host: String,
+    /// Of the job that it speaks for.
+    pace: Option<Arc<Pace>>,
 }
 
 impl<E: BlockEngine> Service for BlockService<E> {
@@ -40,6 +50,10 @@ impl<E: BlockEngine> Service for BlockService<E> {
         let caller = Caller {
             scope,
             host: hello.host,
+            pace: match scope {
+                Scope::Job(job) => Some(self.paces.of(job)),
+                Scope::Cluster => None,
+            },
         };
         let welcome = Welcome {
             server: self.server.0,
@@ -81,6 +95,7 @@ impl<E: BlockEngine> Service for BlockService<E> {
             )),
         };
         self.traffic.count(request_bytes, answer.body().len());
+        caller.count(request_bytes + answer.body().len());
         Handled::Now(answer)
     }
 
@@ -93,12 +108,25 @@ impl<E: BlockEngine> Service for BlockService<E> {
     ) -> Handled {
         self.traffic
             .count(head.len() + data.len(), size_of::<i64>());
+        caller.count(data.len());
         let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
         Handled::Now(answer(written))
     }
 
+    fn pause(&self, caller: &Arc<Caller>) -> Option<Duration> {
+        caller.pace.as_ref()?.pause(Instant::now())
+    }
+
     fn disconnected(&self, caller: &Arc<Caller>) {
         debug!(host = %caller.host, "disconnected");
+    }
+}
+
+impl Caller {
+    fn count(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.count(bytes);
+        }
     }
 }
 

@@ -132,7 +132,10 @@ impl Cluster {
         let metadata = MetadataDemand {
             bytes_per_second: demand.needs().bytes_per_second,
             tasks: terms.hints.max_tasks,
-            object_bytes: None,
+            object_bytes: past
+                .as_ref()
+                .map(|past| past.object_bytes)
+                .filter(|bytes| *bytes > 0),
         };
         let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
             let message = "no metadata server is alive: start one (pocket meta)";

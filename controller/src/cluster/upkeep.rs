@@ -283,7 +283,8 @@ impl Cluster {
             }
             (Action::Drop(_), Ok(())) => {
                 if let Some(job) = self.jobs.remove(id) {
-                    self.history.record(&job.spec.profile, job.account.run());
+                    self.history.record(&job.spec.profile, job.run());
+                    self.remember(&job, now);
                 }
                 self.ended.insert(id, now);
             }

@@ -1,11 +1,16 @@
 //! `pocket storage`: a storage server as a process.
 
 use clap::{Args, ValueEnum};
-use pocket_proto::{ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer};
 
 use super::server::{Announcement, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log, machine, units::parse_capacity};
+use crate::{
+    endpoint::ControllerAddress,
+    logging::Log,
+    machine,
+    units::{parse_capacity, parse_server_bandwidth},
+};
 
 /// Run a storage server: it holds the blocks of jobs
 #[derive(Args, Debug)]
@@ -31,6 +36,16 @@ pub(super) struct StorageArguments {
         value_parser = parse_capacity
     )]
     capacity: Option<ByteCount>,
+
+    /// What this server's network moves, in and out together, as 8Gb/s: then throughput is planned, and
+    /// shared fairly among jobs when it is short [default: not known]
+    #[arg(
+        long,
+        value_name = "RATE",
+        env = "POCKET_STORAGE_BANDWIDTH",
+        value_parser = parse_server_bandwidth
+    )]
+    bandwidth: Option<Bandwidth>,
 
     /// The medium that holds the blocks
     #[arg(long, value_enum, default_value = "dram")]
@@ -65,6 +80,7 @@ impl StorageArguments {
             controller,
             listen,
             capacity,
+            bandwidth,
             tier,
             advertise,
             server,
@@ -76,6 +92,7 @@ impl StorageArguments {
                     advertise: advertised(&listen, advertise, &controller)?,
                     listen,
                     capacity: capacity.unwrap_or_else(machine::memory_for_stores),
+                    bytes_per_second: bandwidth.map(|rate| rate.bytes_per_second),
                     tier: tier.name().to_owned(),
                     cluster_key,
                     controller: Some(controller.to_string()),

@@ -7,7 +7,7 @@ use std::{env, time::Duration};
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_controller_client::ControllerClient;
-use pocket_proto::{ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use self::child::{ChildServer, Ended};
 use super::server::Announcement;
 use crate::{
-    cluster_key::KEY_VARIABLE, machine, output, runtime::block_on, signals::Signals,
-    units::parse_capacity,
+    cluster_key::KEY_VARIABLE,
+    machine, output,
+    runtime::block_on,
+    signals::Signals,
+    units::{parse_capacity, parse_server_bandwidth},
 };
 
 /// From the start of the last server until the controller has heard of all of them.
@@ -38,6 +41,10 @@ pub(super) struct UpArguments {
     /// Capacity of each storage server [default: an equal share of half the free memory]
     #[arg(long, value_name = "SIZE", value_parser = parse_capacity)]
     capacity: Option<ByteCount>,
+
+    /// What each storage server moves at most, as 8Gb/s: shared fairly among jobs [default: not known]
+    #[arg(long, value_name = "RATE", value_parser = parse_server_bandwidth)]
+    bandwidth: Option<Bandwidth>,
 
     /// Where the controller listens; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
@@ -103,9 +110,15 @@ impl UpArguments {
         let meta = [&meta[..], &["--controller", &address]].concat();
         servers.push(processes.start("metadata server", &meta).await?);
         let bytes = capacity.0.to_string();
+        let bandwidth = self
+            .bandwidth
+            .map(|rate| format!("{}B/s", rate.bytes_per_second));
         for number in 1..=self.storage_servers {
             let storage = ["storage", "--listen", "127.0.0.1:0", "--capacity", &bytes];
-            let storage = [&storage[..], &["--controller", &address]].concat();
+            let mut storage = [&storage[..], &["--controller", &address]].concat();
+            if let Some(bandwidth) = &bandwidth {
+                storage.extend(["--bandwidth", bandwidth]);
+            }
             let name = format!("storage server {number}");
             servers.push(processes.start(&name, &storage).await?);
         }
