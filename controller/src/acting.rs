@@ -9,7 +9,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pocket_policy::{self as policy, Ticket};
+use pocket_metrics::Page;
+use pocket_policy::{self as policy, History, Ticket};
 use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, Status,
     control::{
@@ -62,12 +63,13 @@ pub(crate) struct Acting {
 impl Acting {
     pub(crate) fn new(
         config: &ControllerConfig,
+        history: History,
         metadata: Arc<dyn MetadataServers>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Acting {
-            cluster: Mutex::new(Cluster::new(config, Instant::now())),
+            cluster: Mutex::new(Cluster::new(config, Instant::now()).with_history(history)),
             changes: watch::Sender::new(()),
             hurry: Notify::new(),
             metadata,
@@ -184,6 +186,15 @@ impl Acting {
 
     pub(crate) fn list_servers(&self) -> ListServersReply {
         self.with(|cluster, now| cluster.list_servers(now))
+    }
+
+    pub(crate) fn metrics(&self) -> Page {
+        self.with(|cluster, now| cluster.metrics(now))
+    }
+
+    /// What is remembered of earlier runs, if that is another edition.
+    pub(crate) fn history_after(&self, edition: u64) -> Option<History> {
+        self.with(|cluster, _| cluster.history_after(edition))
     }
 
     pub(crate) fn register_server(&self, request: &RegisterServerRequest) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 mod account;
 mod heartbeat;
 mod jobs;
+mod metrics;
 mod registration;
 mod revision;
 mod servers;
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{AdmissionQueue, Catalogue, History, Price, Share, StorageSpace, Weight};
+use pocket_policy::{AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId,
     control::CreateJobRequest,
@@ -32,6 +33,7 @@ use crate::ControllerConfig;
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
     jobs::{Job, Jobs},
+    metrics::Decisions,
     servers::{Role, Server, Servers},
 };
 
@@ -71,7 +73,7 @@ pub(crate) struct Cluster {
     jobs: Jobs,
     /// Node types and prices.
     catalogue: Catalogue,
-    /// The peaks of jobs that ended, as long as this controller lives.
+    /// The peaks of jobs that ended.
     history: History,
     /// Registrations that wait for room.
     queue: AdmissionQueue,
@@ -79,6 +81,9 @@ pub(crate) struct Cluster {
     revised: Option<Instant>,
     /// Jobs as they were at their end, the latest first.
     last_seen: VecDeque<(Instant, JobStatus)>,
+    decisions: Decisions,
+    /// What jobs that are gone have cost.
+    spent: Cost,
     /// Ids of jobs that ended lately, against reports that are older than that.
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
@@ -101,10 +106,22 @@ impl Cluster {
             queue: AdmissionQueue::default(),
             revised: None,
             last_seen: VecDeque::new(),
+            decisions: Decisions::default(),
+            spent: Cost::default(),
             ended: HashMap::new(),
             generation: 1,
             changed: false,
         }
+    }
+
+    /// The same with what is remembered of earlier runs.
+    pub(crate) fn with_history(self, history: History) -> Self {
+        Cluster { history, ..self }
+    }
+
+    /// What is remembered of earlier runs, if that is another edition.
+    pub(crate) fn history_after(&self, edition: u64) -> Option<History> {
+        (self.history.edition() != edition).then(|| self.history.clone())
     }
 
     /// Takes the registration of a server. Idempotent.

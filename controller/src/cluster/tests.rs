@@ -15,6 +15,7 @@ use pocket_policy::{Ticket, check_request};
 
 mod invariants;
 mod jobs;
+mod metrics;
 mod restart;
 mod revision;
 mod scale;

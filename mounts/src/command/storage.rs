@@ -1,5 +1,6 @@
 //! `pocket storage`: a storage server as a process.
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer};
@@ -85,6 +86,7 @@ impl StorageArguments {
             advertise,
             server,
         } = self;
+        check_capacity(capacity, machine::total_memory())?;
         server.serve(
             log,
             |cluster_key| async move {
@@ -103,5 +105,34 @@ impl StorageArguments {
             |running| Announcement::new("storage", running.endpoint()),
             RunningServer::stop,
         )
+    }
+}
+
+/// What is in memory cannot be more than the machine has.
+fn check_capacity(asked: Option<ByteCount>, memory: Option<ByteCount>) -> anyhow::Result<()> {
+    if let (Some(asked), Some(memory)) = (asked, memory)
+        && asked > memory
+    {
+        bail!("--capacity {asked} is more than the {memory} of memory of this machine: give less");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_cannot_hold_more_than_the_machine_has() {
+        let memory = Some(ByteCount(8 << 30));
+        assert!(check_capacity(Some(ByteCount(8 << 30)), memory).is_ok());
+        assert!(check_capacity(None, memory).is_ok());
+        assert!(check_capacity(Some(ByteCount(1 << 50)), None).is_ok());
+        let error = check_capacity(Some(ByteCount(1 << 50)), memory).expect_err("too much");
+        let error = error.to_string();
+        assert!(
+            error.contains("--capacity 1024TiB") && error.contains("8GiB"),
+            "{error}"
+        );
     }
 }

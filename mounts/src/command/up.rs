@@ -2,7 +2,7 @@
 
 mod child;
 
-use std::{env, time::Duration};
+use std::{env, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -50,6 +50,14 @@ pub(super) struct UpArguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
     listen: String,
 
+    /// Keep in this directory what outlives the cluster: what earlier runs of jobs needed
+    #[arg(long, value_name = "DIR", env = "POCKET_STATE_DIR")]
+    state: Option<PathBuf>,
+
+    /// Serve the controller's metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
+    metrics: Option<String>,
+
     /// Print one line of JSON when the cluster is ready
     #[arg(long)]
     json: bool,
@@ -96,7 +104,14 @@ impl UpArguments {
     /// Starts every server and waits until the controller knows all of them.
     async fn bring_up(&self, processes: &mut Processes) -> anyhow::Result<Cluster> {
         let capacity = self.capacity_each();
-        let controller = ["controller", "--listen", &self.listen];
+        let state = self.state_file()?;
+        let mut controller = vec!["controller", "--listen", &self.listen];
+        if let Some(state) = &state {
+            controller.extend(["--state", state]);
+        }
+        if let Some(metrics) = &self.metrics {
+            controller.extend(["--metrics", metrics]);
+        }
         let controller = processes.start("controller", &controller).await?;
         let address = controller.endpoint.clone();
         let mut servers = vec![controller];
@@ -131,6 +146,20 @@ impl UpArguments {
         })
     }
 
+    /// The controller's file in the state directory, which is made if it is not there.
+    fn state_file(&self) -> anyhow::Result<Option<String>> {
+        let Some(folder) = &self.state else {
+            return Ok(None);
+        };
+        let shown = folder.display();
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {shown}"))?;
+        let file = folder.join("controller.state");
+        let file = file.to_str().with_context(|| {
+            format!("--state {shown} is not text: name a directory whose name is UTF-8")
+        })?;
+        Ok(Some(file.to_owned()))
+    }
+
     fn capacity_each(&self) -> ByteCount {
         let share = || machine::memory_for_stores().0 / u64::from(self.storage_servers);
         self.capacity
@@ -155,10 +184,14 @@ impl UpArguments {
             let Announcement {
                 role,
                 endpoint,
+                metrics,
                 pid,
                 ..
             } = server;
             output::line(format_args!("  {role:<11} {endpoint:<22} process {pid}"))?;
+            if let Some(metrics) = metrics {
+                output::line(format_args!("  metrics     http://{metrics}/metrics"))?;
+            }
         }
         output::line("mount a job:")?;
         output::line(format_args!(
