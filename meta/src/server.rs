@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pocket_controller_client::{ControllerError, ServerAgent, ServerIdentity, Totals, UsageMeter};
+use pocket_controller_client::{
+    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+};
 use pocket_proto::control::ServerRole;
 use pocket_proto::control::metadata_control_server::MetadataControlServer;
 use pocket_proto::{ClusterKey, ServerId};
@@ -262,7 +264,7 @@ fn report(
         controller,
         identity,
         usage,
-        move || jobs.reports(),
+        move || JobsSeen::Held(jobs.reports()),
         move |reply| liveness.update(&reply.storage_servers),
         environment.stop.clone(),
     )

@@ -101,6 +101,7 @@ impl Cluster {
                 listen: LISTEN.to_owned(),
                 server: ServerId::random(),
                 capacity: ByteCount(config.capacity.0.div_ceil(servers)),
+                bytes_per_second: None,
                 tier: "dram".to_owned(),
                 cluster_key: config.cluster_key.clone(),
                 controller: Some(address.clone()),

@@ -75,6 +75,7 @@ async fn serve() -> Result<()> {
         listen: "127.0.0.1:0".to_owned(),
         server: ServerId::random(),
         capacity: ByteCount(CAPACITY),
+        bytes_per_second: None,
         tier: "dram".to_owned(),
         cluster_key: ClusterKey::open(),
         controller: None,

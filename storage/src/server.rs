@@ -1,9 +1,16 @@
 //! A storage server: starts, listens, reports, stops.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use pocket_controller_client::{ControllerError, ServerAgent, ServerIdentity, Totals, UsageMeter};
-use pocket_proto::{ByteCount, ClusterKey, Incarnation, ServerId, control::ServerRole};
+use parking_lot::Mutex;
+
+use pocket_controller_client::{
+    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+};
+use pocket_proto::{
+    ByteCount, ClusterKey, Incarnation, ServerId,
+    control::{HeartbeatReply, ServerRole},
+};
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -13,6 +20,7 @@ use tracing::info;
 use crate::{
     engine::{BlockEngine, DramEngine},
     fences::Fences,
+    pace::Paces,
     service::BlockService,
     traffic::Traffic,
 };
@@ -26,6 +34,9 @@ pub struct StorageConfig {
     pub server: ServerId,
     /// How much it holds.
     pub capacity: ByteCount,
+    /// What its network moves, in bytes per second, in and out together: then throughput is planned
+    /// and shared fairly. `None`: not known.
+    pub bytes_per_second: Option<u64>,
     /// What it holds it on, for placement: "dram".
     pub tier: String,
     /// The cluster's key: credentials of other clusters are refused.
@@ -81,6 +92,7 @@ impl StorageServer {
         };
         let engine = Arc::new(DramEngine::new(config.capacity));
         let traffic = Arc::new(Traffic::default());
+        let paces = Arc::new(Paces::default());
         let incarnation = Incarnation::random();
         let stop = CancellationToken::new();
         let agent = match &config.controller {
@@ -90,6 +102,7 @@ impl StorageServer {
                 identity(&config, incarnation, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
+                Arc::clone(&paces),
                 stop.clone(),
             )?),
         };
@@ -100,6 +113,7 @@ impl StorageServer {
             incarnation,
             fences: Fences::new(),
             traffic,
+            paces,
         });
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
@@ -175,7 +189,7 @@ fn identity(config: &StorageConfig, incarnation: Incarnation, endpoint: &str) ->
         control_endpoint: String::new(),
         tier: config.tier.clone(),
         capacity_bytes: config.capacity.0,
-        bandwidth_bytes_per_second: 0,
+        bandwidth_bytes_per_second: config.bytes_per_second.unwrap_or(0),
         cluster_key: config.cluster_key.clone(),
     }
 }
@@ -185,6 +199,7 @@ fn report(
     identity: ServerIdentity,
     engine: Arc<DramEngine>,
     traffic: Arc<Traffic>,
+    paces: Arc<Paces>,
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
@@ -195,5 +210,12 @@ fn report(
             used_bytes: engine.usage().used_bytes,
         })
     };
-    ServerAgent::spawn(controller, identity, usage, Vec::new, |_| (), stop)
+    let for_reply = Arc::clone(&paces);
+    let reported = Mutex::new(Instant::now());
+    let moved = move || {
+        let elapsed = std::mem::replace(&mut *reported.lock(), Instant::now()).elapsed();
+        JobsSeen::Moved(paces.report(elapsed))
+    };
+    let on_reply = move |reply: HeartbeatReply| for_reply.limit(&reply.limits, Instant::now());
+    ServerAgent::spawn(controller, identity, usage, moved, on_reply, stop)
 }

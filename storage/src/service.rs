@@ -3,7 +3,10 @@
 //! What is about one block, and truncations, are answered in place: they cost less than handing them
 //! on would. Dropping jobs, inodes and runs of blocks can free a lot and runs beside the connection.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use pocket_proto::{
@@ -18,6 +21,7 @@ use tracing::debug;
 use crate::{
     engine::BlockEngine,
     fences::{Fences, Standing},
+    pace::{Pace, Paces},
     traffic::Traffic,
 };
 
@@ -29,6 +33,7 @@ pub(crate) struct BlockService<E> {
     pub(crate) incarnation: Incarnation,
     pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) paces: Arc<Paces>,
 }
 
 /// Who is at the other end of a connection.
@@ -37,6 +42,8 @@ pub(crate) struct Caller {
     /// Of a mount; the cluster's own servers may always change blocks.
     standing: Option<Standing>,
     host: String,
+    /// Of the job that it speaks for.
+    pace: Option<Arc<Pace>>,
 }
 
 impl Caller {
@@ -72,6 +79,10 @@ impl<E: BlockEngine> Service for BlockService<E> {
             scope,
             standing,
             host: hello.host,
+            pace: match scope {
+                Scope::Session(session) => Some(self.paces.of(session.job)),
+                Scope::Job(_) | Scope::Cluster => None,
+            },
         };
         let welcome = Welcome {
             server: self.server.0,
@@ -116,6 +127,7 @@ impl<E: BlockEngine> Service for BlockService<E> {
             )),
         };
         self.traffic.count(request_bytes, answer.body().len());
+        caller.count(request_bytes + answer.body().len());
         Handled::Now(answer)
     }
 
@@ -128,13 +140,26 @@ impl<E: BlockEngine> Service for BlockService<E> {
     ) -> Handled {
         self.traffic
             .count(head.len() + data.len(), size_of::<i64>());
+        caller.count(data.len());
         let write = || self.write(header.job, head, data);
         let written = check(caller, &header).and_then(|()| caller.admit(write));
         Handled::Now(answer(written))
     }
 
+    fn pause(&self, caller: &Arc<Caller>) -> Option<Duration> {
+        caller.pace.as_ref()?.pause(Instant::now())
+    }
+
     fn disconnected(&self, caller: &Arc<Caller>) {
         debug!(host = %caller.host, "disconnected");
+    }
+}
+
+impl Caller {
+    fn count(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.count(bytes);
+        }
     }
 }
 

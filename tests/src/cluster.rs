@@ -24,6 +24,8 @@ pub struct Shape {
     pub storage_servers: usize,
     /// Capacity of each, as the command line takes it.
     pub storage_capacity: &'static str,
+    /// What each says it moves, as the command line takes it; else nobody knows.
+    pub storage_bandwidth: Option<&'static str>,
 }
 
 impl Default for Shape {
@@ -31,6 +33,7 @@ impl Default for Shape {
         Shape {
             storage_servers: 2,
             storage_capacity: "1GiB",
+            storage_bandwidth: None,
         }
     }
 }
@@ -84,7 +87,7 @@ impl ProcessCluster {
         let address = controller.endpoint().to_owned();
         let metadata = Server::metadata(folder, &address);
         let storage = (0..shape.storage_servers)
-            .map(|index| Server::storage(folder, index, shape.storage_capacity, &address))
+            .map(|index| Server::storage(folder, index, shape, &address))
             .collect();
         let cluster = ProcessCluster {
             control: Control::new(&address),

@@ -30,6 +30,7 @@ fn shape(storage_capacity: &'static str) -> Shape {
     Shape {
         storage_servers: 1,
         storage_capacity,
+        ..Shape::default()
     }
 }
 

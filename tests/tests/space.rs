@@ -191,6 +191,7 @@ fn full_storage_servers_send_blocks_elsewhere() {
     let shape = Shape {
         storage_servers: 3,
         storage_capacity: "24MiB",
+        ..Shape::default()
     };
     with_shape(shape, |cluster| {
         let mount = cluster.mount_with("spill", &["--capacity", "64MiB"]);
@@ -328,6 +329,7 @@ fn full_storage_servers_send_allocated_blocks_elsewhere() {
     let shape = Shape {
         storage_servers: 3,
         storage_capacity: "24MiB",
+        ..Shape::default()
     };
     with_shape(shape, |cluster| {
         let mount = cluster.mount_with("spill", &["--capacity", "64MiB"]);

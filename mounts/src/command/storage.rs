@@ -1,11 +1,17 @@
 //! `pocket storage`: a storage server as a process.
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
-use pocket_proto::{ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer};
 
 use super::server::{Announcement, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log, machine, units::parse_capacity};
+use crate::{
+    endpoint::ControllerAddress,
+    logging::Log,
+    machine,
+    units::{parse_capacity, parse_server_bandwidth},
+};
 
 /// Run a storage server: it holds the blocks of jobs
 #[derive(Args, Debug)]
@@ -31,6 +37,16 @@ pub(super) struct StorageArguments {
         value_parser = parse_capacity
     )]
     capacity: Option<ByteCount>,
+
+    /// What this server's network moves, in and out together, as 8Gb/s: then throughput is planned, and
+    /// shared fairly among jobs when it is short [default: not known]
+    #[arg(
+        long,
+        value_name = "RATE",
+        env = "POCKET_STORAGE_BANDWIDTH",
+        value_parser = parse_server_bandwidth
+    )]
+    bandwidth: Option<Bandwidth>,
 
     /// The medium that holds the blocks
     #[arg(long, value_enum, default_value = "dram")]
@@ -65,10 +81,12 @@ impl StorageArguments {
             controller,
             listen,
             capacity,
+            bandwidth,
             tier,
             advertise,
             server,
         } = self;
+        check_capacity(capacity, machine::total_memory())?;
         server.serve(
             log,
             |cluster_key| async move {
@@ -76,6 +94,7 @@ impl StorageArguments {
                     advertise: advertised(&listen, advertise, &controller)?,
                     listen,
                     capacity: capacity.unwrap_or_else(machine::memory_for_stores),
+                    bytes_per_second: bandwidth.map(|rate| rate.bytes_per_second),
                     tier: tier.name().to_owned(),
                     cluster_key,
                     controller: Some(controller.to_string()),
@@ -86,5 +105,34 @@ impl StorageArguments {
             |running| Announcement::new("storage", running.endpoint()),
             RunningServer::stop,
         )
+    }
+}
+
+/// What is in memory cannot be more than the machine has.
+fn check_capacity(asked: Option<ByteCount>, memory: Option<ByteCount>) -> anyhow::Result<()> {
+    if let (Some(asked), Some(memory)) = (asked, memory)
+        && asked > memory
+    {
+        bail!("--capacity {asked} is more than the {memory} of memory of this machine: give less");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_cannot_hold_more_than_the_machine_has() {
+        let memory = Some(ByteCount(8 << 30));
+        assert!(check_capacity(Some(ByteCount(8 << 30)), memory).is_ok());
+        assert!(check_capacity(None, memory).is_ok());
+        assert!(check_capacity(Some(ByteCount(1 << 50)), None).is_ok());
+        let error = check_capacity(Some(ByteCount(1 << 50)), memory).expect_err("too much");
+        let error = error.to_string();
+        assert!(
+            error.contains("--capacity 1024TiB") && error.contains("8GiB"),
+            "{error}"
+        );
     }
 }

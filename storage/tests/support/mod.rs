@@ -31,6 +31,7 @@ pub fn config(capacity: u64) -> StorageConfig {
         listen: "127.0.0.1:0".to_owned(),
         server: ServerId::random(),
         capacity: ByteCount(capacity),
+        bytes_per_second: None,
         tier: "dram".to_owned(),
         cluster_key: key(),
         controller: None,

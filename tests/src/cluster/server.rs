@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::CLUSTER_KEY;
+use super::{CLUSTER_KEY, Shape};
 use crate::{Process, binary};
 
 /// One server process, with what it takes to start it again where it was.
@@ -44,17 +44,20 @@ impl Server {
         Self::start("meta", folder, &arguments, &endpoint, Some(&control))
     }
 
-    pub(super) fn storage(folder: &Path, index: usize, capacity: &str, controller: &str) -> Self {
+    pub(super) fn storage(folder: &Path, index: usize, shape: &Shape, controller: &str) -> Self {
         let endpoint = free_endpoint();
-        let arguments = [
+        let mut arguments = vec![
             "storage",
             "--listen",
             &endpoint,
             "--controller",
             controller,
             "--capacity",
-            capacity,
+            shape.storage_capacity,
         ];
+        if let Some(bandwidth) = shape.storage_bandwidth {
+            arguments.extend(["--bandwidth", bandwidth]);
+        }
         let name = format!("storage-{index}");
         Self::start(&name, folder, &arguments, &endpoint, None)
     }
