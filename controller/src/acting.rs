@@ -9,12 +9,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use pocket_policy::{self as policy, Ticket};
+use pocket_metrics::Page;
+use pocket_policy::{self as policy, History, Ticket};
 use pocket_proto::{
-    ClusterKey, Credential, Failure, JobId, Scope, Status,
+    ClusterKey, Credential, Failure, JobId, Scope, SessionScope, Status,
     control::{
         DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListServersReply, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
+        ListRunsReply, ListServersReply, RegisterJobReply, RegisterJobRequest,
+        RegisterServerRequest,
     },
 };
 use tokio::{
@@ -61,12 +63,13 @@ pub(crate) struct Acting {
 impl Acting {
     pub(crate) fn new(
         config: &ControllerConfig,
+        history: History,
         metadata: Arc<dyn MetadataServers>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Acting {
-            cluster: Mutex::new(Cluster::new(config, Instant::now())),
+            cluster: Mutex::new(Cluster::new(config, Instant::now()).with_history(history)),
             changes: watch::Sender::new(()),
             hurry: Notify::new(),
             metadata,
@@ -177,8 +180,21 @@ impl Acting {
         self.with(|cluster, now| cluster.list_jobs(name, now))
     }
 
+    pub(crate) fn list_runs(&self, profile: &str) -> ListRunsReply {
+        self.with(|cluster, _| cluster.list_runs(profile))
+    }
+
     pub(crate) fn list_servers(&self) -> ListServersReply {
         self.with(|cluster, now| cluster.list_servers(now))
+    }
+
+    pub(crate) fn metrics(&self) -> Page {
+        self.with(|cluster, now| cluster.metrics(now))
+    }
+
+    /// What is remembered of earlier runs, if that is another edition.
+    pub(crate) fn history_after(&self, edition: u64) -> Option<History> {
+        self.with(|cluster, _| cluster.history_after(edition))
     }
 
     pub(crate) fn register_server(&self, request: &RegisterServerRequest) -> Result<(), Failure> {
@@ -262,7 +278,7 @@ impl Acting {
         let denied = |message: String| Err(Failure::new(Status::Denied, message));
         match Credential::verify(&self.cluster_key, credential) {
             Ok(Scope::Cluster) => Ok(()),
-            Ok(Scope::Job(job)) => denied(format!(
+            Ok(Scope::Job(job) | Scope::Session(SessionScope { job, .. })) => denied(format!(
                 "the credential of job {job} does not make a server: use the cluster key"
             )),
             Err(error) => denied(error.to_string()),

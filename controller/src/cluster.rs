@@ -7,22 +7,24 @@
 mod account;
 mod heartbeat;
 mod jobs;
+mod metrics;
 mod registration;
 mod revision;
 mod servers;
+mod traffic;
 mod upkeep;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use pocket_policy::{AdmissionQueue, Catalogue, History, Price, Share, StorageSpace, Weight};
+use pocket_policy::{AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId,
     control::CreateJobRequest,
-    control::RegisterServerRequest,
+    control::{JobStatus, RegisterServerRequest},
     session::{StorageServer, WeightMap, WeightedServer},
 };
 
@@ -31,6 +33,7 @@ use crate::ControllerConfig;
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
     jobs::{Job, Jobs},
+    metrics::Decisions,
     servers::{Role, Server, Servers},
 };
 
@@ -70,12 +73,17 @@ pub(crate) struct Cluster {
     jobs: Jobs,
     /// Node types and prices.
     catalogue: Catalogue,
-    /// The peaks of jobs that ended, as long as this controller lives.
+    /// The peaks of jobs that ended.
     history: History,
     /// Registrations that wait for room.
     queue: AdmissionQueue,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
+    /// Jobs as they were at their end, the latest first.
+    last_seen: VecDeque<(Instant, JobStatus)>,
+    decisions: Decisions,
+    /// What jobs that are gone have cost.
+    spent: Cost,
     /// Ids of jobs that ended lately, against reports that are older than that.
     ended: HashMap<JobId, Instant>,
     /// Grows whenever other storage servers live than before.
@@ -97,10 +105,23 @@ impl Cluster {
             history: History::default(),
             queue: AdmissionQueue::default(),
             revised: None,
+            last_seen: VecDeque::new(),
+            decisions: Decisions::default(),
+            spent: Cost::default(),
             ended: HashMap::new(),
             generation: 1,
             changed: false,
         }
+    }
+
+    /// The same with what is remembered of earlier runs.
+    pub(crate) fn with_history(self, history: History) -> Self {
+        Cluster { history, ..self }
+    }
+
+    /// What is remembered of earlier runs, if that is another edition.
+    pub(crate) fn history_after(&self, edition: u64) -> Option<History> {
+        (self.history.edition() != edition).then(|| self.history.clone())
     }
 
     /// Takes the registration of a server. Idempotent.

@@ -1,6 +1,6 @@
 //! Settings of a controller.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use pocket_policy::Catalogue;
 use pocket_proto::ClusterKey;
@@ -23,6 +23,11 @@ pub struct ControllerConfig {
     pub settle: Duration,
     /// Node types and prices, and what jobs without hints get.
     pub catalogue: Catalogue,
+    /// The file that outlives the controller: what earlier runs of jobs needed. Without one that is
+    /// forgotten at its end.
+    pub state: Option<PathBuf>,
+    /// Where to serve metrics, "host:port"; port 0 takes any free one. Nowhere unless given.
+    pub metrics: Option<String>,
 }
 
 impl Default for ControllerConfig {
@@ -34,6 +39,8 @@ impl Default for ControllerConfig {
             forget_after: Duration::from_secs(300),
             settle: Duration::from_secs(3),
             catalogue: Catalogue::default(),
+            state: None,
+            metrics: None,
         }
     }
 }

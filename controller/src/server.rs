@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use pocket_metrics::MetricsServer;
+use pocket_policy::History;
 use pocket_proto::control::controller_server::ControllerServer;
 use thiserror::Error;
 use tokio::{net::TcpListener, time::sleep};
@@ -17,6 +19,7 @@ use crate::{
     acting::Acting,
     metadata::{MetadataServers, RemoteMetadataServers},
     service::Service,
+    state::{self, StateError},
 };
 
 /// Largest message either way: lists and heartbeats of tens of thousands of jobs.
@@ -31,6 +34,17 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Why a controller did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The state of an earlier controller cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The address for metrics cannot be listened on.
+    #[error("cannot serve metrics on {listen} ({source}): give another --metrics address")]
+    Metrics {
+        /// The address asked for.
+        listen: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {listen} ({source}): is another controller running there?")]
     Listen {
@@ -49,6 +63,7 @@ pub struct Controller;
 #[derive(Debug)]
 pub struct RunningController {
     endpoint: String,
+    metrics: Option<MetricsServer>,
     stop: DropGuard,
     tasks: TaskTracker,
     commands: TaskTracker,
@@ -73,25 +88,51 @@ impl Controller {
         let listener = TcpListener::bind(&config.listen).await.map_err(listen)?;
         let endpoint = listener.local_addr().map_err(listen)?.to_string();
 
+        let history = match &config.state {
+            Some(path) => state::load(path)?,
+            None => History::default(),
+        };
+        let edition = history.edition();
+
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let commands = TaskTracker::new();
         let acting = Arc::new(Acting::new(
             &config,
+            history,
             metadata,
             commands.clone(),
             stop.clone(),
         ));
+        let metrics = match &config.metrics {
+            Some(listen) => Some(serve_metrics(listen, &acting).await?),
+            None => None,
+        };
+        if let Some(path) = config.state {
+            let acting = Arc::clone(&acting);
+            let latest = move |edition| acting.history_after(edition);
+            tasks.spawn(state::keep(path, edition, latest, stop.clone()));
+        }
         tasks.spawn(Arc::clone(&acting).keep_up());
         tasks.spawn(serve(listener, acting, stop.clone()));
         info!(endpoint, "controller started");
         Ok(RunningController {
             endpoint,
+            metrics,
             stop: stop.drop_guard(),
             tasks,
             commands,
         })
     }
+}
+
+async fn serve_metrics(listen: &str, acting: &Arc<Acting>) -> Result<MetricsServer, StartError> {
+    let acting = Arc::clone(acting);
+    let server = MetricsServer::start(listen, move || acting.metrics()).await;
+    server.map_err(|source| StartError::Metrics {
+        listen: listen.to_owned(),
+        source,
+    })
 }
 
 async fn serve(listener: TcpListener, acting: Arc<Acting>, stop: CancellationToken) {
@@ -122,6 +163,12 @@ impl RunningController {
     /// Where it listens, with the real port: "host:port".
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Where it serves metrics, with the real port: "host:port".
+    pub fn metrics_endpoint(&self) -> Option<String> {
+        let metrics = self.metrics.as_ref();
+        metrics.map(|metrics| metrics.address().to_string())
     }
 
     /// Stops it and waits until its tasks have ended. Jobs and servers go on without it.

@@ -6,8 +6,8 @@ use pocket_proto::{
     Failure,
     control::{
         DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListJobsRequest, ListServersReply, ListServersRequest, RegisterJobReply,
-        RegisterJobRequest, RegisterServerReply, RegisterServerRequest,
+        ListJobsRequest, ListRunsReply, ListRunsRequest, ListServersReply, ListServersRequest,
+        RegisterJobReply, RegisterJobRequest, RegisterServerReply, RegisterServerRequest,
         controller_server::Controller,
     },
 };
@@ -40,6 +40,13 @@ impl Controller for Service {
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsReply>, Status> {
         answer(Ok(self.0.list_jobs(&request.into_inner().name)))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<ListRunsRequest>,
+    ) -> Result<Response<ListRunsReply>, Status> {
+        answer(Ok(self.0.list_runs(&request.into_inner().profile)))
     }
 
     async fn list_servers(

@@ -16,10 +16,16 @@ pub(crate) fn memory_for_stores() -> ByteCount {
     ByteCount((free / MEMORY_SHARE) >> 20 << 20)
 }
 
+/// All memory of this machine, if it can be found out: more can never be stored in it.
+pub(crate) fn total_memory() -> Option<ByteCount> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    amount(&table, "MemTotal:").map(ByteCount)
+}
+
 /// The memory that is available, within the limit of the control group (a container's).
 pub(crate) fn available_memory() -> ByteCount {
     let text = |path| fs::read_to_string(path).ok();
-    let machine = text("/proc/meminfo").and_then(|table| available(&table));
+    let machine = text("/proc/meminfo").and_then(|table| amount(&table, "MemAvailable:"));
     let group = limit_left(
         text("/sys/fs/cgroup/memory.max").as_deref(),
         text("/sys/fs/cgroup/memory.current").as_deref(),
@@ -38,10 +44,8 @@ pub(crate) fn host_name() -> String {
     name.unwrap_or_else(|| "unknown".to_owned())
 }
 
-fn available(table: &str) -> Option<u64> {
-    let line = table
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+fn amount(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -60,9 +64,10 @@ mod tests {
     #[test]
     fn available_memory_is_read_from_the_table() {
         let table = "MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   2048 kB\nX: 1\n";
-        assert_eq!(available(table), Some(2 << 20));
-        assert_eq!(available("MemTotal: 1 kB"), None);
-        assert_eq!(available("MemAvailable: many kB"), None);
+        assert_eq!(amount(table, "MemAvailable:"), Some(2 << 20));
+        assert_eq!(amount(table, "MemTotal:"), Some(100 << 10));
+        assert_eq!(amount("MemTotal: 1 kB", "MemAvailable:"), None);
+        assert_eq!(amount("MemTotal: many kB", "MemTotal:"), None);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Units of the command line that `pocket-proto` does not need: times as people write them.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
-use pocket_proto::{BlockBytes, ByteCount};
+use pocket_proto::{Bandwidth, BlockBytes, ByteCount};
 use thiserror::Error;
 
 /// The longest lease of a job without a mount: a week. Longer than that is `--keep`.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a server's network can move: 1 Mb/s to 10 Tb/s.
+const SERVER_BYTES_PER_SECOND: RangeInclusive<u64> = 125_000..=1_250_000_000_000;
 
 /// Why a text of the command line is not what it should be, with what would be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -20,6 +23,9 @@ pub(crate) enum UnitError {
     /// Zero where something is needed.
     #[error("{0} must be more than 0")]
     Zero(&'static str),
+    /// No network moves that.
+    #[error("'{0}' is not from 1Mb/s to 10Tb/s: give what the server's network moves, as 8Gb/s")]
+    ServerBandwidth(String),
     /// Not a size, or not a block size.
     #[error(transparent)]
     Size(#[from] pocket_proto::ParseUnitError),
@@ -39,6 +45,15 @@ pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
     match text.parse()? {
         ByteCount(0) => Err(UnitError::Zero("a size")),
         size => Ok(size),
+    }
+}
+
+/// Reads what a server's network moves.
+pub(crate) fn parse_server_bandwidth(text: &str) -> Result<Bandwidth, UnitError> {
+    let rate: Bandwidth = text.parse()?;
+    match SERVER_BYTES_PER_SECOND.contains(&rate.bytes_per_second) {
+        true => Ok(rate),
+        false => Err(UnitError::ServerBandwidth(text.trim().to_owned())),
     }
 }
 
@@ -152,6 +167,11 @@ mod tests {
     fn nothing_is_no_capacity() {
         assert_eq!(parse_capacity("0GiB"), Err(UnitError::Zero("a size")));
         assert_eq!(parse_capacity("1KiB"), Ok(ByteCount(1024)));
+        for text in ["0", "1kb/s", "11Tb/s"] {
+            let error = parse_server_bandwidth(text).expect_err(text).to_string();
+            assert!(error.contains("as 8Gb/s"), "{error}");
+        }
+        assert!(parse_server_bandwidth("8Gb/s").is_ok());
         assert!(parse_block_bytes("3KiB").is_err());
         assert_eq!(parse_block_bytes("64KiB").map(BlockBytes::get), Ok(65_536));
     }

@@ -36,6 +36,12 @@ pub(crate) struct JobView {
     /// By the price table.
     dollars_per_hour: f64,
     dollars: f64,
+    /// In and out, of all storage servers together.
+    used_bytes_per_second: u64,
+    peak_used_bytes_per_second: u64,
+    reserved_bytes: u64,
+    /// Absent while it lives.
+    ended_seconds_ago: Option<u64>,
 }
 
 /// An edition of the weight map.
@@ -121,6 +127,10 @@ impl From<JobStatus> for JobView {
             profile: status.profile,
             dollars_per_hour: dollars(status.nanodollars_per_hour),
             dollars: dollars(status.nanodollars),
+            used_bytes_per_second: status.bytes_per_second,
+            peak_used_bytes_per_second: status.peak_bytes_per_second,
+            reserved_bytes: status.reserved_bytes,
+            ended_seconds_ago: status.ended.then_some(status.ended_seconds_ago),
         }
     }
 }
@@ -152,8 +162,10 @@ impl JobView {
 
     /// Everything, as pairs of a label and a value.
     pub(crate) fn details(&self) -> Vec<(&'static str, String)> {
-        let bandwidth = Bandwidth {
-            bytes_per_second: self.bandwidth_bytes_per_second,
+        let rate = |bytes_per_second| Bandwidth { bytes_per_second }.to_string();
+        let cost = match self.ended_seconds_ago {
+            Some(_) => format!("${:.4} in all", self.dollars),
+            None => format!("${:.4}, ${:.4}/h now", self.dollars, self.dollars_per_hour),
         };
         let mut details = vec![
             ("job", self.name.clone()),
@@ -162,14 +174,14 @@ impl JobView {
             ("capacity", ByteCount(self.capacity_bytes).to_string()),
             ("used", ByteCount(self.used_bytes).to_string()),
             ("used at most", ByteCount(self.peak_used_bytes).to_string()),
+            ("reserved", ByteCount(self.reserved_bytes).to_string()),
             ("files", self.inodes.to_string()),
-            ("bandwidth", bandwidth.to_string()),
+            ("bandwidth", rate(self.bandwidth_bytes_per_second)),
+            ("moves", rate(self.used_bytes_per_second)),
+            ("moved at most", rate(self.peak_used_bytes_per_second)),
             ("hints", self.hints.to_string()),
             ("profile", self.profile.clone()),
-            (
-                "cost",
-                format!("${:.4}, ${:.4}/h now", self.dollars, self.dollars_per_hour),
-            ),
+            ("cost", cost),
             ("age", show_seconds(self.age_seconds)),
             ("ends", self.end()),
             ("metadata server", self.metadata_server.clone()),
@@ -199,6 +211,9 @@ impl JobView {
     }
 
     fn end(&self) -> String {
+        if let Some(seconds) = self.ended_seconds_ago {
+            return format!("{} ago", show_seconds(seconds));
+        }
         match (self.keep, self.lapses_in_seconds) {
             (true, _) => "kept until deregistered".to_owned(),
             (false, Some(seconds)) => format!("in {} unless mounted", show_seconds(seconds)),

@@ -99,7 +99,8 @@ pub trait BlockEngine: Send + Sync + 'static {
     fn punch(&self, job: JobId, address: BlockAddress) -> Change;
 
     /// Copies a range of a block over one of the same length, of any block of the job, and returns
-    /// the change of what is charged. What the source lacks is punched into the destination.
+    /// the change of what is charged. What the source lacks is punched into the destination. Where
+    /// the source must be read from a medium, nothing is begun before the outcome is awaited.
     /// Errors as in [`BlockEngine::write`], and
     /// [`Status::Invalid`](pocket_proto::Status::Invalid) where the lengths differ.
     fn copy(&self, job: JobId, from: BlockAddress, to: BlockAddress) -> Change;

@@ -1,13 +1,16 @@
 //! The storage server: holds blocks, and knows nothing else of a job.
 //!
 //! A [`BlockEngine`] keeps the blocks of one medium; [`StorageServer`] offers it over the framed
-//! transport, checks that callers speak of their own job only, and reports to the controller.
-//! Names, files' sizes and placement are none of its business. Blocks in memory
-//! live as long as the process: every start is a new incarnation. Those on a disk are there again
-//! after a restart, and the incarnation stays what it was.
+//! transport, checks that callers speak of their own job only and have not been fenced, and reports to
+//! the controller.
+//! Names, files' sizes and placement are none of its business. Blocks in memory live as long as the
+//! process: every start is a new incarnation. Those on a disk are there again after a restart, and the
+//! incarnation stays what it was.
 
 mod calibrate;
 mod engine;
+mod fences;
+mod pace;
 mod server;
 mod service;
 mod store;

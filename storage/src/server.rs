@@ -1,9 +1,16 @@
 //! A storage server: starts, listens, reports, stops.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use pocket_controller_client::{ControllerError, ServerAgent, ServerIdentity, Totals, UsageMeter};
-use pocket_proto::{ByteCount, ClusterKey, Failure, Incarnation, ServerId, control::ServerRole};
+use parking_lot::Mutex;
+
+use pocket_controller_client::{
+    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+};
+use pocket_proto::{
+    ByteCount, ClusterKey, Failure, Incarnation, ServerId,
+    control::{HeartbeatReply, ServerRole},
+};
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -13,6 +20,8 @@ use tracing::{info, warn};
 use crate::{
     calibrate::calibrate,
     engine::{BlockEngine, OpenFailure},
+    fences::Fences,
+    pace::Paces,
     service::BlockService,
     store::Store,
     traffic::Traffic,
@@ -29,7 +38,7 @@ pub struct StorageConfig {
     pub capacity: ByteCount,
     /// What it holds it on.
     pub store: Store,
-    /// What it moves in a second.
+    /// What it moves in a second, in and out together: then throughput is planned, and shared fairly.
     pub bandwidth: StoreBandwidth,
     /// The cluster's key: credentials of other clusters are refused.
     pub cluster_key: ClusterKey,
@@ -108,6 +117,7 @@ impl StorageServer {
             StoreBandwidth::Measured => calibrate(&engine).await.map_err(StartError::Calibrate)?,
         };
         let traffic = Arc::new(Traffic::default());
+        let paces = Arc::new(Paces::default());
         let stop = CancellationToken::new();
         let agent = match &config.controller {
             None => None,
@@ -116,6 +126,7 @@ impl StorageServer {
                 identity(&config, (server, incarnation), bandwidth, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
+                Arc::clone(&paces),
                 stop.clone(),
             )?),
         };
@@ -124,7 +135,9 @@ impl StorageServer {
             cluster_key: config.cluster_key,
             server,
             incarnation,
+            fences: Fences::new(),
             traffic,
+            paces,
         });
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
@@ -221,6 +234,7 @@ fn report(
     identity: ServerIdentity,
     engine: Arc<dyn BlockEngine>,
     traffic: Arc<Traffic>,
+    paces: Arc<Paces>,
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
@@ -237,5 +251,12 @@ fn report(
             used_bytes,
         })
     };
-    ServerAgent::spawn(controller, identity, usage, Vec::new, |_| (), stop)
+    let for_reply = Arc::clone(&paces);
+    let reported = Mutex::new(Instant::now());
+    let moved = move || {
+        let elapsed = std::mem::replace(&mut *reported.lock(), Instant::now()).elapsed();
+        JobsSeen::Moved(paces.report(elapsed))
+    };
+    let on_reply = move |reply: HeartbeatReply| for_reply.limit(&reply.limits, Instant::now());
+    ServerAgent::spawn(controller, identity, usage, moved, on_reply, stop)
 }

@@ -4,12 +4,16 @@
 //! done: that costs less than handing them on would. Dropping jobs, inodes and runs of blocks can
 //! free a lot and runs beside the connection.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use pocket_proto::{
-    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fill, FrameError, Header,
-    Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fence, Fill, FrameError,
+    Header, Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    Vouch,
     session::{Hello, Welcome},
 };
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
@@ -17,6 +21,8 @@ use tracing::debug;
 
 use crate::{
     engine::{BlockEngine, BlockRead, Change, Completion},
+    fences::{Fences, Standing},
+    pace::{Pace, Paces},
     traffic::Traffic,
 };
 
@@ -26,13 +32,29 @@ pub(crate) struct BlockService {
     pub(crate) cluster_key: ClusterKey,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) paces: Arc<Paces>,
 }
 
 /// Who is at the other end of a connection.
 pub(crate) struct Caller {
     scope: Scope,
+    /// Of a mount; the cluster's own servers may always change blocks.
+    standing: Option<Standing>,
     host: String,
+    /// Of the job that it speaks for.
+    pace: Option<Arc<Pace>>,
+}
+
+impl Caller {
+    /// Makes a change of blocks, if this caller may.
+    fn admit<R>(&self, change: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+        match &self.standing {
+            Some(standing) => standing.admit(change),
+            None => change(),
+        }
+    }
 }
 
 impl Service for BlockService {
@@ -41,9 +63,27 @@ impl Service for BlockService {
     async fn hello(&self, hello: Hello, _pusher: Pusher) -> Result<(Caller, Welcome), Failure> {
         let scope = authenticate(&self.cluster_key, &hello)?;
         debug!(host = %hello.host, ?scope, "connected");
+        let standing = match scope {
+            Scope::Cluster => None,
+            Scope::Session(session) => Some(self.fences.standing(session)),
+            Scope::Job(job) => {
+                return Err(Failure::new(
+                    Status::Denied,
+                    format!(
+                        "the credential of job {job} opens a session with its metadata server, \
+                         which answers with the one for storage servers"
+                    ),
+                ));
+            }
+        };
         let caller = Caller {
             scope,
+            standing,
             host: hello.host,
+            pace: match scope {
+                Scope::Session(session) => Some(self.paces.of(session.job)),
+                Scope::Job(_) | Scope::Cluster => None,
+            },
         };
         let welcome = Welcome {
             server: self.server.0,
@@ -65,28 +105,26 @@ impl Service for BlockService {
         if let Err(denied) = check(caller, &header) {
             return Handled::Now(denied.into());
         }
-        let job = header.job;
+        let (job, bytes) = (header.job, body.len());
         match header.operation {
-            Operation::ReadBlock => self.with_address(&body, |address| {
-                self.answered(body.len(), self.engine.read(job, address), found)
-            }),
-            Operation::TruncateBlocks => self.with_address(&body, |address| {
-                let (inode, first) = (address.inode, address.block);
-                let truncated = self
-                    .engine
-                    .truncate(job, inode, first, address.offset_bytes);
-                self.changed(body.len(), truncated)
-            }),
-            Operation::AllocateBlock => self.allocate(job, &body, Fill::Missing),
-            Operation::ZeroBlock => self.allocate(job, &body, Fill::All),
-            Operation::PunchBlock => self.with_address(&body, |address| {
-                self.changed(body.len(), self.engine.punch(job, address))
-            }),
-            Operation::CopyBlock => self.copy(job, &body),
-            Operation::ListBlocks => self.list(job, &body),
-            Operation::DropBlocks => self.drop_blocks(job, &body),
-            Operation::DropJob => self.drop_job(job),
-            Operation::RemoveInodes => self.remove_inodes(job, &body),
+            Operation::ReadBlock => match address(&body) {
+                Ok(at) => self.answered(caller, bytes, self.engine.read(job, at), found),
+                Err(failure) => refused(failure),
+            },
+            Operation::ListBlocks => self.list(caller, job, &body),
+            Operation::TruncateBlocks
+            | Operation::AllocateBlock
+            | Operation::ZeroBlock
+            | Operation::PunchBlock => {
+                let change = caller.admit(|| self.change(header.operation, job, &body));
+                self.changed(caller, bytes, change)
+            }
+            Operation::CopyBlock => self.copy(caller, job, &body),
+            Operation::DropBlocks => self.drop_blocks(caller, job, &body),
+            Operation::DropJob => self.drop_job(caller, job),
+            Operation::RemoveInodes => self.remove_inodes(caller, job, &body),
+            Operation::Vouch => self.vouch(caller, &body),
+            Operation::FenceSessions => self.fence(caller, job, &body),
             other => refused(Failure::new(
                 Status::Unsupported,
                 format!("a storage server does not offer {other:?}"),
@@ -101,10 +139,14 @@ impl Service for BlockService {
         head: &[u8],
         data: Bytes,
     ) -> Handled {
-        match check(caller, &header) {
-            Ok(()) => self.write(header.job, head, data),
-            Err(denied) => refused(denied),
-        }
+        let bytes = head.len() + data.len();
+        let write = || self.write(header.job, head, data);
+        let written = check(caller, &header).and_then(|()| caller.admit(write));
+        self.changed(caller, bytes, written)
+    }
+
+    fn pause(&self, caller: &Arc<Caller>) -> Option<Duration> {
+        caller.pace.as_ref()?.pause(Instant::now())
     }
 
     fn disconnected(&self, caller: &Arc<Caller>) {
@@ -112,56 +154,102 @@ impl Service for BlockService {
     }
 }
 
+impl Caller {
+    fn count(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.count(bytes);
+        }
+    }
+}
+
 impl BlockService {
-    fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Handled {
-        self.with_address(head, |address| {
-            if address.length_bytes as usize != data.len() {
-                let (told, came) = (address.length_bytes, data.len());
-                let what = format!("a write of {told} bytes came with {came}");
-                return refused(Failure::new(Status::Malformed, what));
-            }
-            let request_bytes = head.len() + data.len();
-            let (inode, block) = (address.inode, address.block);
-            let written = self
-                .engine
-                .write(job, inode, block, address.offset_bytes, data);
-            self.changed(request_bytes, written)
+    fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Result<Change, Failure> {
+        let address = address(head)?;
+        if address.length_bytes as usize != data.len() {
+            return Err(Failure::new(
+                Status::Malformed,
+                format!(
+                    "a write of {} bytes came with {}",
+                    address.length_bytes,
+                    data.len()
+                ),
+            ));
+        }
+        Ok(self.engine.write(
+            job,
+            address.inode,
+            address.block,
+            address.offset_bytes,
+            data,
+        ))
+    }
+
+    /// Changes a block or some.
+    fn change(&self, operation: Operation, job: JobId, body: &[u8]) -> Result<Change, Failure> {
+        let at = address(body)?;
+        let engine = &self.engine;
+        Ok(match operation {
+            Operation::TruncateBlocks => engine.truncate(job, at.inode, at.block, at.offset_bytes),
+            Operation::AllocateBlock => engine.allocate(job, at, Fill::Missing),
+            Operation::ZeroBlock => engine.allocate(job, at, Fill::All),
+            _ => engine.punch(job, at),
         })
     }
 
-    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Handled {
-        self.with_address(body, |address| {
-            self.changed(body.len(), self.engine.allocate(job, address, fill))
-        })
-    }
-
-    fn copy(&self, job: JobId, body: &[u8]) -> Handled {
-        self.with_address(body, |from| {
+    fn copy(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let copied = caller.admit(|| {
             let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
-            self.with_address(to, |to| {
-                self.changed(body.len(), self.engine.copy(job, from, to))
-            })
+            Ok(self.engine.copy(job, address(body)?, address(to)?))
+        });
+        let Ok(Completion::Later(copying)) = copied else {
+            return self.changed(caller, body.len(), copied);
+        };
+        // Nothing has been changed yet: the caller may be fenced until then.
+        let runtime = tokio::runtime::Handle::current();
+        let admitting = Arc::clone(caller);
+        self.beside(caller, body.len(), move |_| {
+            let copied = admitting.admit(|| runtime.block_on(copying));
+            Ok(Completion::Now(copied))
         })
     }
 
-    fn list(&self, job: JobId, body: &[u8]) -> Handled {
+    fn vouch(&self, caller: &Arc<Caller>, body: &[u8]) -> Handled {
+        let vouched = Vouch::decode(body).map_err(malformed);
+        let told = vouched.map(|vouch| self.fences.vouch(vouch));
+        self.answered(caller, body.len(), Completion::Now(told), |told| {
+            Answer::ok(Bytes::copy_from_slice(&told.to_le_bytes()))
+        })
+    }
+
+    fn fence(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let fenced = Fence::decode(body).map_err(malformed).map(|fence| {
+            debug!(%job, newest = %fence.newest, live = fence.live.len(), "sessions fenced");
+            self.fences.fence(job, fence);
+        });
+        self.answered(caller, body.len(), Completion::Now(fenced), |()| {
+            Answer::empty()
+        })
+    }
+
+    fn list(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let span = BlockSpan::decode(body).map_err(malformed);
+        let told = span.map(|span| self.engine.list(job, span));
+        self.answered(caller, body.len(), Completion::Now(told), |held| {
+            Answer::ok(held.encode().into())
+        })
+    }
+
+    fn drop_blocks(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let admitting = Arc::clone(caller);
         match BlockSpan::decode(body) {
-            Ok(span) => {
-                let told = Completion::Now(Ok(self.engine.list(job, span)));
-                self.answered(body.len(), told, |held| Answer::ok(held.encode().into()))
-            }
+            Ok(span) => self.beside(caller, body.len(), move |engine| {
+                admitting.admit(|| Ok(engine.drop_blocks(job, span)))
+            }),
             Err(error) => refused(malformed(error)),
         }
     }
 
-    fn drop_blocks(&self, job: JobId, body: &[u8]) -> Handled {
-        match BlockSpan::decode(body) {
-            Ok(span) => self.beside(body.len(), move |engine| engine.drop_blocks(job, span)),
-            Err(error) => refused(malformed(error)),
-        }
-    }
-
-    fn remove_inodes(&self, job: JobId, body: &[u8]) -> Handled {
+    fn remove_inodes(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         let (ids, rest) = body.as_chunks::<8>();
         if !rest.is_empty() {
             return refused(malformed(FrameError::TooShort));
@@ -170,59 +258,64 @@ impl BlockService {
             .iter()
             .map(|id| InodeId(u64::from_le_bytes(*id)))
             .collect();
-        self.beside(body.len(), move |engine| engine.remove_inodes(job, &inodes))
+        self.beside(caller, body.len(), move |engine| {
+            Ok(engine.remove_inodes(job, &inodes))
+        })
     }
 
-    fn drop_job(&self, job: JobId) -> Handled {
-        self.beside(0, move |engine| engine.drop_job(job))
-    }
-
-    fn with_address(&self, head: &[u8], handle: impl FnOnce(BlockAddress) -> Handled) -> Handled {
-        match BlockAddress::decode(head) {
-            Ok(address) => handle(address),
-            Err(error) => refused(malformed(error)),
-        }
-    }
-
-    fn changed(&self, request_bytes: usize, change: Change) -> Handled {
-        self.answered(request_bytes, change, change_of)
-    }
-
-    /// The answer to a request that took `request_bytes`, once its outcome is there.
-    fn answered<T: Send + 'static>(
-        &self,
-        request_bytes: usize,
-        outcome: Completion<Result<T, Failure>>,
-        answer: fn(T) -> Answer,
-    ) -> Handled {
-        let reply = move |traffic: &Traffic, outcome: Result<T, Failure>| {
-            let answer = outcome.map_or_else(Answer::failed, answer);
-            traffic.count(request_bytes, answer.body().len());
-            answer
-        };
-        match outcome {
-            Completion::Now(outcome) => Handled::Now(reply(&self.traffic, outcome)),
-            Completion::Later(outcome) => {
-                let traffic = Arc::clone(&self.traffic);
-                Handled::later(async move { reply(&traffic, outcome.await) })
-            }
-        }
+    fn drop_job(&self, caller: &Arc<Caller>, job: JobId) -> Handled {
+        self.fences.forget_job(job);
+        self.beside(caller, 0, move |engine| Ok(engine.drop_job(job)))
     }
 
     /// Runs work that may take a while where it holds nobody up.
     fn beside(
         &self,
+        caller: &Arc<Caller>,
         request_bytes: usize,
-        work: impl FnOnce(&dyn BlockEngine) -> Change + Send + 'static,
+        work: impl FnOnce(&dyn BlockEngine) -> Result<Change, Failure> + Send + 'static,
     ) -> Handled {
         let engine = Arc::clone(&self.engine);
         let change = Completion::later(async move {
             match tokio::task::spawn_blocking(move || work(&*engine)).await {
-                Ok(change) => change.finished().await,
+                Ok(change) => change?.finished().await,
                 Err(error) => Err(Failure::new(Status::Internal, error.to_string())),
             }
         });
-        self.changed(request_bytes, change)
+        self.changed(caller, request_bytes, Ok(change))
+    }
+
+    fn changed(
+        &self,
+        caller: &Arc<Caller>,
+        request_bytes: usize,
+        change: Result<Change, Failure>,
+    ) -> Handled {
+        let change = change.unwrap_or_else(|failure| Completion::Now(Err(failure)));
+        self.answered(caller, request_bytes, change, change_of)
+    }
+
+    /// The answer to a request that took `request_bytes`, once its outcome is there.
+    fn answered<T: Send + 'static>(
+        &self,
+        caller: &Arc<Caller>,
+        request_bytes: usize,
+        outcome: Completion<Result<T, Failure>>,
+        answer: fn(T) -> Answer,
+    ) -> Handled {
+        let reply = move |traffic: &Traffic, caller: &Caller, outcome: Result<T, Failure>| {
+            let answer = outcome.map_or_else(Answer::failed, answer);
+            traffic.count(request_bytes, answer.body().len());
+            caller.count(request_bytes + answer.body().len());
+            answer
+        };
+        match outcome {
+            Completion::Now(outcome) => Handled::Now(reply(&self.traffic, caller, outcome)),
+            Completion::Later(outcome) => {
+                let (traffic, caller) = (Arc::clone(&self.traffic), Arc::clone(caller));
+                Handled::later(async move { reply(&traffic, &caller, outcome.await) })
+            }
+        }
     }
 }
 
@@ -230,7 +323,14 @@ impl BlockService {
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
     match (header.operation, caller.scope) {
-        (Operation::DropJob | Operation::RemoveInodes, Scope::Job(_)) => Err(Failure::new(
+        (_, Scope::Cluster) => Ok(()),
+        (
+            Operation::DropJob
+            | Operation::RemoveInodes
+            | Operation::Vouch
+            | Operation::FenceSessions,
+            _,
+        ) => Err(Failure::new(
             Status::Denied,
             format!("{:?} is for the cluster's own servers", header.operation),
         )),
@@ -238,12 +338,16 @@ fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     }
 }
 
-fn refused(failure: Failure) -> Handled {
-    Handled::Now(Answer::failed(failure))
+fn address(head: &[u8]) -> Result<BlockAddress, Failure> {
+    BlockAddress::decode(head).map_err(malformed)
 }
 
 fn malformed(error: FrameError) -> Failure {
     Failure::new(Status::Malformed, error.to_string())
+}
+
+fn refused(failure: Failure) -> Handled {
+    Handled::Now(Answer::failed(failure))
 }
 
 fn found(read: BlockRead) -> Answer {

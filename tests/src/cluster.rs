@@ -28,6 +28,8 @@ pub struct Shape {
     pub disk_servers: usize,
     /// Capacity of each of them.
     pub disk_capacity: &'static str,
+    /// What each says it moves, as the command line takes it; else nobody knows.
+    pub storage_bandwidth: Option<&'static str>,
 }
 
 impl Default for Shape {
@@ -37,6 +39,7 @@ impl Default for Shape {
             storage_capacity: "1GiB",
             disk_servers: 0,
             disk_capacity: "1GiB",
+            storage_bandwidth: None,
         }
     }
 }
@@ -89,8 +92,8 @@ impl ProcessCluster {
         let controller = Server::controller(folder);
         let address = controller.endpoint().to_owned();
         let metadata = Server::metadata(folder, &address);
-        let in_memory = (0..shape.storage_servers)
-            .map(|index| Server::storage(folder, index, shape.storage_capacity, &address));
+        let in_memory =
+            (0..shape.storage_servers).map(|index| Server::storage(folder, index, shape, &address));
         let on_disk = (shape.storage_servers..)
             .take(shape.disk_servers)
             .map(|index| Server::disk_storage(folder, index, shape.disk_capacity, &address));

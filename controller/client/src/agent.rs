@@ -6,7 +6,8 @@ use std::time::Duration;
 use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
-        HeartbeatReply, HeartbeatRequest, JobReport, RegisterServerRequest, ServerRole, Usage,
+        HeartbeatReply, HeartbeatRequest, JobReport, JobTraffic, RegisterServerRequest, ServerRole,
+        Usage,
     },
 };
 use tokio::{
@@ -51,6 +52,15 @@ pub struct ServerIdentity {
     pub cluster_key: ClusterKey,
 }
 
+/// What a server tells of jobs.
+#[derive(Clone, Debug)]
+pub enum JobsSeen {
+    /// Metadata servers: every job they hold.
+    Held(Vec<JobReport>),
+    /// Storage servers: every job that moved anything since the last report.
+    Moved(Vec<JobTraffic>),
+}
+
 /// The task that keeps a server registered. Runs until the stop token is cancelled.
 #[derive(Debug)]
 pub struct ServerAgent {
@@ -69,7 +79,7 @@ impl ServerAgent {
         endpoint: &str,
         identity: ServerIdentity,
         usage: impl Fn() -> Usage + Send + Sync + 'static,
-        jobs: impl Fn() -> Vec<JobReport> + Send + Sync + 'static,
+        jobs: impl Fn() -> JobsSeen + Send + Sync + 'static,
         on_reply: impl Fn(HeartbeatReply) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Result<ServerAgent, ControllerError> {
@@ -128,7 +138,7 @@ struct Agent<U, J, R> {
 impl<U, J, R> Agent<U, J, R>
 where
     U: Fn() -> Usage,
-    J: Fn() -> Vec<JobReport>,
+    J: Fn() -> JobsSeen,
     R: Fn(HeartbeatReply),
 {
     async fn run(mut self) {
@@ -191,11 +201,16 @@ where
     }
 
     fn heartbeat(&self) -> HeartbeatRequest {
+        let (jobs, traffic) = match (self.jobs)() {
+            JobsSeen::Held(jobs) => (jobs, Vec::new()),
+            JobsSeen::Moved(traffic) => (Vec::new(), traffic),
+        };
         HeartbeatRequest {
             server: self.identity.server.0,
             incarnation: self.identity.incarnation.0,
             usage: Some((self.usage)()),
-            jobs: (self.jobs)(),
+            jobs,
+            traffic,
             credential: self.credential.clone().into(),
         }
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use pocket_proto::control::{
-    DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, JobStatus, ListJobsRequest,
-    ListServersReply, ListServersRequest, RegisterJobReply, RegisterJobRequest,
-    RegisterServerRequest, controller_client::ControllerClient as Stub,
+    DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, JobStatus, ListJobsReply,
+    ListJobsRequest, ListRunsRequest, ListServersReply, ListServersRequest, RegisterJobReply,
+    RegisterJobRequest, RegisterServerRequest, Run, controller_client::ControllerClient as Stub,
 };
 use tonic::{
     Response, Status,
@@ -92,21 +92,24 @@ impl ControllerClient {
 
     /// Every job, oldest first; only the one of that name unless `name` is empty.
     pub async fn list_jobs(&self, name: &str) -> Result<Vec<JobStatus>, ControllerError> {
+        Ok(self.survey(name).await?.jobs)
+    }
+
+    /// The same with the registrations that wait for room, in their order, and the jobs of that name
+    /// that ended lately, the latest first.
+    pub async fn survey(&self, name: &str) -> Result<ListJobsReply, ControllerError> {
         let mut stub = self.stub.clone();
         let name = name.to_owned();
         let call = stub.list_jobs(ListJobsRequest { name });
-        let reply = self.within("list-jobs", CALL_DEADLINE, call).await?;
-        Ok(reply.jobs)
+        self.within("list-jobs", CALL_DEADLINE, call).await
     }
 
-    /// The registrations that wait for room, in their order: place and reason, a sentence each.
-    pub async fn waiting_jobs(&self) -> Result<Vec<String>, ControllerError> {
+    /// What is remembered of the earlier runs of a profile, the oldest first.
+    pub async fn list_runs(&self, profile: &str) -> Result<Vec<Run>, ControllerError> {
         let mut stub = self.stub.clone();
-        // Of no job: only who waits is of interest.
-        let name = "-".to_owned();
-        let call = stub.list_jobs(ListJobsRequest { name });
-        let reply = self.within("list-jobs", CALL_DEADLINE, call).await?;
-        Ok(reply.waiting)
+        let profile = profile.to_owned();
+        let call = stub.list_runs(ListRunsRequest { profile });
+        Ok(self.within("list-runs", CALL_DEADLINE, call).await?.runs)
     }
 
     /// Every server, dead ones for some minutes, and the controller's own version and uptime.

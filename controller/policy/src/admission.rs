@@ -114,6 +114,14 @@ mod tests {
         queue.leave(b);
         queue.leave(b);
         assert_eq!([a, b, c].map(|t| queue.place(t)), [Some(1), None, Some(2)]);
+        assert_eq!((queue.len(), queue.is_empty()), (2, false));
+        assert_eq!(
+            queue.sentences(),
+            [
+                "place 1 of 2 in the queue: a",
+                "place 2 of 2 in the queue: c"
+            ]
+        );
         queue.explain(c, "needs 4GiB");
         let sentence = queue.sentence(c).expect("waits");
         assert_eq!(sentence, "place 2 of 2 in the queue: needs 4GiB");

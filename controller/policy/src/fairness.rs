@@ -24,6 +24,45 @@ pub fn fair_rates(capacity: u64, claims: &[Claim]) -> Vec<u64> {
     given
 }
 
+/// What a job did on a server in the last second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes per second.
+    pub bytes_per_second: u64,
+    /// Whether it was slowed by a limit: then it would have moved more.
+    pub held_back: bool,
+    /// Bytes per second that it was promised there.
+    pub allocated: u64,
+}
+
+/// Bytes per second to hold each job to on a server of such a capacity, in order; `None`: whatever it
+/// likes. Only a job above its allocation is held, and only if others need what it takes.
+///
+/// What a job would move is not known. It is taken to want a quarter more than it moved, and up to its
+/// allocation as much again: who is crowded out has its allocation back within seconds, and who moves
+/// little keeps little from others. One that was held back wants all there is.
+pub fn rate_limits(capacity: u64, moved: &[Moved]) -> Vec<Option<u64>> {
+    let wanted = |moved: &Moved| {
+        let rate = moved.bytes_per_second;
+        let back_to_allocation = rate.saturating_mul(2).min(moved.allocated);
+        let more = rate.saturating_add(rate / 4).max(back_to_allocation);
+        match moved.held_back {
+            true => capacity,
+            false => more.min(capacity),
+        }
+    };
+    let claim = |moved: &Moved| Claim {
+        wanted: wanted(moved),
+        allocated: moved.allocated,
+    };
+    let claims: Vec<Claim> = moved.iter().map(claim).collect();
+    let given = fair_rates(capacity, &claims).into_iter();
+    let limit = |(given, claim): (u64, &Claim)| {
+        (claim.wanted > claim.allocated && given < claim.wanted).then_some(given)
+    };
+    given.zip(&claims).map(limit).collect()
+}
+
 /// Raises what is given towards `up_to`, in proportion to the allocations, while something is left.
 /// Whoever needs the least per weight is satisfied first, so that one pass in that order suffices.
 fn share(left: &mut u64, given: &mut [u64], claims: &[Claim], up_to: impl Fn(&Claim) -> u64) {
@@ -82,7 +121,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_job_is_limited_only_above_its_allocation_and_only_if_others_need_it() {
+        let moved = |bytes_per_second, allocated, held_back| Moved {
+            bytes_per_second,
+            held_back,
+            allocated,
+        };
+        for (jobs, expected) in [
+            // Alone: whatever it moves.
+            (&[moved(100, 10, false)][..], &[None][..]),
+            (&[moved(20, 10, true)], &[None]),
+            // The other leaves room for it.
+            (&[moved(60, 10, false), moved(10, 90, false)], &[None, None]),
+            (
+                &[moved(70, 10, false), moved(20, 90, false)],
+                &[Some(60), None],
+            ),
+            // The other is crowded out, and gets its allocation back step by step.
+            (
+                &[moved(90, 10, false), moved(10, 50, false)],
+                &[Some(80), None],
+            ),
+            (
+                &[moved(80, 10, true), moved(20, 50, false)],
+                &[Some(60), None],
+            ),
+            (
+                &[moved(60, 10, true), moved(40, 50, false)],
+                &[Some(50), None],
+            ),
+            // What is left beyond the allocations goes by these.
+            (
+                &[moved(40, 10, true), moved(60, 50, true)],
+                &[Some(17), Some(83)],
+            ),
+            // The other has gone.
+            (&[moved(60, 10, true), moved(0, 50, false)], &[None, None]),
+            // Within their allocations, though more is promised than there is.
+            (&[moved(50, 90, false), moved(50, 90, false)], &[None, None]),
+            (&[], &[]),
+        ] {
+            assert_eq!(rate_limits(100, jobs), expected, "{jobs:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn limits_never_go_below_an_allocation_that_can_be_kept(
+            capacity in 1..1u64 << 40,
+            jobs in proptest::collection::vec((0..1u64 << 40, 0..1u64 << 36, any::<bool>()), 0..12),
+        ) {
+            let jobs: Vec<_> = jobs.into_iter().map(|(bytes_per_second, allocated, held_back)| Moved {
+                bytes_per_second, held_back, allocated,
+            }).collect();
+            let promised: u64 = jobs.iter().map(|job| job.allocated).sum();
+            for (job, limit) in jobs.iter().zip(rate_limits(capacity, &jobs)) {
+                if promised <= capacity && let Some(limit) = limit {
+                    prop_assert!(limit >= job.allocated, "{limit} {job:?}");
+                }
+            }
+        }
+
         #[test]
         fn nobody_is_slowed_for_nothing_or_below_what_was_promised(
             capacity in 0..1u64 << 50,

@@ -91,6 +91,30 @@ impl History {
         }
     }
 
+    /// What is remembered of a profile's runs, the oldest first.
+    pub fn runs(&self, profile: &str) -> impl Iterator<Item = &Run> {
+        self.profiles
+            .get(profile)
+            .into_iter()
+            .flat_map(|known| &known.runs)
+    }
+
+    /// The profiles, the one that ran longest ago first: recording all of their runs in this order
+    /// gives the same history again.
+    pub fn profiles(&self) -> Vec<&str> {
+        let mut profiles: Vec<_> = self.profiles.iter().collect();
+        profiles.sort_unstable_by_key(|(_, profile)| profile.last);
+        profiles
+            .into_iter()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    /// Counts the runs recorded: another figure than before, another history.
+    pub fn edition(&self) -> u64 {
+        self.clock
+    }
+
     /// What the next run of `profile` will need; `None` if none is known.
     pub fn forecast(&self, profile: &str) -> Option<Forecast> {
         let runs = &self.profiles.get(profile)?.runs;
@@ -203,6 +227,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn recording_what_is_remembered_gives_the_same_history(
+            runs in proptest::collection::vec((0..6u8, 0..4u64, 0..9u64), 0..60),
+        ) {
+            let mut first = History::default();
+            for (profile, capacity_bytes, rate) in runs {
+                first.record(&profile.to_string(), run(capacity_bytes, rate));
+            }
+            let mut again = History::default();
+            for profile in first.profiles() {
+                first.runs(profile).for_each(|run| again.record(profile, *run));
+            }
+            prop_assert_eq!(first.profiles(), again.profiles());
+            for profile in first.profiles() {
+                prop_assert_eq!(first.forecast(profile), again.forecast(profile));
+                prop_assert!(first.runs(profile).eq(again.runs(profile)));
+            }
+        }
+
         #[test]
         fn a_forecast_lies_above_the_mean_and_not_far_above_the_most(
             runs in proptest::collection::vec((1..u64::MAX / 4, 0..u64::MAX / 4), 1..RUNS_MAX),

@@ -37,7 +37,7 @@ pub use catalogue::{Catalogue, CatalogueError, Defaults, NodeType};
 pub use choice::{Fill, Offer, cheapest_mix, whole_servers};
 pub use demand::{Demand, Wanted, demand, rate_text};
 pub use elastic::{Growth, Market, PoolServer, grow};
-pub use fairness::{Claim, fair_rates};
+pub use fairness::{Claim, Moved, fair_rates, rate_limits};
 pub use hints::{JobTerms, RequestError, check_hints, check_name, check_request};
 pub use history::{Forecast, History, Run};
 pub use lease::Lease;

@@ -299,7 +299,7 @@ impl<'a> Engine<'a> {
         let hints = self.scenario.hints_of(job);
         let demand = demand(&hints, &self.scenario.catalogue, past.as_ref());
         let limits = server_limits(&demand, &self.scenario.catalogue);
-        let mut needs = demand.needs();
+        let mut needs = demand.needs_with_headroom(&self.scenario.catalogue);
         let placed = loop {
             match self.place(needs, &demand, &limits) {
                 Some(shares) => break Some(shares),

@@ -11,7 +11,13 @@
 //! figure. The `policy` figure is what this policy charges for the same hints; it takes of each tier
 //! only what the data need and so starts from a lower default.
 //!
-//! **Cost against Redis** on whole machines held for the peak (r4.2xlarge), dollars per hour.
+//! **Cost against Redis** on whole machines held for the peak (r4.2xlarge), dollars per hour. Here the
+//! paper's dollars tell the throughput it paid for: with the capacities that it gives (100, 6 and 1 GB)
+//! all three of its costs are, to the last digit, $0.216 for each machine that Redis took (10, 3 and
+//! 3) and $0.000048 for each GB. So the allocation's throughput is that of as many machines of 8 Gb/s,
+//! and that is what this policy is asked for. The relative costs suggest 5 to 16 % more for two of
+//! the jobs and less for the third, and cannot be had from these dollars: the paper's two tables
+//! do not agree with each other.
 
 use pocket_policy::{Catalogue, Demand, Needs, Price, Tier, demand, plan};
 use pocket_proto::control::Hints;
@@ -33,6 +39,8 @@ const RELATIVE_COSTS: [[f64; 4]; 3] = [
 ];
 /// Redis and Pocket, dollars per hour.
 const REDIS_COSTS: [[f64; 2]; 3] = [[5.320, 2.1648], [1.596, 0.6483], [1.596, 0.6480]];
+/// What a machine of Redis costs an hour (r4.2xlarge) and moves.
+const REDIS_MACHINE: (f64, u64) = (0.532, 1_000_000_000);
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,7 +126,7 @@ pub fn published(catalogue: &Catalogue) -> Published {
             application: application.name.clone(),
             redis,
             published,
-            policy: plan(&hints(application, 3), catalogue, None)
+            policy: plan(&beside_redis(application, redis), catalogue, None)
                 .price
                 .dollars(),
         })
@@ -141,6 +149,16 @@ fn hints(job: &TraceJob, step: usize) -> Hints {
         capacity_bytes: (step >= 3).then_some(job.peak.capacity_bytes),
         bandwidth_bytes_per_second: (step >= 3).then_some(job.peak.bytes_per_second),
         ..Hints::default()
+    }
+}
+
+/// All hints, with the throughput of the machines that Redis took.
+fn beside_redis(job: &TraceJob, redis: f64) -> Hints {
+    let (price, bytes_per_second) = REDIS_MACHINE;
+    let machines = (redis / price).round() as u64;
+    Hints {
+        bandwidth_bytes_per_second: Some(machines * bytes_per_second),
+        ..hints(job, 3)
     }
 }
 
@@ -182,10 +200,27 @@ mod tests {
     }
 
     #[test]
-    fn redis_on_whole_machines_costs_over_twice_as_much() {
+    fn the_published_dollars_are_those_of_the_machines_that_redis_took_and_of_the_capacity() {
+        for (job, [redis, pocket]) in paper_applications().iter().zip(REDIS_COSTS) {
+            let hints = beside_redis(job, redis);
+            let rate = hints.bandwidth_bytes_per_second.expect("hinted") as f64 / 1e9;
+            let gigabytes = job.peak.capacity_bytes as f64 / 1e9;
+            let dollars = 0.216 * rate + 0.000_048 * gigabytes;
+            assert!(
+                (dollars - pocket).abs() <= 0.000_05,
+                "{} {dollars}",
+                job.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_job_saves_as_much_over_redis_as_published() {
         let published = published(&Catalogue::default());
-        let all = published.redis.last().expect("a sum");
-        assert!((all.published_percent() - 59.3).abs() < 0.1, "as published");
-        assert!(all.saved_percent() > 59.0, "{}", all.saved_percent());
+        for row in &published.redis {
+            assert!((row.published_percent() - 59.3).abs() < 0.2, "as published");
+            assert!(row.saved_percent() > 59.0, "{row:?}");
+        }
+        assert_eq!(published.redis.len(), 4);
     }
 }

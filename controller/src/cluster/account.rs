@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{Cost, Price, Run};
+use pocket_policy::{Cost, Price};
 
 /// Epochs remembered per job, for people.
 const EPOCHS_MAX: usize = 16;
@@ -18,6 +18,8 @@ pub(crate) struct Account {
     /// The cost is settled up to here.
     settled: Instant,
     pub(crate) peak_used_bytes: u64,
+    /// Files and directories when it used the most.
+    peak_inodes: u64,
     /// The latest, oldest first.
     pub(crate) epochs: VecDeque<EpochNote>,
 }
@@ -38,8 +40,22 @@ impl Account {
             cost: Cost::default(),
             settled: now,
             peak_used_bytes: 0,
+            peak_inodes: 0,
             epochs: VecDeque::new(),
         }
+    }
+
+    /// What its metadata server counts now.
+    pub(crate) fn note_use(&mut self, used_bytes: u64, inodes: u64) {
+        if used_bytes > self.peak_used_bytes {
+            self.peak_used_bytes = used_bytes;
+            self.peak_inodes = inodes;
+        }
+    }
+
+    /// The mean size of its objects when it used the most; 0 if it never held any.
+    pub(crate) fn object_bytes(&self) -> u64 {
+        self.peak_used_bytes / self.peak_inodes.max(1)
     }
 
     /// What it costs from now on.
@@ -65,14 +81,5 @@ impl Account {
             self.epochs.pop_front();
         }
         self.epochs.push_back(note);
-    }
-
-    /// What is to be remembered of it. Nobody measures a job's throughput yet.
-    pub(crate) fn run(&self) -> Run {
-        Run {
-            capacity_bytes: self.peak_used_bytes,
-            bytes_per_second: 0,
-            object_bytes: 0,
-        }
     }
 }

@@ -33,11 +33,14 @@ impl Cluster {
         }
         let mut reply = HeartbeatReply {
             known: true,
-            storage_servers: Vec::new(),
+            ..HeartbeatReply::default()
         };
         if self.servers.get(server).is_some_and(|s| !s.is_storage()) {
             self.take_reports(server, request.jobs, now);
             reply.storage_servers = self.storage_servers(now);
+        } else {
+            self.take_traffic(server, &request.traffic, now);
+            reply.limits = self.limits(server, &request.traffic);
         }
         reply
     }

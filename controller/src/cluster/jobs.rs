@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{self as policy, Lease, Ledger, Needs, Share, Watch};
+use pocket_policy::{self as policy, Lease, Ledger, Needs, Run, Share, Watch};
 use pocket_proto::{
     ByteCount, Failure, JobId, ServerId,
     control::{Allocation, CreateJobRequest, Hints, JobReport, RegisterJobRequest},
 };
 
-use super::account::Account;
+use super::{account::Account, traffic::Throughput};
 
 /// How far the life of a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub(crate) struct Job {
     /// What the user who creates it should know at once; empty for nothing.
     pub(crate) notice: String,
     pub(crate) account: Account,
+    pub(crate) throughput: Throughput,
     /// Its capacity was not hinted.
     pub(crate) guessed: bool,
     /// Compares its use with its reservation.
@@ -93,6 +94,7 @@ impl Job {
             weighed_for: 0,
             notice: String::new(),
             account: Account::new(now),
+            throughput: Throughput::default(),
             guessed: false,
             watch: Watch::default(),
             revise_at: now,
@@ -123,9 +125,17 @@ impl Job {
         self.idle_since = now.checked_sub(idle).unwrap_or(self.born);
         self.mounts = report.mounts;
         self.used_bytes = report.used_bytes;
-        let peak = &mut self.account.peak_used_bytes;
-        *peak = report.used_bytes.max(*peak);
+        self.account.note_use(report.used_bytes, report.inodes);
         self.inodes = report.inodes;
+    }
+
+    /// What is to be remembered of it.
+    pub(crate) fn run(&self) -> Run {
+        Run {
+            capacity_bytes: self.account.peak_used_bytes,
+            bytes_per_second: self.throughput.peak_bytes_per_second,
+            object_bytes: self.account.object_bytes(),
+        }
     }
 
     /// What it was given, as people and mounts see it.

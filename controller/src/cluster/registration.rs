@@ -65,6 +65,23 @@ impl Cluster {
         ticket: &mut Option<Ticket>,
         now: Instant,
     ) -> RegisterStep {
+        let step = self.next_step(request, terms, ticket, now);
+        match &step {
+            // Only joining ends at once.
+            RegisterStep::Done(_) => self.decisions.joined += 1,
+            RegisterStep::Refused(_) => self.decisions.refused += 1,
+            RegisterStep::Wait(..) | RegisterStep::Create(_) => {}
+        }
+        step
+    }
+
+    fn next_step(
+        &mut self,
+        request: &RegisterJobRequest,
+        terms: &JobTerms,
+        ticket: &mut Option<Ticket>,
+        now: Instant,
+    ) -> RegisterStep {
         if let Some(job) = self.jobs.named(&terms.name) {
             let id = job.id;
             return self.join(id, request, now);
@@ -132,7 +149,10 @@ impl Cluster {
         let metadata = MetadataDemand {
             bytes_per_second: demand.needs().bytes_per_second,
             tasks: terms.hints.max_tasks,
-            object_bytes: None,
+            object_bytes: past
+                .as_ref()
+                .map(|past| past.object_bytes)
+                .filter(|bytes| *bytes > 0),
         };
         let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
             let message = "no metadata server is alive: start one (pocket meta)";
@@ -179,6 +199,7 @@ impl Cluster {
         let Failure { status, message } = failure;
         if ticket.is_none() {
             *ticket = self.queue.join(message.clone());
+            self.decisions.queued += u64::from(ticket.is_some());
         }
         let Some(ticket) = *ticket else {
             let message = format!("{message}; and too many jobs wait for room already");

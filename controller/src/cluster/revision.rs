@@ -94,6 +94,7 @@ impl Cluster {
         };
         let (price, reserved) = (self.price(&shares), sum(&shares));
         self.jobs.set_shares(id, shares);
+        self.decisions.grown += 1;
         let map = self.weight_map(epoch, &weights);
         let job = self.jobs.get_mut(id)?;
         let note = EpochNote {
@@ -131,6 +132,7 @@ impl Cluster {
         let price = self.price(&shares);
         info!(job = %id, reserved_bytes = sum(&shares), "the job gives back what it does not use");
         self.jobs.set_shares(id, shares);
+        self.decisions.given_back += 1;
         let job = self.jobs.get_mut(id)?;
         job.account.set_price(price, now);
         // There is room for others, who may wait for it.

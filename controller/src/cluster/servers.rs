@@ -6,7 +6,7 @@ use std::{
 };
 
 use pocket_proto::{
-    Failure, Incarnation, PROTOCOL_VERSION, ServerId, Status,
+    ByteCount, Failure, Incarnation, PROTOCOL_VERSION, ServerId, Status,
     control::{RegisterServerRequest, ServerRole, Usage},
     session::StorageServer,
 };
@@ -22,6 +22,9 @@ const SUSPECT_FOR: Duration = Duration::from_secs(30);
 const FULL_PERCENT: u64 = 95;
 /// ... until it holds no more than this: far enough below that it does not turn back at once.
 const NO_LONGER_FULL_PERCENT: u64 = 80;
+/// No server holds 2^53 bytes (8 PiB) or moves 10 Tb/s: sums over servers would lose their meaning.
+const CAPACITY_BYTES_MAX: u64 = 1 << 53;
+const BYTES_PER_SECOND_MAX: u64 = 1_250_000_000_000;
 /// Longest endpoint: a DNS name (253) and a port.
 const ENDPOINT_BYTES_MAX: usize = 300;
 
@@ -85,6 +88,20 @@ impl Server {
                 return Err(invalid(
                     "a storage server has a capacity above 0: give it one".into(),
                 ));
+            }
+            ServerRole::Storage if request.capacity_bytes > CAPACITY_BYTES_MAX => {
+                return Err(invalid(format!(
+                    "a storage server of {} bytes is not believed: its capacity is at most {}",
+                    request.capacity_bytes,
+                    ByteCount(CAPACITY_BYTES_MAX)
+                )));
+            }
+            ServerRole::Storage if request.bandwidth_bytes_per_second > BYTES_PER_SECOND_MAX => {
+                return Err(invalid(format!(
+                    "a storage server that moves {} bytes a second is not believed: its bandwidth is \
+                     at most 10Tb/s, or 0 where it is not known",
+                    request.bandwidth_bytes_per_second
+                )));
             }
             ServerRole::Storage => Role::Storage {
                 tier: request.tier.parse().map_err(invalid)?,

@@ -15,10 +15,12 @@ use pocket_policy::{Ticket, check_request};
 
 mod invariants;
 mod jobs;
+mod metrics;
 mod restart;
 mod revision;
 mod scale;
 mod servers;
+mod traffic;
 
 const GIB: u64 = 1 << 30;
 const META: u64 = 100;
@@ -101,7 +103,7 @@ impl World {
                 ..Usage::default()
             }),
             jobs: self.held.get(&id).cloned().unwrap_or_default(),
-            credential: Default::default(),
+            ..HeartbeatRequest::default()
         };
         self.cluster.heartbeat(request, self.now)
     }

@@ -89,7 +89,9 @@ impl Cluster {
                 self.jobs.end(id, now);
             }
             _ => {
-                self.jobs.remove(id);
+                if let Some(job) = self.jobs.remove(id) {
+                    self.spent += job.account.cost(now);
+                }
             }
         }
     }
@@ -204,6 +206,7 @@ impl Cluster {
         self.jobs.set_shares(id, new);
         let map = self.weight_map(epoch, &weights);
         info!(job = %id, epoch, servers = map.servers.len(), "the job is weighed anew");
+        self.decisions.weighed_anew += 1;
         let job = self.jobs.get_mut(id)?;
         job.spec.weight_map = Some(map.clone());
         job.account.set_price(price, now);
@@ -274,6 +277,7 @@ impl Cluster {
                     job.idle_since = now;
                 }
                 self.jobs.run(id);
+                self.decisions.created += 1;
             }
             (Action::Create(_), Err(failure)) => {
                 // It may exist all the same: if it is reported it is dropped.
@@ -283,7 +287,10 @@ impl Cluster {
             }
             (Action::Drop(_), Ok(())) => {
                 if let Some(job) = self.jobs.remove(id) {
-                    self.history.record(&job.spec.profile, job.account.run());
+                    self.history.record(&job.spec.profile, job.run());
+                    self.remember(&job, now);
+                    self.spent += job.account.cost(now);
+                    self.decisions.ended += 1;
                 }
                 self.ended.insert(id, now);
             }

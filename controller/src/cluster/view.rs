@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use pocket_proto::control::{
-    JobStatus, ListJobsReply, ListServersReply, ServerRole, ServerStatus, job_status,
+    self, JobStatus, ListJobsReply, ListRunsReply, ListServersReply, ServerRole, ServerStatus,
+    job_status,
 };
 
 use super::{
@@ -11,6 +12,9 @@ use super::{
     jobs::{Job, Phase},
     servers::{Role, Server},
 };
+
+/// Ended jobs whose accounts are remembered, for people.
+const LAST_SEEN_MAX: usize = 256;
 
 impl Cluster {
     /// The jobs, oldest first, that are there or still hold resources; only those of `name`
@@ -23,6 +27,44 @@ impl Cluster {
         ListJobsReply {
             jobs: jobs.into_iter().map(|job| job_status(job, now)).collect(),
             waiting: self.queue.sentences(),
+            ended: self.ended_jobs(name, now),
+        }
+    }
+
+    /// The final account of a job that has ended.
+    pub(super) fn remember(&mut self, job: &Job, now: Instant) {
+        if job.phase == Phase::Creating {
+            return;
+        }
+        self.last_seen.truncate(LAST_SEEN_MAX - 1);
+        self.last_seen.push_front((now, job_status(job, now)));
+    }
+
+    fn ended_jobs(&self, name: &str, now: Instant) -> Vec<JobStatus> {
+        let asked = |job: &JobStatus| name.is_empty() || job.name == name;
+        let ended = self.last_seen.iter().filter(|(_, job)| asked(job));
+        ended
+            .map(|(at, job)| JobStatus {
+                mounts: 0,
+                ended: true,
+                ended_seconds_ago: now.saturating_duration_since(*at).as_secs(),
+                nanodollars_per_hour: 0,
+                bytes_per_second: 0,
+                reserved_bytes: 0,
+                ..job.clone()
+            })
+            .collect()
+    }
+
+    /// What is remembered of a profile's runs, the oldest first.
+    pub(crate) fn list_runs(&self, profile: &str) -> ListRunsReply {
+        let runs = self.history.runs(profile).map(|run| control::Run {
+            capacity_bytes: run.capacity_bytes,
+            bytes_per_second: run.bytes_per_second,
+            object_bytes: run.object_bytes,
+        });
+        ListRunsReply {
+            runs: runs.collect(),
         }
     }
 
@@ -88,5 +130,10 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         peak_used_bytes: job.account.peak_used_bytes,
         profile: job.spec.profile.clone(),
         epochs: epochs.collect(),
+        bytes_per_second: job.throughput.now(now),
+        peak_bytes_per_second: job.throughput.peak_bytes_per_second,
+        reserved_bytes: job.reserved().capacity_bytes,
+        ended: false,
+        ended_seconds_ago: 0,
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
-use pocket_controller_client::{ControllerClient, ServerAgent, ServerIdentity};
+use pocket_controller_client::{ControllerClient, JobsSeen, ServerAgent, ServerIdentity};
 use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
@@ -126,7 +126,7 @@ fn member(
         controller,
         identity,
         Usage::default,
-        jobs,
+        move || JobsSeen::Held(jobs()),
         on_reply,
         stop.clone(),
     );

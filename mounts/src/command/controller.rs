@@ -1,5 +1,7 @@
 //! `pocket controller`: the controller as a process.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 
@@ -16,6 +18,14 @@ pub(super) struct ControllerArguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7300")]
     listen: String,
 
+    /// Keep here what earlier runs of jobs needed, which no server could tell a new controller
+    #[arg(long, value_name = "FILE", env = "POCKET_STATE")]
+    state: Option<PathBuf>,
+
+    /// Serve metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
+    metrics: Option<String>,
+
     #[command(flatten)]
     tiers: TierArguments,
 
@@ -25,20 +35,33 @@ pub(super) struct ControllerArguments {
 
 impl ControllerArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
-        let listen = self.listen;
         let catalogue = self.tiers.read()?;
-        self.server.serve(
+        let ControllerArguments {
+            listen,
+            state,
+            metrics,
+            tiers: _,
+            server,
+        } = self;
+        server.serve(
             log,
             |cluster_key| async move {
                 let config = ControllerConfig {
                     listen,
                     cluster_key,
                     catalogue,
+                    state,
+                    metrics,
                     ..ControllerConfig::default()
                 };
                 Ok(Controller::start(config).await?)
             },
-            |running| vec![Announcement::new("controller", running.endpoint())],
+            |running| {
+                vec![Announcement {
+                    metrics: running.metrics_endpoint(),
+                    ..Announcement::new("controller", running.endpoint())
+                }]
+            },
             RunningController::stop,
         )
     }

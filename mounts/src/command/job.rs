@@ -16,7 +16,7 @@ pub(super) struct JobArguments {
 
 #[derive(Debug, Subcommand)]
 enum JobCommand {
-    /// Show what a job was given, why, and what it uses
+    /// Show what a job was given, why, what it uses and costs; also of one that ended lately
     Show {
         /// The job's name
         #[arg(value_name = "JOB")]
@@ -46,8 +46,9 @@ impl JobArguments {
 }
 
 fn show(name: &str, read: &ReadArguments) -> anyhow::Result<()> {
-    let jobs = block_on(async { Ok(read.connect()?.list_jobs(name).await?) })?;
-    let Some(job) = jobs.into_iter().find(|job| job.name == name) else {
+    let found = block_on(async { Ok(read.connect()?.survey(name).await?) })?;
+    let mut jobs = found.jobs.into_iter().chain(found.ended);
+    let Some(job) = jobs.find(|job| job.name == name) else {
         bail!("there is no job '{name}' (pocket jobs lists those there are)");
     };
     let view = JobView::from(job);

@@ -2,14 +2,17 @@
 
 use anyhow::Context;
 use clap::Args;
-use pocket_policy::{Catalogue, Plan, check_hints, plan, rate_text};
+use pocket_controller_client::ControllerClient;
+use pocket_policy::{Catalogue, Forecast, History, Plan, Run, check_hints, plan, rate_text};
 use pocket_proto::{ByteCount, control::Hints};
 use serde::Serialize;
 
 use super::tiers::TierArguments;
 use crate::{
     arguments::HintArguments,
+    endpoint::ControllerAddress,
     output::{self, Column},
+    runtime::block_on,
 };
 
 /// Show what a job with these hints would get and cost, beside what other hints would
@@ -17,6 +20,19 @@ use crate::{
 pub(super) struct PlanArguments {
     #[command(flatten)]
     hints: HintArguments,
+
+    /// Whose earlier runs stand in for missing hints, as the controller remembers them
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "POCKET_PROFILE",
+        requires = "controller"
+    )]
+    profile: Option<String>,
+
+    /// The cluster's controller, to be asked for earlier runs
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_CONTROLLER")]
+    controller: Option<ControllerAddress>,
 
     #[command(flatten)]
     tiers: TierArguments,
@@ -63,13 +79,50 @@ impl PlanArguments {
         let catalogue = self.tiers.read()?;
         let hints = self.hints.to_message();
         check_hints(&hints).context("these hints make no sense")?;
-        let view = |(label, hints): (String, Hints)| view(label, &plan(&hints, &catalogue, None));
-        let mut planned = view(("as given".to_owned(), hints));
-        planned.beside = others(&hints, &catalogue).into_iter().map(view).collect();
+        let past = self.past()?;
+        let planned = |label: &str, hints: &Hints, past: Option<&Forecast>| {
+            view(label.to_owned(), &plan(hints, &catalogue, past))
+        };
+        let mut beside: Vec<_> = others(&hints, &catalogue)
+            .iter()
+            .map(|(label, hints)| planned(label, hints, past.as_ref()))
+            .collect();
+        if past.is_some() {
+            beside.push(planned("without earlier runs", &hints, None));
+        }
+        let mut planned = planned("as given", &hints, past.as_ref());
+        planned.beside = beside;
+        if let (Some(profile), None) = (&self.profile, &past) {
+            let reason = format!("no run of '{profile}' is remembered: planned without");
+            planned.reasons.push(reason);
+        }
         match self.json {
             true => output::json(&planned),
             false => print(&planned),
         }
+    }
+}
+
+impl PlanArguments {
+    /// What the controller's memory foretells of the profile, where one is named.
+    fn past(&self) -> anyhow::Result<Option<Forecast>> {
+        let (Some(profile), Some(controller)) = (&self.profile, &self.controller) else {
+            return Ok(None);
+        };
+        let runs = block_on(async {
+            let client = ControllerClient::connect(controller.as_str())?;
+            Ok(client.list_runs(profile).await?)
+        })?;
+        let mut history = History::default();
+        for run in runs {
+            let run = Run {
+                capacity_bytes: run.capacity_bytes,
+                bytes_per_second: run.bytes_per_second,
+                object_bytes: run.object_bytes,
+            };
+            history.record(profile, run);
+        }
+        Ok(history.forecast(profile))
     }
 }
 

@@ -40,6 +40,9 @@ pub(super) struct Announcement {
     /// Metadata servers: where the controller reaches it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) control_endpoint: Option<String>,
+    /// Where it serves metrics.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) metrics: Option<String>,
     /// The process.
     pub(super) pid: u32,
 }
@@ -51,6 +54,7 @@ impl Announcement {
             role: role.to_owned(),
             endpoint: endpoint.to_owned(),
             control_endpoint: None,
+            metrics: None,
             pid: process::id(),
         }
     }
@@ -59,10 +63,14 @@ impl Announcement {
         if json {
             return output::json(self);
         }
-        Ok(output::line(format_args!(
+        output::line(format_args!(
             "pocket {} listens on {}",
             self.role, self.endpoint
-        ))?)
+        ))?;
+        if let Some(metrics) = &self.metrics {
+            output::line(format_args!("metrics are at http://{metrics}/metrics"))?;
+        }
+        Ok(())
     }
 }
 

@@ -7,11 +7,16 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, StoreBandwidth};
+use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
 
 use self::tier::{Tier, TierArgument};
 use super::server::{Announcement, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log, units::parse_capacity};
+use crate::{
+    endpoint::ControllerAddress,
+    logging::Log,
+    machine,
+    units::{parse_capacity, parse_server_bandwidth},
+};
 
 /// Run a storage server: it holds the blocks of jobs
 #[derive(Args, Debug)]
@@ -47,8 +52,14 @@ pub(super) struct StorageArguments {
     )]
     capacity: Option<ByteCount>,
 
-    /// What the medium moves in a second, as 1GB/s, for placement [default: not known]
-    #[arg(long, value_name = "RATE")]
+    /// What this server moves, in and out together, as 8Gb/s: then throughput is planned, and shared
+    /// fairly among jobs when it is short [default: not known]
+    #[arg(
+        long,
+        value_name = "RATE",
+        env = "POCKET_STORAGE_BANDWIDTH",
+        value_parser = parse_server_bandwidth
+    )]
     bandwidth: Option<Bandwidth>,
 
     /// Measure at start what each medium moves where nobody says so; takes two seconds
@@ -74,6 +85,7 @@ impl StorageArguments {
             calibrate,
             ..
         } = self;
+        check_memory(&tiers, machine::total_memory())?;
         server.serve(
             log,
             |cluster_key| async move {
@@ -150,6 +162,19 @@ fn listens(first: &str, count: usize) -> anyhow::Result<Vec<String>> {
     ports.map(|port| Ok(format!("{host}:{}", port?))).collect()
 }
 
+/// What is in memory cannot be more than the machine has.
+fn check_memory(tiers: &[Tier], memory: Option<ByteCount>) -> anyhow::Result<()> {
+    let in_memory = tiers.iter().filter(|tier| tier.store == Store::Dram);
+    let asked = in_memory.map(|tier| tier.capacity.0);
+    let asked = ByteCount(asked.fold(0, u64::saturating_add));
+    if let Some(memory) = memory
+        && asked > memory
+    {
+        bail!("--capacity {asked} is more than the {memory} of memory of this machine: give less");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +189,25 @@ mod tests {
         assert_eq!(listens("[::]:0", 2).unwrap(), ["[::]:0", "[::]:0"]);
         assert!(listens("a:65535", 2).is_err());
         assert!(listens("a", 2).is_err());
+    }
+
+    #[test]
+    fn a_server_cannot_hold_more_than_the_machine_has() {
+        let memory = Some(ByteCount(8 << 30));
+        let check = |tiers: &[&str], memory| {
+            let tiers = tiers.iter().map(|tier| {
+                let tier: TierArgument = tier.parse().unwrap();
+                tier.complete().unwrap()
+            });
+            check_memory(&tiers.collect::<Vec<_>>(), memory)
+        };
+        assert!(check(&["dram=8GiB", "nvme=/mnt/d0,1PiB"], memory).is_ok());
+        assert!(check(&["dram=1024TiB"], None).is_ok());
+        let error = check(&["dram=1024TiB"], memory).expect_err("too much");
+        let error = error.to_string();
+        assert!(
+            error.contains("--capacity 1024TiB") && error.contains("8GiB"),
+            "{error}"
+        );
     }
 }

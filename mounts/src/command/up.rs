@@ -2,12 +2,12 @@
 
 mod child;
 
-use std::{env, time::Duration};
+use std::{env, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_controller_client::ControllerClient;
-use pocket_proto::{ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use self::child::{ChildServer, Ended};
 use super::server::Announcement;
 use crate::{
-    cluster_key::KEY_VARIABLE, machine, output, runtime::block_on, signals::Signals,
-    units::parse_capacity,
+    cluster_key::KEY_VARIABLE,
+    machine, output,
+    runtime::block_on,
+    signals::Signals,
+    units::{parse_capacity, parse_server_bandwidth},
 };
 
 /// From the start of the last server until the controller has heard of all of them.
@@ -39,9 +42,21 @@ pub(super) struct UpArguments {
     #[arg(long, value_name = "SIZE", value_parser = parse_capacity)]
     capacity: Option<ByteCount>,
 
+    /// What each storage server moves at most, as 8Gb/s: shared fairly among jobs [default: not known]
+    #[arg(long, value_name = "RATE", value_parser = parse_server_bandwidth)]
+    bandwidth: Option<Bandwidth>,
+
     /// Where the controller listens; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
     listen: String,
+
+    /// Keep in this directory what outlives the cluster: what earlier runs of jobs needed
+    #[arg(long, value_name = "DIR", env = "POCKET_STATE_DIR")]
+    state: Option<PathBuf>,
+
+    /// Serve the controller's metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
+    metrics: Option<String>,
 
     /// Print one line of JSON when the cluster is ready
     #[arg(long)]
@@ -89,7 +104,14 @@ impl UpArguments {
     /// Starts every server and waits until the controller knows all of them.
     async fn bring_up(&self, processes: &mut Processes) -> anyhow::Result<Cluster> {
         let capacity = self.capacity_each();
-        let controller = ["controller", "--listen", &self.listen];
+        let state = self.state_file()?;
+        let mut controller = vec!["controller", "--listen", &self.listen];
+        if let Some(state) = &state {
+            controller.extend(["--state", state]);
+        }
+        if let Some(metrics) = &self.metrics {
+            controller.extend(["--metrics", metrics]);
+        }
         let controller = processes.start("controller", &controller).await?;
         let address = controller.endpoint.clone();
         let mut servers = vec![controller];
@@ -103,9 +125,15 @@ impl UpArguments {
         let meta = [&meta[..], &["--controller", &address]].concat();
         servers.push(processes.start("metadata server", &meta).await?);
         let bytes = capacity.0.to_string();
+        let bandwidth = self
+            .bandwidth
+            .map(|rate| format!("{}B/s", rate.bytes_per_second));
         for number in 1..=self.storage_servers {
             let storage = ["storage", "--listen", "127.0.0.1:0", "--capacity", &bytes];
-            let storage = [&storage[..], &["--controller", &address]].concat();
+            let mut storage = [&storage[..], &["--controller", &address]].concat();
+            if let Some(bandwidth) = &bandwidth {
+                storage.extend(["--bandwidth", bandwidth]);
+            }
             let name = format!("storage server {number}");
             servers.push(processes.start(&name, &storage).await?);
         }
@@ -116,6 +144,20 @@ impl UpArguments {
             capacity_bytes: capacity.0,
             servers,
         })
+    }
+
+    /// The controller's file in the state directory, which is made if it is not there.
+    fn state_file(&self) -> anyhow::Result<Option<String>> {
+        let Some(folder) = &self.state else {
+            return Ok(None);
+        };
+        let shown = folder.display();
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {shown}"))?;
+        let file = folder.join("controller.state");
+        let file = file.to_str().with_context(|| {
+            format!("--state {shown} is not text: name a directory whose name is UTF-8")
+        })?;
+        Ok(Some(file.to_owned()))
     }
 
     fn capacity_each(&self) -> ByteCount {
@@ -142,10 +184,14 @@ impl UpArguments {
             let Announcement {
                 role,
                 endpoint,
+                metrics,
                 pid,
                 ..
             } = server;
             output::line(format_args!("  {role:<11} {endpoint:<22} process {pid}"))?;
+            if let Some(metrics) = metrics {
+                output::line(format_args!("  metrics     http://{metrics}/metrics"))?;
+            }
         }
         output::line("mount a job:")?;
         output::line(format_args!(

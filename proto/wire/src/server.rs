@@ -259,6 +259,10 @@ impl<S: Service> Session<S> {
                     });
                 }
             }
+            if let Some(pause) = self.service.pause(peer) {
+                outbox.flush();
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a server offers: the contract between the transport and the roles that serve on it.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pocket_proto::{
@@ -58,6 +58,13 @@ pub trait Service: Send + Sync + 'static {
             Status::Unsupported,
             format!("operation {:?} is not offered here", header.operation),
         )))
+    }
+
+    /// For how long to read no further request of this peer: asked after every request. Meanwhile the
+    /// peer's writes fill the socket, and it waits; keep it short of what clients take for death.
+    fn pause(&self, peer: &Arc<Self::Peer>) -> Option<Duration> {
+        let _ = peer;
+        None
     }
 
     /// The connection has ended, for whatever reason. Called once for every successful

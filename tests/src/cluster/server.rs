@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::CLUSTER_KEY;
+use super::{CLUSTER_KEY, Shape};
 use crate::{Process, binary};
 
 /// One server process, with what it takes to start it again where it was.
@@ -44,8 +44,12 @@ impl Server {
         Self::start("meta", folder, &arguments, &endpoint, Some(&control))
     }
 
-    pub(super) fn storage(folder: &Path, index: usize, capacity: &str, controller: &str) -> Self {
-        Self::storage_of(folder, index, &["--capacity", capacity], controller)
+    pub(super) fn storage(folder: &Path, index: usize, shape: &Shape, controller: &str) -> Self {
+        let mut tier = vec!["--capacity", shape.storage_capacity];
+        if let Some(bandwidth) = shape.storage_bandwidth {
+            tier.extend(["--bandwidth", bandwidth]);
+        }
+        Self::storage_of(folder, index, &tier, controller)
     }
 
     pub(super) fn disk_storage(

@@ -344,3 +344,16 @@ proptest! {
         prop_assert_eq!(ledger, Ledger::default());
     }
 }
+
+#[test]
+fn servers_of_unknown_throughput_promise_what_their_bytes_are_of_it() {
+    let hints = Hints {
+        capacity_bytes: Some(4 * GIB),
+        bandwidth_bytes_per_second: Some(1 << 30),
+        ..Hints::default()
+    };
+    let servers = [dram(1, 8 * GIB, 5 * GIB), dram(2, 8 * GIB, 7 * GIB)];
+    let given = allocate("x", demand(&hints), &servers).expect("fits");
+    let rates = given.shares.iter().map(|share| share.bytes_per_second);
+    assert_eq!(rates.collect::<Vec<_>>(), [3 << 28, 1 << 28]);
+}

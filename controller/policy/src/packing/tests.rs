@@ -185,3 +185,20 @@ proptest! {
         prop_assert!(pack(needs, WHOLE, &larger, Packing::Spread).left <= before);
     }
 }
+
+#[test]
+fn a_server_is_as_full_as_the_fuller_of_its_resources() {
+    let quarters = |free, all| room(1, free, all).fullness() / (WHOLE / 4);
+    assert_eq!(quarters((100, 100), (100, 100)), 0);
+    assert_eq!(quarters((25, 50), (100, 100)), 3);
+    assert_eq!(quarters((80, 0), (80, 9)), 4);
+    assert_eq!(quarters((60, u64::MAX), (80, u64::MAX)), 1, "not known");
+    assert_eq!(quarters((200, 0), (100, 0)), 0, "more than there is");
+}
+
+#[test]
+fn a_server_that_holds_no_part_of_a_job_is_given_none() {
+    let rooms = [room(1, (4, 4), (4, 4)), room(2, (0, 0), (4, 4))];
+    let huge = needs(1 << 53, 0);
+    assert_eq!(pack(huge, WHOLE, &rooms, Packing::Fill), packed(&[], WHOLE));
+}

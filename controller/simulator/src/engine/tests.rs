@@ -176,3 +176,18 @@ proptest! {
         prop_assert!(many <= few + 0.01, "{few} {many}");
     }
 }
+
+#[test]
+fn ten_thousand_jobs_cost_little_more_than_the_oracles_and_none_is_slowed() {
+    for (hints, most) in [(HintMode::Full, 1.10), (HintMode::None, 1.15)] {
+        let scenario = Scenario {
+            hints,
+            ..Scenario::default()
+        };
+        let report = simulate(&generate(Kind::Bursts, 2), scenario).expect("sound");
+        let cost = report.cost / report.oracle_cost;
+        assert!(cost < most, "{hints:?} {cost}");
+        assert_eq!((report.jobs_slowed, report.flaps), (0, 0), "{hints:?}");
+        assert_eq!(report.finished, 10_000);
+    }
+}

@@ -223,6 +223,14 @@ fn registrations_that_make_no_sense_are_refused() {
             "role 9",
         ),
         (storage_server(1, 0), "capacity above 0"),
+        (storage_server(1, u64::MAX), "capacity is at most 8192TiB"),
+        (
+            RegisterServerRequest {
+                bandwidth_bytes_per_second: u64::MAX,
+                ..storage_server(1, 1)
+            },
+            "bandwidth is at most 10Tb/s",
+        ),
         (
             RegisterServerRequest {
                 tier: "tape".into(),

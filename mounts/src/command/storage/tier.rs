@@ -6,7 +6,10 @@ use anyhow::{Context, bail, ensure};
 use pocket_proto::{Bandwidth, ByteCount};
 use pocket_storage::Store;
 
-use crate::{machine, units::parse_capacity};
+use crate::{
+    machine,
+    units::{parse_capacity, parse_server_bandwidth},
+};
 
 /// A tier of `--tier`, with what stands behind the `=`.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +72,7 @@ impl FromStr for TierArgument {
         let size = settings.next().filter(|size| !size.is_empty());
         let wanted = || format!("a size is missing in '{text}': write dram=SIZE or nvme=PATH,SIZE");
         tier.capacity = Some(parse_capacity(size.with_context(wanted)?)?);
-        tier.bandwidth = settings.next().map(str::parse).transpose()?;
+        tier.bandwidth = settings.next().map(parse_server_bandwidth).transpose()?;
         ensure!(
             settings.next().is_none(),
             "'{text}' says more than PATH,SIZE,RATE"
