@@ -77,6 +77,7 @@ fn a_file_goes_on_in_the_next_tier_where_memory_is_full() {
         storage_capacity: "24MiB",
         disk_servers: 1,
         disk_capacity: "512MiB",
+        ..Shape::default()
     };
     with_shape(shape, |cluster| {
         let mount = cluster.mount_with("spills", &["--capacity", "120MiB"]);
