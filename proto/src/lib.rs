@@ -3,6 +3,7 @@
 //! Ids, units, status codes, credentials, the frame header, placement, and the messages generated
 //! from the schemas in `schema/`. Every role depends on this crate; it depends on none of them.
 
+mod acl;
 mod credential;
 mod frame;
 mod grpc;
@@ -14,6 +15,7 @@ mod status;
 mod units;
 mod version;
 
+pub use acl::{ACCESS_ACL, ACL_PREFIX, Acl, DEFAULT_ACL, Inherited};
 pub use credential::{ClusterKey, Credential, CredentialError, Scope};
 pub use frame::{
     BLOCK_ADDRESS_BYTES, BODY_BYTES_MAX, BlockAddress, FrameError, HEADER_BYTES, Header, Operation,

@@ -12,6 +12,8 @@ use crate::now::Timestamp;
 #[derive(Debug)]
 pub(crate) struct NewInode {
     pub(crate) mode: u32,
+    /// Taken off the mode, unless a default ACL says what it is to be.
+    pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// What it is; for a directory, see [`NewInode::directory`].
@@ -66,7 +68,7 @@ impl Namespace {
     }
 
     /// Makes the inode. In a set-group-id directory it gets the directory's group, and a directory
-    /// also the bit.
+    /// also the bit; of a directory's default ACL it gets its own.
     pub(crate) fn make(&mut self, plan: &MakePlan<'_>, new: NewInode, now: Timestamp) -> InodeId {
         let id = match plan.granted {
             Some(id) => {
@@ -78,12 +80,14 @@ impl Namespace {
                 InodeId(self.next_inode - 1)
             }
         };
-        let (parent_mode, parent_gid) = {
+        let (parent_mode, parent_gid, parent_acls) = {
             let parent = self.planned(plan.parent);
-            (parent.mode, parent.gid)
+            (parent.mode, parent.gid, parent.acls())
         };
         let mut inode = Inode::new(new.content, now);
-        inode.mode = new.mode & MODE_BITS;
+        let inherited = parent_acls.hand_on(inode.kind(), new.mode & MODE_BITS, new.umask);
+        inode.mode = inherited.mode;
+        inode.take_acls(inherited.acls);
         inode.uid = new.uid;
         inode.gid = new.gid;
         if parent_mode & SET_GROUP_ID != 0 {

@@ -30,13 +30,14 @@ impl Adapter {
         });
     }
 
-    pub(super) fn create(&self, call: Call, name: &[u8], mode: u32, open: OpenArguments) {
-        let name = name.to_vec();
+    pub(super) fn create(&self, call: Call, name: &[u8], mode: (u32, u32), open: OpenArguments) {
+        let (name, (mode, umask)) = (name.to_vec(), mode);
         self.run(|fs| async move {
             let create = CreateRequest {
                 parent: call.inode,
                 name: &name,
                 mode,
+                umask,
                 flags: open.flags,
                 caller: call.caller,
             };
