@@ -16,6 +16,7 @@ mod filesystem;
 mod handle;
 mod inode_cache;
 mod kernel_acls;
+mod listings;
 mod locks;
 mod maps;
 mod name_cache;

@@ -38,7 +38,8 @@ pub fn acl_text(bytes: &[u8]) -> String {
     let entries = bytes[4..].chunks_exact(8).map(|entry| {
         let number = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
         let (code, bits) = (number(0), number(2));
-        let (tag, _) = TAGS.iter().find(|(_, known)| *known == code).unwrap();
+        let tag = TAGS.iter().find(|(_, known)| *known == code);
+        let (tag, _) = tag.expect("the kernel gives no other entries");
         let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
         let id = Some(id).filter(|id| *id != NO_ID);
         let id = id.map_or(String::new(), |id| id.to_string());
