@@ -35,9 +35,9 @@ pub use handle::HandleId;
 pub use locks::{LockKind, LockOwner};
 pub use operation::{
     Access, AclKind, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest,
-    DirectoryPage, FilePlace, HeldLock, LockMode, LockPatience, LockRequest, NewNode, NodeRequest,
-    OpenRequest, Opened, RenameMode, SeekTarget, SetAttributesRequest, SetGroupId, StatFs,
-    TimeChange, WriteRequest, XattrMode,
+    CreateTemporaryRequest, DirectoryPage, FilePlace, HeldLock, LockMode, LockPatience,
+    LockRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode, SeekTarget,
+    SetAttributesRequest, SetGroupId, StatFs, TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;
 pub use start::start;

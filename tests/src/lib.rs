@@ -32,6 +32,7 @@ pub use rights::{can_mount, is_root};
 pub use scratch::{Scratch, mounts_below};
 pub use shell::{may, may_not, shell_as};
 pub use syscall::{
-    Map, RawEntry, Sharing, errno_of, get_xattr, list_xattr, read_entries, remove_xattr, set_xattr,
+    Map, RawEntry, Sharing, errno_of, get_xattr, get_xattr_into, list_xattr, list_xattr_into,
+    read_entries, remove_xattr, set_xattr,
 };
 pub use wait::{try_until, until, within};

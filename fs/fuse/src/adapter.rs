@@ -122,6 +122,9 @@ impl Handler for Adapter {
                 umask,
                 open,
             } => self.create(call, name, (mode, umask), open),
+            Operation::TemporaryFile { mode, umask, open } => {
+                self.create_temporary(call, (mode, umask), open);
+            }
             Operation::Read(read) => self.read(call, read),
             Operation::Write { arguments, data } => {
                 self.write(call, arguments, data, request.shared);
@@ -158,11 +161,10 @@ impl Handler for Adapter {
             // isatty(3) asks every file.
             Operation::Ioctl => call.reply.error(libc::ENOTTY),
             // For these the kernel has an answer of its own: a file is always ready, permissions
-            // are its own to check, and GETATTR does for STATX. O_TMPFILE it refuses.
+            // are its own to check, and GETATTR does for STATX.
             Operation::Statx { .. }
             | Operation::Poll
             | Operation::Access { .. }
-            | Operation::TemporaryFile { .. }
             | Operation::BlockMap
             | Operation::Unknown => call.reply.error(libc::ENOSYS),
 

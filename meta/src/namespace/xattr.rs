@@ -22,7 +22,12 @@ pub(crate) enum XattrMode {
     Create,
     /// One (XATTR_REPLACE).
     Replace,
+    /// Both at once, which is never so: what is found decides which error it is.
+    CreateAndReplace,
 }
+
+/// What a program's file may do beyond its user (capabilities(7)): a change of the data takes it away.
+const CAPABILITY: &[u8] = b"security.capability";
 
 impl Xattrs {
     /// Bytes of names and values, and of the NULs in a list of names.
@@ -36,8 +41,11 @@ impl Xattrs {
         let size = |value: &[u8]| name.len() + 1 + value.len();
         let freed = self.0.get(name).map_or(0, |value| size(value));
         let after = self.bytes() - freed + size(value);
-        if value.len() > XATTR_VALUE_BYTES_MAX || after > XATTRS_BYTES_MAX {
+        if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(Status::OutOfRange);
+        }
+        if after > XATTRS_BYTES_MAX {
+            return Err(Status::NoSpace);
         }
         Ok(())
     }
@@ -52,6 +60,11 @@ impl Xattrs {
 
     pub(super) fn remove(&mut self, name: &[u8]) {
         self.0.remove(name);
+    }
+
+    /// The file's data have changed.
+    pub(super) fn drop_capability(&mut self) {
+        self.0.remove(CAPABILITY);
     }
 }
 
@@ -86,8 +99,12 @@ impl Namespace {
         }
         let before = xattrs.0.get(name);
         match (mode, before) {
-            (XattrMode::Create, Some(_)) => return Err(Status::Exists),
-            (XattrMode::Replace, None) => return Err(Status::NoAttribute),
+            (XattrMode::Create | XattrMode::CreateAndReplace, Some(_)) => {
+                return Err(Status::Exists);
+            }
+            (XattrMode::Replace | XattrMode::CreateAndReplace, None) => {
+                return Err(Status::NoAttribute);
+            }
             _ => {}
         }
         xattrs.check_room(name, value)

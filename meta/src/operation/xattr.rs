@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrReply, reply};
-use pocket_proto::{ACL_PREFIX, Failure, InodeId, Status};
+use pocket_proto::{ACL_PREFIX, Failure, InodeId};
 
 use super::{Context, Step, done};
 use crate::job::Touches;
@@ -29,7 +29,7 @@ pub(super) fn set_xattr(context: &mut Context<'_>, request: &SetXattr) -> Result
         (false, false) => XattrMode::Set,
         (true, false) => XattrMode::Create,
         (false, true) => XattrMode::Replace,
-        (true, true) => return Err(Status::Invalid.into()),
+        (true, true) => XattrMode::CreateAndReplace,
     };
     let namespace = &context.state.namespace;
     namespace.plan_set_xattr(inode, &request.name, &request.value, mode)?;

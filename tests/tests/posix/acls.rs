@@ -12,6 +12,7 @@ use pocket_tests::{acl, acl_text, get_xattr, list_xattr, may, may_not, remove_xa
 use crate::{
     permissions::{ONE, OTHER, as_others},
     shell,
+    temporary::{link, unnamed},
 };
 
 claims![
@@ -25,6 +26,7 @@ claims![
     only_directories_have_default_lists,
     special_files_have_lists,
     what_is_made_inherits_the_default_list,
+    a_file_without_a_name_inherits_the_default_list,
     the_umask_counts_only_without_a_default_list,
     a_default_list_that_says_no_more_than_a_mode_takes_bits_away,
     a_default_list_counts_for_what_is_made_afterwards,
@@ -221,6 +223,20 @@ fn what_is_made_inherits_the_default_list(root: &Path) {
         (list(at("moved"), ACCESS), mode(at("moved"))),
         (String::new(), 0o644)
     );
+}
+
+fn a_file_without_a_name_inherits_the_default_list(root: &Path) {
+    fs::create_dir(root.join("d")).unwrap();
+    set(
+        root.join("d"),
+        DEFAULT,
+        "u::rwx,u:10:rwx,g::rwx,m::rwx,o::rwx",
+    );
+    let file = unnamed(&root.join("d"), 0).unwrap();
+    assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o666);
+    link(&file, &root.join("f")).unwrap();
+    let inherited = "u::rw-,u:10:rwx,g::rwx,m::rw-,o::rw-";
+    assert_eq!(list(root.join("f"), ACCESS), inherited);
 }
 
 fn the_umask_counts_only_without_a_default_list(root: &Path) {

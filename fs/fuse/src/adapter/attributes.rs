@@ -70,7 +70,7 @@ impl Adapter {
     pub(super) fn list_xattr(&self, call: Call, bytes_max: u32) {
         let acls = self.offers.acls;
         self.run(|fs| async move {
-            let names = fs.list_xattr(call.inode);
+            let names = fs.list_xattr(call.inode, call.caller);
             if let (outcome, Some(reply)) = call.reply.unless_killed(names).await {
                 let outcome = match acls {
                     true => outcome,
