@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use pocket_policy::{self as policy, Ticket};
 use pocket_proto::{
-    ClusterKey, Credential, Failure, JobId, Scope, Status,
+    ClusterKey, Credential, Failure, JobId, Scope, SessionScope, Status,
     control::{
         DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
         ListServersReply, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
@@ -262,7 +262,7 @@ impl Acting {
         let denied = |message: String| Err(Failure::new(Status::Denied, message));
         match Credential::verify(&self.cluster_key, credential) {
             Ok(Scope::Cluster) => Ok(()),
-            Ok(Scope::Job(job)) => denied(format!(
+            Ok(Scope::Job(job) | Scope::Session(SessionScope { job, .. })) => denied(format!(
                 "the credential of job {job} does not make a server: use the cluster key"
             )),
             Err(error) => denied(error.to_string()),

@@ -24,6 +24,7 @@ use crate::locks::MountLocks;
 use crate::maps::Maps;
 use crate::name_cache::NameCache;
 use crate::space::Space;
+use crate::stores::Stores;
 
 /// How often an idle mount returns space it was granted and does not need.
 const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ const ACL_MARGIN: Duration = Duration::from_millis(300);
 /// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
 pub struct FileSystem {
     pub(crate) metadata: Arc<dyn Metadata>,
-    pub(crate) storage: Arc<dyn BlockStore>,
+    pub(crate) stores: Stores,
     pub(crate) config: FileSystemConfig,
     pub(crate) maps: Maps,
     pub(crate) space: Space,
@@ -79,7 +80,7 @@ pub struct Gauges {
 }
 
 impl FileSystem {
-    /// A file system over a metadata session and a way to storage servers.
+    /// A file system over a metadata session and a way to storage servers in its name.
     ///
     /// Fails where the job has no storage server, or the memory budget is too small to work with.
     pub fn new(
@@ -124,7 +125,7 @@ impl FileSystem {
             kernel_acls: KernelAcls::default(),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
             metadata,
-            storage,
+            stores: Stores::new(storage),
             config,
         }))
     }

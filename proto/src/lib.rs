@@ -5,6 +5,7 @@
 
 mod acl;
 mod credential;
+mod fence;
 mod frame;
 mod grpc;
 mod ids;
@@ -16,7 +17,8 @@ mod units;
 mod version;
 
 pub use acl::{ACCESS_ACL, ACL_PREFIX, Acl, DEFAULT_ACL, Inherited};
-pub use credential::{ClusterKey, Credential, CredentialError, Scope};
+pub use credential::{ClusterKey, Credential, CredentialError, Scope, SessionScope};
+pub use fence::{Fence, VOUCH_BYTES, VOUCH_LASTS, Vouch};
 pub use frame::{
     BLOCK_ADDRESS_BYTES, BODY_BYTES_MAX, BlockAddress, FrameError, HEADER_BYTES, Header, Operation,
     REPLY_FLAG_HOLE,

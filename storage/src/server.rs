@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::{
     engine::{BlockEngine, DramEngine},
+    fences::Fences,
     service::BlockService,
     traffic::Traffic,
 };
@@ -97,6 +98,7 @@ impl StorageServer {
             cluster_key: config.cluster_key,
             server: config.server,
             incarnation,
+            fences: Fences::new(),
             traffic,
         });
         let limits = ServerLimits::default();

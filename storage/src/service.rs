@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pocket_proto::{
-    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fill, FrameError, Header,
-    Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fence, Fill, FrameError,
+    Header, Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    Vouch,
     session::{Hello, Welcome},
 };
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
 use tracing::debug;
 
-use crate::{engine::BlockEngine, traffic::Traffic};
+use crate::{
+    engine::BlockEngine,
+    fences::{Fences, Standing},
+    traffic::Traffic,
+};
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService<E> {
@@ -22,13 +27,26 @@ pub(crate) struct BlockService<E> {
     pub(crate) cluster_key: ClusterKey,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
 }
 
 /// Who is at the other end of a connection.
 pub(crate) struct Caller {
     scope: Scope,
+    /// Of a mount; the cluster's own servers may always change blocks.
+    standing: Option<Standing>,
     host: String,
+}
+
+impl Caller {
+    /// Makes a change of blocks, if this caller may.
+    fn admit<R>(&self, change: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+        match &self.standing {
+            Some(standing) => standing.admit(change),
+            None => change(),
+        }
+    }
 }
 
 impl<E: BlockEngine> Service for BlockService<E> {
@@ -37,8 +55,22 @@ impl<E: BlockEngine> Service for BlockService<E> {
     async fn hello(&self, hello: Hello, _pusher: Pusher) -> Result<(Caller, Welcome), Failure> {
         let scope = authenticate(&self.cluster_key, &hello)?;
         debug!(host = %hello.host, ?scope, "connected");
+        let standing = match scope {
+            Scope::Cluster => None,
+            Scope::Session(session) => Some(self.fences.standing(session)),
+            Scope::Job(job) => {
+                return Err(Failure::new(
+                    Status::Denied,
+                    format!(
+                        "the credential of job {job} opens a session with its metadata server, \
+                         which answers with the one for storage servers"
+                    ),
+                ));
+            }
+        };
         let caller = Caller {
             scope,
+            standing,
             host: hello.host,
         };
         let welcome = Welcome {
@@ -62,19 +94,22 @@ impl<E: BlockEngine> Service for BlockService<E> {
             return Handled::Now(denied.into());
         }
         let request_bytes = body.len();
+        let job = header.job;
         let answer: Answer = match header.operation {
-            Operation::ReadBlock => self.read(header.job, &body),
-            Operation::TruncateBlocks => self.truncate(header.job, &body),
-            Operation::AllocateBlock => self.allocate(header.job, &body, Fill::Missing),
-            Operation::ZeroBlock => self.allocate(header.job, &body, Fill::All),
-            Operation::PunchBlock => {
-                answer(address(&body).and_then(|address| self.engine.punch(header.job, address)))
+            Operation::ReadBlock => self.read(job, &body),
+            Operation::ListBlocks => self.list(job, &body),
+            Operation::TruncateBlocks
+            | Operation::AllocateBlock
+            | Operation::ZeroBlock
+            | Operation::PunchBlock
+            | Operation::CopyBlock => {
+                answer(caller.admit(|| self.change(header.operation, job, &body)))
             }
-            Operation::CopyBlock => answer(self.copy(header.job, &body)),
-            Operation::ListBlocks => self.list(header.job, &body),
-            Operation::DropBlocks => return self.drop_blocks(header.job, &body),
-            Operation::DropJob => return self.drop_job(header.job),
-            Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
+            Operation::DropBlocks => return self.drop_blocks(caller, job, &body),
+            Operation::DropJob => return self.drop_job(job),
+            Operation::RemoveInodes => return self.remove_inodes(job, &body),
+            Operation::Vouch => self.vouch(&body),
+            Operation::FenceSessions => self.fence(job, &body),
             other => Answer::failed(Failure::new(
                 Status::Unsupported,
                 format!("a storage server does not offer {other:?}"),
@@ -93,7 +128,8 @@ impl<E: BlockEngine> Service for BlockService<E> {
     ) -> Handled {
         self.traffic
             .count(head.len() + data.len(), size_of::<i64>());
-        let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
+        let write = || self.write(header.job, head, data);
+        let written = check(caller, &header).and_then(|()| caller.admit(write));
         Handled::Now(answer(written))
     }
 
@@ -135,14 +171,42 @@ impl<E: BlockEngine> BlockService<E> {
         )
     }
 
-    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Answer {
-        answer(address(body).and_then(|address| self.engine.allocate(job, address, fill)))
+    /// Changes a block or some, in place.
+    fn change(&self, operation: Operation, job: JobId, body: &[u8]) -> Result<i64, Failure> {
+        let at = address(body)?;
+        let engine = &self.engine;
+        match operation {
+            Operation::TruncateBlocks => {
+                Ok(engine.truncate(job, at.inode, at.block, at.offset_bytes))
+            }
+            Operation::AllocateBlock => engine.allocate(job, at, Fill::Missing),
+            Operation::ZeroBlock => engine.allocate(job, at, Fill::All),
+            Operation::PunchBlock => engine.punch(job, at),
+            _ => {
+                let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
+                engine.copy(job, at, address(to)?)
+            }
+        }
     }
 
-    fn copy(&self, job: JobId, body: &[u8]) -> Result<i64, Failure> {
-        let (from, to) = (address(body)?, body.get(BLOCK_ADDRESS_BYTES..));
-        self.engine
-            .copy(job, from, address(to.unwrap_or_default())?)
+    fn vouch(&self, body: &[u8]) -> Answer {
+        match Vouch::decode(body) {
+            Ok(vouch) => Answer::ok(Bytes::copy_from_slice(
+                &self.fences.vouch(vouch).to_le_bytes(),
+            )),
+            Err(error) => Answer::failed(malformed(error)),
+        }
+    }
+
+    fn fence(&self, job: JobId, body: &[u8]) -> Answer {
+        match Fence::decode(body) {
+            Ok(fence) => {
+                debug!(%job, newest = %fence.newest, live = fence.live.len(), "sessions fenced");
+                self.fences.fence(job, fence);
+                Answer::empty()
+            }
+            Err(error) => Answer::failed(malformed(error)),
+        }
     }
 
     fn list(&self, job: JobId, body: &[u8]) -> Answer {
@@ -152,23 +216,14 @@ impl<E: BlockEngine> BlockService<E> {
         }
     }
 
-    fn drop_blocks(&self, job: JobId, body: &[u8]) -> Handled {
+    fn drop_blocks(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         self.traffic.count(body.len(), size_of::<i64>());
+        let caller = Arc::clone(caller);
         match BlockSpan::decode(body) {
-            Ok(span) => self.beside(move |engine| engine.drop_blocks(job, span)),
+            Ok(span) => {
+                self.beside(move |engine| caller.admit(|| Ok(engine.drop_blocks(job, span))))
+            }
             Err(error) => Handled::Now(Answer::failed(malformed(error))),
-        }
-    }
-
-    fn truncate(&self, job: JobId, body: &[u8]) -> Answer {
-        match address(body) {
-            Ok(BlockAddress {
-                inode,
-                block,
-                offset_bytes,
-                ..
-            }) => change(self.engine.truncate(job, inode, block, offset_bytes)),
-            Err(failure) => Answer::failed(failure),
         }
     }
 
@@ -182,20 +237,21 @@ impl<E: BlockEngine> BlockService<E> {
             .map(|id| InodeId(u64::from_le_bytes(*id)))
             .collect();
         self.traffic.count(body.len(), size_of::<i64>());
-        self.beside(move |engine| engine.remove_inodes(job, &inodes))
+        self.beside(move |engine| Ok(engine.remove_inodes(job, &inodes)))
     }
 
     fn drop_job(&self, job: JobId) -> Handled {
         self.traffic.count(0, size_of::<i64>());
-        self.beside(move |engine| engine.drop_job(job))
+        self.fences.forget_job(job);
+        self.beside(move |engine| Ok(engine.drop_job(job)))
     }
 
     /// Runs work that may take a while where it holds nobody up.
-    fn beside(&self, work: impl FnOnce(&E) -> i64 + Send + 'static) -> Handled {
+    fn beside(&self, work: impl FnOnce(&E) -> Result<i64, Failure> + Send + 'static) -> Handled {
         let engine = Arc::clone(&self.engine);
         Handled::later(async move {
             match tokio::task::spawn_blocking(move || work(&engine)).await {
-                Ok(freed) => change(freed),
+                Ok(freed) => answer(freed),
                 Err(error) => Answer::failed(Failure::new(Status::Internal, error.to_string())),
             }
         })
@@ -206,7 +262,14 @@ impl<E: BlockEngine> BlockService<E> {
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
     match (header.operation, caller.scope) {
-        (Operation::DropJob | Operation::RemoveInodes, Scope::Job(_)) => Err(Failure::new(
+        (_, Scope::Cluster) => Ok(()),
+        (
+            Operation::DropJob
+            | Operation::RemoveInodes
+            | Operation::Vouch
+            | Operation::FenceSessions,
+            _,
+        ) => Err(Failure::new(
             Status::Denied,
             format!("{:?} is for the cluster's own servers", header.operation),
         )),

@@ -10,6 +10,7 @@ mod cluster;
 mod control;
 pub mod differential;
 mod frames;
+pub mod history;
 mod log;
 mod mount;
 mod process;

@@ -52,8 +52,9 @@ impl FileSystem {
             count: blocks.end.saturating_sub(blocks.start),
         };
         let servers = self.servers_of(file, blocks.clone()).await?;
-        let lists = servers.iter().map(|server| async {
-            match self.storage.list(server, span).await {
+        let storage = &self.stores.newest();
+        let lists = servers.iter().map(|server| async move {
+            match storage.list(server, span).await {
                 Err(failure) if gone == Gone::HoldsNothing && is_gone(failure.status) => {
                     Ok(HeldBlocks {
                         told_to: span.end(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pocket_proto::session::{Relocate, StorageServer, reply, request};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, Status};
-use pocket_storage_client::Payload;
+use pocket_storage_client::{BlockStore, Payload};
 use tokio::time::timeout;
 
 use super::File;
@@ -18,16 +18,16 @@ const PLACES_MAX: usize = 3;
 const ELSEWHERE_DEADLINE: Duration = Duration::from_secs(6);
 
 impl FileSystem {
-    /// Stores `write` (where in the block, and what), which `server` has failed to take.
+    /// Stores `write` (where in the block, and what), which the server has failed to take.
     pub(super) async fn store_elsewhere(
         &self,
         file: &File,
-        block: BlockIndex,
-        server: Arc<StorageServer>,
+        storage: &Arc<dyn BlockStore>,
+        (block, server): (BlockIndex, Arc<StorageServer>),
         write: (u32, Payload),
         failure: Failure,
     ) -> Result<i64, Failure> {
-        let tries = self.try_places(file, block, server, write, failure);
+        let tries = self.try_places(file, storage, (block, server), write, failure);
         timeout(ELSEWHERE_DEADLINE, tries)
             .await
             .unwrap_or_else(|_| {
@@ -41,8 +41,8 @@ impl FileSystem {
     async fn try_places(
         &self,
         file: &File,
-        block: BlockIndex,
-        mut server: Arc<StorageServer>,
+        storage: &Arc<dyn BlockStore>,
+        (block, mut server): (BlockIndex, Arc<StorageServer>),
         mut write: (u32, Payload),
         mut failure: Failure,
     ) -> Result<i64, Failure> {
@@ -50,7 +50,7 @@ impl FileSystem {
             write = self.with_rest(file, block, &server, write, failure).await?;
             server = self.relocate(file, block, &server).await?;
             let (start, data) = write.clone();
-            let stored = self.storage.write(&server, file.inode, block, start, data);
+            let stored = storage.write(&server, file.inode, block, start, data);
             match stored.await {
                 Ok(allocated) => return Ok(allocated),
                 Err(another) => failure = another,
@@ -84,7 +84,7 @@ impl FileSystem {
                     offset_bytes: 0,
                     length_bytes: held,
                 };
-                let old = self.storage.read(server, address).await?;
+                let old = self.stores.newest().read(server, address).await?;
                 if old.hole {
                     return Ok((start, data));
                 }

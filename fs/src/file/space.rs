@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use pocket_proto::{BlockAddress, BlockIndex, BlockSpan, Failure, Fill, Status};
-use pocket_storage_client::Payload;
+use pocket_storage_client::{BlockStore, Payload};
 
 use super::held::Gone;
 use super::reservation::round_up;
@@ -59,6 +59,7 @@ impl FileSystem {
         range: &Range<u64>,
         fill: Fill,
     ) -> Result<(), Failure> {
+        let storage = &self.store_of(file).await?;
         let blocks = blocks_of(file, range);
         let mut at = blocks.start;
         while at < blocks.end {
@@ -77,7 +78,10 @@ impl FileSystem {
                     if failed.lock().is_some() {
                         return;
                     }
-                    match self.allocate_block(file, block, piece, fill).await {
+                    match self
+                        .allocate_block(file, storage, block, (piece, fill))
+                        .await
+                    {
                         Ok(change) => file.with(|state| state.allocated_delta += change),
                         Err(failure) => *failed.lock() = Some(failure),
                     }
@@ -93,14 +97,14 @@ impl FileSystem {
     async fn allocate_block(
         &self,
         file: &File,
+        storage: &Arc<dyn BlockStore>,
         block: u64,
-        piece: Range<u32>,
-        fill: Fill,
+        (piece, fill): (Range<u32>, Fill),
     ) -> Result<i64, Failure> {
         let index = BlockIndex(block);
         let server = self.server_of(file, index).await?;
         let address = address(file, block, piece.clone());
-        let failure = match self.storage.allocate(&server, address, fill).await {
+        let failure = match storage.allocate(&server, address, fill).await {
             Err(failure) if is_elsewhere(failure.status) => failure,
             done => return done,
         };
@@ -111,17 +115,23 @@ impl FileSystem {
             (true, Fill::All) => piece.start,
             (true, Fill::Missing) => {
                 let whole = self::address(file, block, 0..file.block_bytes);
-                let held = self.storage.read(&server, whole).await?;
+                let held = storage.read(&server, whole).await?;
                 (held.bytes.len() as u32).min(piece.end)
             }
         };
         let zeros = Payload::from(Bytes::from(vec![0; (piece.end - start) as usize]));
-        self.store_elsewhere(file, index, server, (start, zeros), failure)
+        self.store_elsewhere(file, storage, (index, server), (start, zeros), failure)
             .await
+    }
+
+    /// For what changes blocks of a file without data of a program's.
+    async fn store_of(&self, file: &File) -> Result<Arc<dyn BlockStore>, Failure> {
+        self.stores.of(file.with(|state| state.session)).await
     }
 
     /// Has a range read as zeros, and gives back what it held.
     pub(crate) async fn punch_range(&self, file: &File, range: &Range<u64>) -> Result<(), Failure> {
+        let storage = self.store_of(file).await?;
         let block_bytes = u64::from(file.block_bytes);
         let blocks = blocks_of(file, range);
         let whole = range.start.div_ceil(block_bytes)..range.end / block_bytes;
@@ -136,7 +146,7 @@ impl FileSystem {
             let (start, end) = within(file, range, block);
             let server = self.server_of(file, BlockIndex(block)).await?;
             let address = address(file, block, start..end);
-            let change = self.storage.punch(&server, address).await?;
+            let change = storage.punch(&server, address).await?;
             file.with(|state| state.allocated_delta += change);
         }
         if whole.is_empty() {
@@ -148,7 +158,7 @@ impl FileSystem {
             count: whole.end - whole.start,
         };
         for server in self.servers_of(file, whole).await? {
-            let change = self.storage.drop_blocks(&server, span).await?;
+            let change = storage.drop_blocks(&server, span).await?;
             file.with(|state| state.allocated_delta += change);
         }
         Ok(())
@@ -186,6 +196,7 @@ impl FileSystem {
         if self.server_of(to.0, target.block).await?.server != server.server {
             return Ok(false);
         }
+        let storage = self.store_of(to.0).await?;
         self.write_back_block(from.0, source.block.0).await;
         self.write_back_block(to.0, target.block.0).await;
         let fit = |file: &File, block: BlockIndex| {
@@ -195,7 +206,7 @@ impl FileSystem {
             return Ok(false);
         }
         let dense = from.0.with(|state| state.reservation.dense);
-        match self.storage.copy(&server, source, target).await {
+        match storage.copy(&server, source, target).await {
             Ok(change) => {
                 let end = to.1 + u64::from(length);
                 to.0.with(|state| {
@@ -204,7 +215,7 @@ impl FileSystem {
                         state.reservation.doubt();
                     }
                 });
-                self.drop_blocks(to.0.inode, [target.block.0]);
+                self.drop_blocks(to.0, [target.block.0]);
                 Ok(true)
             }
             // As a write it finds another place.
