@@ -10,7 +10,7 @@ use pocket_fs::{FileSystem, NoKernelCache};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Offers};
 use crate::direct;
 use crate::dispatch::Dispatcher;
 use crate::helper::{self, Helped};
@@ -47,6 +47,8 @@ pub struct MountSettings {
     /// about which always asks for that (those in Rust, Node.js): the kernel learns it from nothing
     /// but STATX, and leaves that away for good once it was refused.
     pub birth_times: bool,
+    /// Access control lists (acl(5)) are obeyed, and can be read and set.
+    pub acls: bool,
     /// Further options for the kernel, by their usual names (ro, nosuid, noexec, ...).
     pub options: Vec<String>,
     /// Threads that read the kernel's requests.
@@ -61,6 +63,7 @@ impl Default for MountSettings {
             readers: Readers::Everyone,
             auto_unmount: false,
             birth_times: true,
+            acls: true,
             options: Vec::new(),
             threads: 2,
         }
@@ -171,9 +174,13 @@ fn serve(
     settings: &MountSettings,
 ) -> io::Result<watch::Receiver<bool>> {
     let runtime = Handle::current();
-    let session = Session::begin(device, runtime.clone())?;
+    let session = Session::begin(device, runtime.clone(), settings.acls)?;
     let dispatcher = Dispatcher::new(runtime);
-    let adapter = Adapter::new(Arc::clone(fs), dispatcher, settings.birth_times);
+    let offers = Offers {
+        birth_times: settings.birth_times,
+        acls: session.has_acls(),
+    };
+    let adapter = Adapter::new(Arc::clone(fs), dispatcher, offers);
     let threads = settings.threads.max(1);
     let (end, ended) = watch::channel(false);
     let served = Arc::clone(fs);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrReply, reply};
-use pocket_proto::{Failure, InodeId};
+use pocket_proto::{ACL_PREFIX, Failure, InodeId};
 
 use super::{Context, Step, done};
 use crate::job::Touches;
@@ -22,6 +22,9 @@ pub(super) fn list_xattr(context: &mut Context<'_>, request: &ListXattr) -> Resu
 
 pub(super) fn set_xattr(context: &mut Context<'_>, request: &SetXattr) -> Result<Step, Failure> {
     let inode = InodeId(request.inode);
+    if request.name.starts_with(ACL_PREFIX) {
+        return set_acl(context, request);
+    }
     let mode = match (request.create, request.replace) {
         (false, false) => XattrMode::Set,
         (true, false) => XattrMode::Create,
@@ -43,12 +46,35 @@ pub(super) fn remove_xattr(
     request: &RemoveXattr,
 ) -> Result<Step, Failure> {
     let inode = InodeId(request.inode);
+    if request.name.starts_with(ACL_PREFIX) {
+        // One that is not there is removed all the same, as on Linux.
+        let without_entries = SetXattr {
+            inode: request.inode,
+            name: request.name.clone(),
+            ..SetXattr::default()
+        };
+        return set_acl(context, &without_entries);
+    }
     context.state.namespace.xattr(inode, &request.name)?;
     if let Some(step) = recall_change_time(context, inode) {
         return Ok(step);
     }
     let namespace = &mut context.state.namespace;
     namespace.remove_xattr(inode, &request.name, context.now.wall);
+    Ok(done())
+}
+
+/// Whether the list is there already does not matter to Linux.
+fn set_acl(context: &mut Context<'_>, request: &SetXattr) -> Result<Step, Failure> {
+    let inode = InodeId(request.inode);
+    let namespace = &context.state.namespace;
+    let plan = namespace.plan_set_acl(inode, &request.name, &request.value)?;
+    if let Some(step) = recall_change_time(context, inode) {
+        return Ok(step);
+    }
+    let (clear, wall) = (request.clear_set_group_id, context.now.wall);
+    let namespace = &mut context.state.namespace;
+    namespace.set_acl(inode, &plan, clear, wall);
     Ok(done())
 }
 

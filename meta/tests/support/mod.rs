@@ -382,6 +382,7 @@ pub fn remove(parent: u64, name: &str) -> Operation {
 pub fn create_temporary(linkable: bool) -> Operation {
     Operation::CreateTemporary(CreateTemporary {
         parent: ROOT,
+        umask: 0,
         mode: 0o600,
         owner: None,
         write: true,

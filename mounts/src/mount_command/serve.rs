@@ -179,6 +179,8 @@ fn settings(options: &MountOptions, job: &str) -> MountSettings {
         readers,
         auto_unmount: options.auto_unmount,
         birth_times: !options.no_birth_times,
+        // Lists of others than the owner and the mode that are shown would say something else.
+        acls: !options.no_acls && options.presentation.shows_permissions(),
         options: names,
         threads: std::thread::available_parallelism().map_or(defaults.threads, usize::from),
     }
