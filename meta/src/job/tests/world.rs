@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::LEASE;
-use super::mount::{Computing, Down, Life, Line, LineSink, Mount, Place, Wish};
+use super::messages::{Computing, Down, Line, LineSink, Place, Wish};
+use super::mount::{Life, Mount};
 use super::schedule::{Choose, Plain};
 use crate::blocks::NoBlocks;
 use crate::environment::Environment;
