@@ -13,8 +13,9 @@ use pocket_policy::{self as policy, Ticket};
 use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, Status,
     control::{
-        DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListServersReply, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
+        DeregisterJobReply, DeregisterJobRequest, DrainServerReply, DrainServerRequest,
+        HeartbeatReply, HeartbeatRequest, ListJobsReply, ListServersReply, PoolStatus,
+        RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
     },
 };
 use tokio::{
@@ -179,6 +180,20 @@ impl Acting {
 
     pub(crate) fn list_servers(&self) -> ListServersReply {
         self.with(|cluster, now| cluster.list_servers(now))
+    }
+
+    pub(crate) fn drain_server(
+        &self,
+        request: &DrainServerRequest,
+    ) -> Result<DrainServerReply, Failure> {
+        let drained = self.with(|cluster, now| cluster.drain_server(request, now));
+        // Jobs get maps without it now, not at the next look.
+        self.hurry.notify_one();
+        drained
+    }
+
+    pub(crate) fn report_pool(&self, status: PoolStatus) {
+        self.with(|cluster, now| cluster.report_pool(status, now));
     }
 
     pub(crate) fn register_server(&self, request: &RegisterServerRequest) -> Result<(), Failure> {

@@ -7,6 +7,8 @@
 mod account;
 mod heartbeat;
 mod jobs;
+mod leaving;
+mod pool;
 mod registration;
 mod revision;
 mod servers;
@@ -18,11 +20,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{AdmissionQueue, Catalogue, History, Price, Share, StorageSpace, Weight};
+use pocket_policy::{
+    AdmissionQueue, Catalogue, History, Price, Share, StorageSpace, Ticket, Weight,
+};
 use pocket_proto::{
     Failure, JobId, ServerId,
-    control::CreateJobRequest,
-    control::RegisterServerRequest,
+    control::{CreateJobRequest, PoolStatus, RegisterServerRequest},
     session::{StorageServer, WeightMap, WeightedServer},
 };
 
@@ -74,6 +77,10 @@ pub(crate) struct Cluster {
     history: History,
     /// Registrations that wait for room.
     queue: AdmissionQueue,
+    /// What those who wait lack, in bytes.
+    wanted: HashMap<Ticket, u64>,
+    /// Who starts and ends storage servers, and when that was last heard.
+    pool: Option<(PoolStatus, Instant)>,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
     /// Ids of jobs that ended lately, against reports that are older than that.
@@ -96,6 +103,8 @@ impl Cluster {
             catalogue: config.catalogue.clone(),
             history: History::default(),
             queue: AdmissionQueue::default(),
+            wanted: HashMap::new(),
+            pool: None,
             revised: None,
             ended: HashMap::new(),
             generation: 1,
@@ -137,7 +146,7 @@ impl Cluster {
 
     /// The living storage servers as policy sees them.
     fn spaces(&self) -> Vec<StorageSpace> {
-        let alive = self.servers.alive_storage();
+        let alive = self.servers.staying_storage();
         let space = |server: &Server| match server.role {
             Role::Storage {
                 tier,
@@ -167,11 +176,13 @@ impl Cluster {
             Some(WeightedServer {
                 server: Some(self.servers.get(weight.server)?.to_storage_server()),
                 weight: weight.weight,
+                stands_for: 0,
             })
         });
         WeightMap {
             epoch,
             servers: servers.collect(),
+            edition: 0,
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use pocket_proto::{
     Failure,
     control::{
-        DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListJobsRequest, ListServersReply, ListServersRequest, RegisterJobReply,
-        RegisterJobRequest, RegisterServerReply, RegisterServerRequest,
-        controller_server::Controller,
+        DeregisterJobReply, DeregisterJobRequest, DrainServerReply, DrainServerRequest,
+        HeartbeatReply, HeartbeatRequest, ListJobsReply, ListJobsRequest, ListServersReply,
+        ListServersRequest, PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerReply,
+        RegisterServerRequest, ReportPoolReply, controller_server::Controller,
     },
 };
 use tonic::{Request, Response, Status};
@@ -47,6 +47,21 @@ impl Controller for Service {
         _: Request<ListServersRequest>,
     ) -> Result<Response<ListServersReply>, Status> {
         answer(Ok(self.0.list_servers()))
+    }
+
+    async fn drain_server(
+        &self,
+        request: Request<DrainServerRequest>,
+    ) -> Result<Response<DrainServerReply>, Status> {
+        answer(self.0.drain_server(&request.into_inner()))
+    }
+
+    async fn report_pool(
+        &self,
+        request: Request<PoolStatus>,
+    ) -> Result<Response<ReportPoolReply>, Status> {
+        self.0.report_pool(request.into_inner());
+        answer(Ok(ReportPoolReply {}))
     }
 
     async fn register_server(

@@ -114,6 +114,7 @@ impl Layouts {
             epoch: file.epoch.0,
             block_bytes: self.block_bytes,
             exceptions: file.exceptions(),
+            edition: self.edition(file.epoch).map.edition,
         }
     }
 
@@ -192,10 +193,55 @@ impl Layouts {
         });
         let map = WeightMap {
             epoch: newest.epoch,
+            edition: 0,
             servers: usable.cloned().collect(),
         };
         let placement = Placement::new(&map).ok()?;
         Some(placement.server_of(inode, block).clone())
+    }
+
+    /// Whether any map places blocks on the server.
+    pub(crate) fn name(&self, server: &StorageServer) -> bool {
+        let maps = self.maps.values().map(|edition| &edition.map);
+        let mut named = maps.flat_map(|map| &map.servers);
+        named.any(|weighted| weighted.server.as_ref() == Some(server))
+    }
+
+    /// The server that takes the place of one that leaves: of the newest map's the one with the
+    /// most weight. `None`: there is no other.
+    pub(crate) fn successor_of(
+        &self,
+        leaving: &StorageServer,
+        alive: impl Fn(&StorageServer) -> bool,
+    ) -> Option<StorageServer> {
+        let others = self.newest().servers.iter().filter(|weighted| {
+            let server = weighted.server.as_ref();
+            server.is_some_and(|server| server.server != leaving.server && alive(server))
+        });
+        others.max_by_key(|other| other.weight)?.server.clone()
+    }
+
+    /// The server has left, and holds nothing that anybody needs: `successor` stands in its place
+    /// in every map, so that what was a hole there is one here.
+    pub(crate) fn depart(&mut self, gone: &StorageServer, successor: &StorageServer) {
+        for edition in self.maps.values_mut() {
+            let mut changed = false;
+            for weighted in &mut edition.map.servers {
+                if weighted.server.as_ref() != Some(gone) {
+                    continue;
+                }
+                if weighted.stands_for == 0 {
+                    weighted.stands_for = gone.server;
+                }
+                weighted.server = Some(successor.clone());
+                changed = true;
+            }
+            if changed {
+                edition.map.edition += 1;
+                edition.placement = Placement::new(&edition.map)
+                    .expect("the map had a server with a weight and still has");
+            }
+        }
     }
 
     /// Deletions may have made room: no server is avoided any more.
@@ -266,9 +312,11 @@ mod tests {
                 ..Default::default()
             }),
             weight: 1,
+            stands_for: 0,
         };
         WeightMap {
             epoch,
+            edition: 0,
             servers: ids.iter().map(server).collect(),
         }
     }
@@ -334,6 +382,32 @@ mod tests {
         assert_eq!(choose(1, now), Some(2));
         assert_eq!(choose(2, now), None);
         assert_eq!(choose(2, now + FULL_SERVER_MEMORY), Some(1));
+    }
+
+    #[test]
+    fn a_successor_stands_in_the_place_of_a_server_that_left() {
+        let mut layouts = Layouts::new(BLOCK, map(1, &[1, 2])).unwrap();
+        layouts.publish(map(2, &[2, 3])).unwrap();
+        let server = |id: u64| map(1, &[id]).servers[0].server.clone().unwrap();
+        let placed = |layouts: &Layouts, epoch| {
+            let of = |block| layouts.server_of(InodeId(7), &file(epoch), BlockIndex(block));
+            let ids = (0..64).map(|block| of(block).map(|server| server.server));
+            ids.collect::<Vec<_>>()
+        };
+        let before = placed(&layouts, 1);
+        let successor = layouts.successor_of(&server(1), |_| true).unwrap();
+        assert!([2, 3].contains(&successor.server));
+        assert!(layouts.name(&server(1)));
+        layouts.depart(&server(1), &server(3));
+        assert!(!layouts.name(&server(1)));
+        let after = placed(&layouts, 1);
+        for (old, new) in before.iter().zip(&after) {
+            assert_eq!(*new, if *old == Some(1) { Some(3) } else { *old });
+        }
+        assert_eq!(layouts.layout(&file(1)).edition, 1);
+        assert_eq!(layouts.layout(&file(2)).edition, 0);
+        layouts.depart(&server(3), &server(2));
+        assert!(placed(&layouts, 1).iter().all(|id| *id == Some(2)));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod blocks;
 mod control;
 mod environment;
+mod evacuation;
 mod job;
 mod jobs;
 mod layouts;

@@ -102,6 +102,7 @@ impl Cluster {
                 server: ServerId::random(),
                 capacity: ByteCount(config.capacity.0.div_ceil(servers)),
                 tier: "dram".to_owned(),
+                bytes_per_second: 0,
                 cluster_key: config.cluster_key.clone(),
                 controller: Some(address.clone()),
                 advertise: None,

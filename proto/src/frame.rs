@@ -69,6 +69,9 @@ pub enum Operation {
     ListBlocks = 25,
     /// Storage: copy between two blocks, the address of the source and that of the destination.
     CopyBlock = 26,
+    /// Storage: tell which inodes of a job have blocks here, a u64 each in order, behind the one
+    /// given (u64). Cluster credential only.
+    ListInodes = 27,
     /// Metadata: `Request`, answered by `Reply`.
     Metadata = 32,
     /// Metadata: pushed by the server, `Recall`.
@@ -91,6 +94,7 @@ impl Operation {
             24 => Operation::DropBlocks,
             25 => Operation::ListBlocks,
             26 => Operation::CopyBlock,
+            27 => Operation::ListInodes,
             32 => Operation::Metadata,
             33 => Operation::Recall,
             _ => return None,

@@ -72,6 +72,7 @@ async fn serve() -> Result<()> {
         server: ServerId::random(),
         capacity: ByteCount(CAPACITY),
         tier: "dram".to_owned(),
+        bytes_per_second: 0,
         cluster_key: ClusterKey::open(),
         controller: None,
         advertise: None,

@@ -6,6 +6,7 @@
 //! process: every start is a new incarnation.
 
 mod engine;
+mod leaving;
 mod server;
 mod service;
 mod traffic;

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use pocket_controller_client::{ControllerError, ServerAgent, ServerIdentity, Totals, UsageMeter};
-use pocket_proto::{ByteCount, ClusterKey, Incarnation, ServerId, control::ServerRole};
+use pocket_controller_client::{
+    ControllerError, Report, ServerAgent, ServerIdentity, Totals, UsageMeter,
+};
+use pocket_proto::{
+    ByteCount, ClusterKey, Incarnation, ServerId,
+    control::{HeartbeatReply, ServerRole},
+};
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -12,6 +17,7 @@ use tracing::info;
 
 use crate::{
     engine::{BlockEngine, DramEngine},
+    leaving::Leaving,
     service::BlockService,
     traffic::Traffic,
 };
@@ -27,6 +33,8 @@ pub struct StorageConfig {
     pub capacity: ByteCount,
     /// What it holds it on, for placement: "dram".
     pub tier: String,
+    /// What it moves, in bytes per second, for placement; 0: not known.
+    pub bytes_per_second: u64,
     /// The cluster's key: credentials of other clusters are refused.
     pub cluster_key: ClusterKey,
     /// The controller to report to, where there is one.
@@ -80,6 +88,7 @@ impl StorageServer {
         };
         let engine = Arc::new(DramEngine::new(config.capacity));
         let traffic = Arc::new(Traffic::default());
+        let leaving = Arc::new(Leaving::default());
         let incarnation = Incarnation::random();
         let stop = CancellationToken::new();
         let agent = match &config.controller {
@@ -89,6 +98,7 @@ impl StorageServer {
                 identity(&config, incarnation, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
+                Arc::clone(&leaving),
                 stop.clone(),
             )?),
         };
@@ -98,6 +108,7 @@ impl StorageServer {
             server: config.server,
             incarnation,
             traffic,
+            leaving: Arc::clone(&leaving),
         });
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
@@ -107,6 +118,7 @@ impl StorageServer {
             server: config.server,
             incarnation,
             engine,
+            leaving,
             agent,
             serving,
             stop: stop.drop_guard(),
@@ -120,6 +132,7 @@ pub struct RunningServer {
     server: ServerId,
     incarnation: Incarnation,
     engine: Arc<DramEngine>,
+    leaving: Arc<Leaving>,
     agent: Option<ServerAgent>,
     serving: JoinHandle<()>,
     stop: DropGuard,
@@ -153,6 +166,11 @@ impl RunningServer {
         }
     }
 
+    /// Waits until the controller says that nobody needs this server any more: it was drained.
+    pub async fn dismissed(&self) {
+        self.leaving.dismissed().await;
+    }
+
     /// Ends all connections and frees all blocks; returns when that is done.
     pub async fn stop(self) {
         drop(self.stop);
@@ -173,7 +191,7 @@ fn identity(config: &StorageConfig, incarnation: Incarnation, endpoint: &str) ->
         control_endpoint: String::new(),
         tier: config.tier.clone(),
         capacity_bytes: config.capacity.0,
-        bandwidth_bytes_per_second: 0,
+        bandwidth_bytes_per_second: config.bytes_per_second,
         cluster_key: config.cluster_key.clone(),
     }
 }
@@ -183,15 +201,25 @@ fn report(
     identity: ServerIdentity,
     engine: Arc<DramEngine>,
     traffic: Arc<Traffic>,
+    leaving: Arc<Leaving>,
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
-    let usage = move || {
-        meter.sample(Totals {
+    let told = Arc::clone(&leaving);
+    let report = move || {
+        // Before what is held: nothing is added later to what a leaving server held then.
+        let leave = leaving.report();
+        let usage = meter.sample(Totals {
             network_bytes: Some(traffic.network_bytes()),
             operations: traffic.operations(),
             used_bytes: engine.usage().used_bytes,
-        })
+        });
+        Report {
+            usage,
+            leave,
+            ..Report::default()
+        }
     };
-    ServerAgent::spawn(controller, identity, usage, Vec::new, |_| (), stop)
+    let follow = move |reply: HeartbeatReply| told.follow(reply.leave);
+    ServerAgent::spawn(controller, identity, report, follow, stop)
 }

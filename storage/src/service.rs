@@ -14,7 +14,14 @@ use pocket_proto::{
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
 use tracing::debug;
 
-use crate::{engine::BlockEngine, traffic::Traffic};
+use crate::{
+    engine::BlockEngine,
+    leaving::{Leaving, Permit, moved},
+    traffic::Traffic,
+};
+
+/// Inodes told of in one reply.
+const LISTED_INODES_MAX: usize = 65_536;
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService<E> {
@@ -23,6 +30,7 @@ pub(crate) struct BlockService<E> {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) leaving: Arc<Leaving>,
 }
 
 /// Who is at the other end of a connection.
@@ -63,16 +71,17 @@ impl<E: BlockEngine> Service for BlockService<E> {
         }
         let request_bytes = body.len();
         let answer: Answer = match header.operation {
-            Operation::ReadBlock => self.read(header.job, &body),
-            Operation::TruncateBlocks => self.truncate(header.job, &body),
+            Operation::ReadBlock => self.read(caller, header.job, &body),
+            Operation::TruncateBlocks => self.truncate(caller, header.job, &body),
             Operation::AllocateBlock => self.allocate(header.job, &body, Fill::Missing),
             Operation::ZeroBlock => self.allocate(header.job, &body, Fill::All),
             Operation::PunchBlock => {
-                answer(address(&body).and_then(|address| self.engine.punch(header.job, address)))
+                answer(address(&body).and_then(|address| self.punch(header.job, address)))
             }
             Operation::CopyBlock => answer(self.copy(header.job, &body)),
-            Operation::ListBlocks => self.list(header.job, &body),
-            Operation::DropBlocks => return self.drop_blocks(header.job, &body),
+            Operation::ListBlocks => self.list(caller, header.job, &body),
+            Operation::ListInodes => self.list_inodes(header.job, &body),
+            Operation::DropBlocks => return self.drop_blocks(caller, header.job, &body),
             Operation::DropJob => return self.drop_job(header.job),
             Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
             other => Answer::failed(Failure::new(
@@ -103,9 +112,12 @@ impl<E: BlockEngine> Service for BlockService<E> {
 }
 
 impl<E: BlockEngine> BlockService<E> {
-    fn read(&self, job: JobId, body: &[u8]) -> Answer {
+    fn read(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
         let read = address(body).and_then(|address| self.engine.read(job, address));
         match read {
+            Ok(read) if read.hole && !caller.is_server() && !self.leaving.vouches_for_holes() => {
+                Answer::failed(moved())
+            }
             Ok(read) => {
                 let flags = if read.hole { REPLY_FLAG_HOLE } else { 0 };
                 Answer::ok(read.bytes).with_flags(flags)
@@ -126,6 +138,7 @@ impl<E: BlockEngine> BlockService<E> {
                 ),
             ));
         }
+        let _permit = self.permit(job, Some(address))?;
         self.engine.write(
             job,
             address.inode,
@@ -136,31 +149,75 @@ impl<E: BlockEngine> BlockService<E> {
     }
 
     fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Answer {
-        answer(address(body).and_then(|address| self.engine.allocate(job, address, fill)))
+        let allocated = address(body).and_then(|address| {
+            let _permit = self.permit(job, Some(address))?;
+            self.engine.allocate(job, address, fill)
+        });
+        answer(allocated)
+    }
+
+    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure> {
+        let _permit = self.permit(job, None)?;
+        self.engine.punch(job, address)
+    }
+
+    /// Leave to change a block now; `makes` it where it is not there yet.
+    fn permit(&self, job: JobId, makes: Option<BlockAddress>) -> Result<Permit<'_>, Failure> {
+        self.leaving.permit(&*self.engine, job, makes)
     }
 
     fn copy(&self, job: JobId, body: &[u8]) -> Result<i64, Failure> {
         let (from, to) = (address(body)?, body.get(BLOCK_ADDRESS_BYTES..));
-        self.engine
-            .copy(job, from, address(to.unwrap_or_default())?)
+        let to = address(to.unwrap_or_default())?;
+        let _permit = self.permit(job, Some(to))?;
+        self.engine.copy(job, from, to)
     }
 
-    fn list(&self, job: JobId, body: &[u8]) -> Answer {
+    fn list_inodes(&self, job: JobId, body: &[u8]) -> Answer {
+        let Some(after) = body.first_chunk::<8>() else {
+            return Answer::failed(malformed(FrameError::TooShort));
+        };
+        let after = InodeId(u64::from_le_bytes(*after));
+        let inodes = self.engine.inodes(job, after, LISTED_INODES_MAX);
+        let ids: Vec<u8> = inodes.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+        Answer::ok(ids.into())
+    }
+
+    fn list(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
+        if !caller.is_server() && !self.leaving.vouches_for_lists() {
+            return Answer::failed(moved());
+        }
         match BlockSpan::decode(body) {
             Ok(span) => Answer::ok(self.engine.list(job, span).encode().into()),
             Err(error) => Answer::failed(malformed(error)),
         }
     }
 
-    fn drop_blocks(&self, job: JobId, body: &[u8]) -> Handled {
+    fn drop_blocks(&self, caller: &Caller, job: JobId, body: &[u8]) -> Handled {
         self.traffic.count(body.len(), size_of::<i64>());
+        let (leaving, is_server) = (Arc::clone(&self.leaving), caller.is_server());
         match BlockSpan::decode(body) {
-            Ok(span) => self.beside(move |engine| engine.drop_blocks(job, span)),
+            Ok(span) => self.beside(move |engine| {
+                let _permit = match is_server {
+                    true => None,
+                    false => Some(leaving.permit(engine, job, None)?),
+                };
+                Ok(engine.drop_blocks(job, span))
+            }),
             Err(error) => Handled::Now(Answer::failed(malformed(error))),
         }
     }
 
-    fn truncate(&self, job: JobId, body: &[u8]) -> Answer {
+    /// Metadata servers see to it that what they truncate is not being moved.
+    fn truncate(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
+        let permit = match caller.is_server() {
+            true => Ok(None),
+            false => self.permit(job, None).map(Some),
+        };
+        let _permit = match permit {
+            Ok(permit) => permit,
+            Err(failure) => return Answer::failed(failure),
+        };
         match address(body) {
             Ok(BlockAddress {
                 inode,
@@ -182,23 +239,30 @@ impl<E: BlockEngine> BlockService<E> {
             .map(|id| InodeId(u64::from_le_bytes(*id)))
             .collect();
         self.traffic.count(body.len(), size_of::<i64>());
-        self.beside(move |engine| engine.remove_inodes(job, &inodes))
+        self.beside(move |engine| Ok(engine.remove_inodes(job, &inodes)))
     }
 
     fn drop_job(&self, job: JobId) -> Handled {
         self.traffic.count(0, size_of::<i64>());
-        self.beside(move |engine| engine.drop_job(job))
+        self.beside(move |engine| Ok(engine.drop_job(job)))
     }
 
     /// Runs work that may take a while where it holds nobody up.
-    fn beside(&self, work: impl FnOnce(&E) -> i64 + Send + 'static) -> Handled {
+    fn beside(&self, work: impl FnOnce(&E) -> Result<i64, Failure> + Send + 'static) -> Handled {
         let engine = Arc::clone(&self.engine);
         Handled::later(async move {
             match tokio::task::spawn_blocking(move || work(&engine)).await {
-                Ok(freed) => change(freed),
+                Ok(freed) => answer(freed),
                 Err(error) => Answer::failed(Failure::new(Status::Internal, error.to_string())),
             }
         })
+    }
+}
+
+impl Caller {
+    /// Whether it is one of the cluster's own servers.
+    fn is_server(&self) -> bool {
+        self.scope == Scope::Cluster
     }
 }
 
@@ -206,10 +270,12 @@ impl<E: BlockEngine> BlockService<E> {
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
     match (header.operation, caller.scope) {
-        (Operation::DropJob | Operation::RemoveInodes, Scope::Job(_)) => Err(Failure::new(
-            Status::Denied,
-            format!("{:?} is for the cluster's own servers", header.operation),
-        )),
+        (Operation::DropJob | Operation::RemoveInodes | Operation::ListInodes, Scope::Job(_)) => {
+            Err(Failure::new(
+                Status::Denied,
+                format!("{:?} is for the cluster's own servers", header.operation),
+            ))
+        }
         _ => Ok(()),
     }
 }

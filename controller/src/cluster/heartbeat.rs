@@ -33,11 +33,15 @@ impl Cluster {
         }
         let mut reply = HeartbeatReply {
             known: true,
-            storage_servers: Vec::new(),
+            next_in_ms: self.next_heartbeat_ms(),
+            ..HeartbeatReply::default()
         };
         if self.servers.get(server).is_some_and(|s| !s.is_storage()) {
             self.take_reports(server, request.jobs, now);
             reply.storage_servers = self.storage_servers(now);
+            reply.evacuate = self.evacuations(server, &request.evacuated);
+        } else {
+            reply.leave = self.leave_of(server, request.leave.as_ref(), now);
         }
         reply
     }

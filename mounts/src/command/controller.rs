@@ -1,5 +1,7 @@
 //! `pocket controller`: the controller as a process.
 
+use std::future::pending;
+
 use clap::Args;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 
@@ -39,6 +41,7 @@ impl ControllerArguments {
                 Ok(Controller::start(config).await?)
             },
             |running| Announcement::new("controller", running.endpoint()),
+            async |_| pending().await,
             RunningController::stop,
         )
     }

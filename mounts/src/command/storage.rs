@@ -1,7 +1,7 @@
 //! `pocket storage`: a storage server as a process.
 
 use clap::{Args, ValueEnum};
-use pocket_proto::{ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer};
 
 use super::server::{Announcement, ServerArguments, advertised};
@@ -31,6 +31,10 @@ pub(super) struct StorageArguments {
         value_parser = parse_capacity
     )]
     capacity: Option<ByteCount>,
+
+    /// What it moves, for placement, as 8Gb/s [default: not planned]
+    #[arg(long, value_name = "RATE", env = "POCKET_STORAGE_BANDWIDTH")]
+    bandwidth: Option<Bandwidth>,
 
     /// The medium that holds the blocks
     #[arg(long, value_enum, default_value = "dram")]
@@ -65,6 +69,7 @@ impl StorageArguments {
             controller,
             listen,
             capacity,
+            bandwidth,
             tier,
             advertise,
             server,
@@ -77,6 +82,7 @@ impl StorageArguments {
                     listen,
                     capacity: capacity.unwrap_or_else(machine::memory_for_stores),
                     tier: tier.name().to_owned(),
+                    bytes_per_second: bandwidth.map_or(0, |rate| rate.bytes_per_second),
                     cluster_key,
                     controller: Some(controller.to_string()),
                     server: ServerId::random(),
@@ -84,6 +90,7 @@ impl StorageArguments {
                 Ok(StorageServer::start(config).await?)
             },
             |running| Announcement::new("storage", running.endpoint()),
+            RunningServer::dismissed,
             RunningServer::stop,
         )
     }

@@ -29,6 +29,7 @@ pub fn config(capacity: u64) -> StorageConfig {
         server: ServerId::random(),
         capacity: ByteCount(capacity),
         tier: "dram".to_owned(),
+        bytes_per_second: 0,
         cluster_key: key(),
         controller: None,
         advertise: None,
