@@ -53,7 +53,7 @@ impl Controller for Service {
         &self,
         request: Request<DrainServerRequest>,
     ) -> Result<Response<DrainServerReply>, Status> {
-        answer(self.0.drain_server(&request.into_inner()))
+        answer(self.0.drain_server(&request.into_inner()).await)
     }
 
     async fn report_pool(

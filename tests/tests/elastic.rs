@@ -79,7 +79,7 @@ fn wait_gone(cluster: &mut ProcessCluster, index: usize) {
 #[track_caller]
 fn check_account(cluster: &ProcessCluster) {
     let mut seen = (0, 0);
-    let balanced = || {
+    let mut balanced = || {
         let (Ok(servers), Ok(jobs)) = (cluster.control().servers(), cluster.control().jobs())
         else {
             return false;
@@ -182,7 +182,7 @@ impl Files {
         let length = self.dice.random_range(1..FILE_BYTES_MAX);
         match kind {
             0 => {
-                let data = content(self.dice.random(), length);
+                let data = content(self.dice.random_range(0..1 << 20), length);
                 fs::write(&path, &data).unwrap();
                 self.expected[file] = Some(data);
             }
@@ -214,7 +214,7 @@ impl Files {
     fn piece(&mut self) -> (usize, Vec<u8>) {
         let at = self.dice.random_range(0..2 * MIB);
         let length = self.dice.random_range(1..300 * KIB);
-        (at, content(self.dice.random(), length))
+        (at, content(self.dice.random_range(0..1 << 20), length))
     }
 
     #[track_caller]

@@ -139,6 +139,15 @@ impl Cluster {
         }
     }
 
+    /// Whether a server knows that it is to leave, or need not.
+    pub(crate) fn has_heard_of_leaving(&self, id: ServerId) -> bool {
+        let leaving = self
+            .servers
+            .get(id)
+            .and_then(|server| server.leaving.as_ref());
+        leaving.is_none_or(|leaving| leaving.reached >= LeaveStage::Closed)
+    }
+
     /// The living storage server of this endpoint or id.
     fn storage_server_called(&self, name: &str) -> Result<ServerId, Failure> {
         let called = |server: &&Server| server.endpoint == name || server.id.to_string() == name;
@@ -167,7 +176,9 @@ impl Cluster {
         now: Instant,
     ) -> Option<Leave> {
         let leaving = self.servers.get_mut(id)?.leaving.as_mut()?;
-        leaving.reached = said.map_or(LeaveStage::Stays, Leave::stage);
+        let reached = said.map_or(LeaveStage::Stays, Leave::stage);
+        self.changed |= leaving.reached != reached;
+        leaving.reached = reached;
         let leave = leaving.show(now);
         if leave.stage() == LeaveStage::Gone {
             info!(server = %id, "left: no job needs it any more");
