@@ -190,6 +190,7 @@ impl FileSystem {
     ) {
         self.inodes.forget(parent);
         self.names.changed(parent, name);
+        self.listings.forget(parent);
         let at = self.inodes.tick();
         let change = Change { time, links, at };
         self.exclusive.changed(parent, name, known, change);

@@ -18,6 +18,7 @@ use crate::exclusive::{ExclusiveDirectories, Known};
 use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
+use crate::listings::Listings;
 use crate::locks::MountLocks;
 use crate::maps::Maps;
 use crate::name_cache::NameCache;
@@ -41,6 +42,7 @@ pub struct FileSystem {
     pub(crate) coherence: Coherence,
     pub(crate) inodes: InodeCache,
     pub(crate) names: NameCache,
+    pub(crate) listings: Listings,
     pub(crate) exclusive: ExclusiveDirectories,
     pub(crate) numbers: InodeNumbers,
     pub(crate) block_bytes: u32,
@@ -102,6 +104,7 @@ impl FileSystem {
             coherence: Coherence::default(),
             inodes: InodeCache::new(),
             names: NameCache::new(),
+            listings: Listings::new(),
             exclusive: ExclusiveDirectories::new(),
             numbers: InodeNumbers::new(),
             block_bytes: session.block_bytes,
@@ -247,6 +250,8 @@ impl FileSystem {
                 let Some(attributes) = &entry.attributes else {
                     continue;
                 };
+                // It may have moved: ".." leads elsewhere then.
+                self.listings.forget(InodeId(attributes.inode));
                 if freshness.lease_left(entry.attributes_valid_ms).is_zero() {
                     self.inodes.forget(InodeId(attributes.inode));
                 } else {
@@ -350,13 +355,12 @@ impl FileSystem {
         let mut entry = self.overlaid(leased.value);
         for _ in 0..LOOKS_MAX {
             let inode = entry.attributes.map(|attributes| InodeId(attributes.inode));
-            if !inode.is_some_and(|inode| self.inodes.is_newer(inode, since)) {
+            let Some(inode) = inode.filter(|&inode| self.inodes.is_newer(inode, since)) else {
                 return Ok(Leased {
                     since,
                     ..about.with(entry)
                 });
-            }
-            let inode = inode.unwrap_or(InodeId::ROOT);
+            };
             let anew = match self.kept_entry(inode) {
                 Some(kept) => kept,
                 None => self.fetch_attributes(inode).await?,
@@ -429,6 +433,7 @@ impl FileSystem {
     pub(crate) fn name_changed(&self, directory: InodeId, name: &[u8]) {
         self.inodes.names_changed();
         self.names.changed(directory, name);
+        self.listings.forget(directory);
         self.exclusive.doubt(directory, name);
     }
 

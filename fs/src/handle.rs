@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use pocket_proto::InodeId;
@@ -37,6 +37,7 @@ pub(crate) struct DirectoryHandle {
 #[derive(Default)]
 pub(crate) struct Handles {
     next: AtomicU64,
+    count: AtomicUsize,
     files: [RwLock<HashMap<u64, Arc<FileHandle>>>; SHARDS],
     directories: RwLock<HashMap<u64, Arc<DirectoryHandle>>>,
 }
@@ -48,6 +49,7 @@ impl Handles {
 
     pub(crate) fn insert_file(&self, handle: FileHandle) -> HandleId {
         let id = self.next();
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.files[id as usize % SHARDS]
             .write()
             .insert(id, Arc::new(handle));
@@ -62,11 +64,13 @@ impl Handles {
     }
 
     pub(crate) fn remove_file(&self, id: HandleId) -> Option<Arc<FileHandle>> {
-        self.files[id.0 as usize % SHARDS].write().remove(&id.0)
+        let removed = self.files[id.0 as usize % SHARDS].write().remove(&id.0);
+        self.removed(removed)
     }
 
     pub(crate) fn insert_directory(&self, handle: DirectoryHandle) -> HandleId {
         let id = self.next();
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.directories.write().insert(id, Arc::new(handle));
         HandleId(id)
     }
@@ -76,11 +80,19 @@ impl Handles {
     }
 
     pub(crate) fn remove_directory(&self, id: HandleId) {
-        self.directories.write().remove(&id.0);
+        let removed = self.directories.write().remove(&id.0);
+        self.removed(removed);
     }
 
+    /// Handles of both kinds.
     pub(crate) fn len(&self) -> usize {
-        let files: usize = self.files.iter().map(|shard| shard.read().len()).sum();
-        files + self.directories.read().len()
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn removed<T>(&self, handle: Option<T>) -> Option<T> {
+        if handle.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        handle
     }
 }

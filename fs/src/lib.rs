@@ -15,6 +15,7 @@ mod file;
 mod filesystem;
 mod handle;
 mod inode_cache;
+mod listings;
 mod locks;
 mod maps;
 mod name_cache;

@@ -55,13 +55,16 @@ impl RecallHandler for RecallInbox {
                 }
                 for name in &recall.names {
                     fs.names.forget(InodeId(name.parent), &name.name);
+                    fs.listings.forget(InodeId(name.parent));
                 }
                 for directory in &recall.directories {
                     fs.exclusive.give_back(InodeId(*directory));
                     fs.inodes.forget(InodeId(*directory));
+                    fs.listings.forget(InodeId(*directory));
                 }
                 for directory in &recall.all_names {
                     fs.names.forget_all(InodeId(*directory));
+                    fs.listings.forget(InodeId(*directory));
                 }
             });
         } else {
@@ -85,6 +88,7 @@ impl RecallHandler for RecallInbox {
         fs.coherence.begin_session(|| {
             fs.inodes.clear();
             fs.names.clear();
+            fs.listings.clear();
             fs.exclusive.clear();
             fs.numbers.clear();
         });

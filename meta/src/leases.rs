@@ -149,6 +149,31 @@ impl Leases {
         self.lease - self.travel
     }
 
+    /// Leases the list of a directory's names to whoever reads it. Returns for how long, 0 if it may
+    /// not be cached.
+    pub(crate) fn grant_listing(
+        &mut self,
+        directory: InodeId,
+        to: Grantee,
+        now: Instant,
+    ) -> Duration {
+        self.sweep(now, SWEPT_PER_GRANT);
+        let refused = self.marks.has_any_name(directory)
+            || self.names.is_contended(directory, now)
+            || self.is_full();
+        if refused {
+            return Duration::ZERO;
+        }
+        let expires = now + self.lease;
+        let Some(is_new) = self.names.grant_listing(directory, to, now, expires) else {
+            return Duration::ZERO;
+        };
+        if is_new {
+            self.remember_names(directory, expires);
+        }
+        self.lease - self.travel
+    }
+
     /// What a mount's kernel does by itself when it moves a name: the lease on it moves along.
     pub(crate) fn inherit_name(
         &mut self,
@@ -270,6 +295,12 @@ impl Leases {
     /// the directory.
     pub(crate) fn note_name_recall(&mut self, directory: InodeId, session: SessionId) -> bool {
         self.names.note_recall(directory, session)
+    }
+
+    /// The session has dropped the list of a directory's names, as its recall of number `recall`
+    /// of any name in it asked.
+    pub(crate) fn listing_dropped(&mut self, directory: InodeId, session: SessionId, recall: u64) {
+        self.names.drop_listing(directory, session, recall);
     }
 
     /// The session has dropped all names of a directory, as its recall of number `recall` asked.

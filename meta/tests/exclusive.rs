@@ -13,22 +13,16 @@ use support::*;
 use tokio::time::{Instant, sleep};
 
 /// A mount that does things ahead.
-struct Ahead {
+struct Maker {
     mount: Arc<Mount>,
     next: u64,
 }
 
-impl Ahead {
+impl Maker {
     async fn new(mount: &Arc<Mount>) -> Self {
-        let grant = Operation::GrantInodes(GrantInodes { wanted: 100 });
-        let granted = match mount.call(grant).await.unwrap() {
-            reply::Result::GrantInodes(granted) => granted,
-            other => panic!("no inodes: {other:?}"),
-        };
-        assert_eq!(granted.count, 100);
-        Ahead {
+        Maker {
             mount: Arc::clone(mount),
-            next: granted.first,
+            next: mount.numbers().await,
         }
     }
 
@@ -43,17 +37,6 @@ impl Ahead {
     fn tell(&self, operation: Operation) {
         self.mount.metadata.tell(operation).unwrap();
     }
-}
-
-fn ahead(inode: u64, epoch: u32) -> Option<pocket_proto::session::Ahead> {
-    Some(pocket_proto::session::Ahead {
-        time: Some(Time {
-            seconds: 77,
-            nanoseconds: 5,
-        }),
-        inode,
-        epoch,
-    })
 }
 
 fn create_ahead(parent: u64, name: &str, inode: u64, epoch: u32) -> Operation {
@@ -125,7 +108,7 @@ async fn everything_told_before_the_directory_is_given_back_is_seen() {
     let one = Arc::new(Mount::with(&job, Manners::Stubborn));
     let two = Mount::new(&job);
     let directory = one.mkdir(ROOT, "d").await;
-    let mut maker = Ahead::new(&one).await;
+    let mut maker = Maker::new(&one).await;
     let looking = async { two.lookup(directory, "f").await.unwrap().inode() };
     let making = async {
         one.await_recall().await;
@@ -185,7 +168,7 @@ async fn what_is_not_ones_own_is_not_changed_ahead() {
         let one = Arc::new(Mount::new(&job));
         let directory = one.mkdir(ROOT, "d").await;
         one.touch(directory, "there").await;
-        let maker = Ahead::new(&one).await;
+        let maker = Maker::new(&one).await;
         maker.tell(wrong(directory, maker.next));
         one.await_loss().await;
         let two = Mount::new(&job);
@@ -212,7 +195,7 @@ async fn directory_is_not_removed_over_what_its_owner_makes() {
     let one = Arc::new(Mount::with(&job, Manners::Stubborn));
     let two = Mount::new(&job);
     let directory = one.mkdir(ROOT, "d").await;
-    let mut maker = Ahead::new(&one).await;
+    let mut maker = Maker::new(&one).await;
     let rmdir = Operation::Remove(Remove {
         parent: ROOT,
         name: "d".into(),
@@ -278,8 +261,8 @@ async fn one_writer_among_many_readers_recalls_only_what_they_have_seen() {
 async fn inode_numbers_are_granted_once() {
     let job = job();
     let one = Arc::new(Mount::new(&job));
-    let first = Ahead::new(&one).await.next;
-    let second = Ahead::new(&one).await.next;
+    let first = Maker::new(&one).await.next;
+    let second = Maker::new(&one).await.next;
     assert!(second >= first + 100);
     let made = one.touch(ROOT, "f").await;
     assert!(made >= second + 100);

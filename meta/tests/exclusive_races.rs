@@ -1,34 +1,15 @@
 //! Directories of one session's own, and what others do there at the wrong moment.
 
 #![allow(clippy::unwrap_used)]
+
 mod support;
-use pocket_meta_client::Metadata;
-use pocket_proto::session::*;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+use pocket_meta_client::Metadata;
+use pocket_proto::session::*;
 use support::*;
-
-fn ahead(inode: u64, epoch: u32) -> Option<Ahead> {
-    Some(Ahead {
-        time: Some(Time {
-            seconds: 77,
-            nanoseconds: 5,
-        }),
-        inode,
-        epoch,
-    })
-}
-
-async fn numbers(mount: &Mount) -> u64 {
-    match mount
-        .call(Operation::GrantInodes(GrantInodes { wanted: 100 }))
-        .await
-        .unwrap()
-    {
-        reply::Result::GrantInodes(granted) => granted.first,
-        other => panic!("{other:?}"),
-    }
-}
 
 /// The owner has removed the last name and answered; the message is on its way.
 #[tokio::test(start_paused = true)]
@@ -105,7 +86,7 @@ async fn epoch_0_is_refused() {
     let job = job();
     let one = Arc::new(Mount::new(&job));
     let directory = one.mkdir(ROOT, "d").await;
-    let inode = numbers(&one).await;
+    let inode = one.numbers().await;
     let create = Operation::Create(Create {
         parent: directory,
         name: "f".into(),

@@ -38,7 +38,7 @@ Examples:
   umount /pocket/sort-42
       Leave the job. When its last mount has been gone for the lease time, its data are gone.
 
-Mount options (-o): ro, rw, allow_other, auto_unmount, nobtime, suid, dev, noexec, noatime,
+Mount options (-o): ro, rw, allow_other, auto_unmount, nobtime, suid, dev, noexec, noatime, noac,
 fsname=NAME, subtype=NAME, uid=N, gid=N, umask=OCTAL, and every long flag that describes the job,
 with underscores: capacity=SIZE, max_tasks=N, controller=HOST:PORT, keep, ...
 

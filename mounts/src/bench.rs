@@ -6,6 +6,7 @@
 //! output, progress and warnings by standard error. Nothing is left behind in a measured directory, also when the run
 //! is interrupted.
 
+mod again;
 mod interrupt;
 mod objects;
 mod random;
@@ -49,7 +50,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     against: Vec<PathBuf>,
 
-    /// Sections to run, separated by commas [default: a to f, and g where a second mount is given]
+    /// Sections to run, separated by commas [default: all, but for g where no second mount is given]
     #[arg(long, value_enum, value_delimiter = ',')]
     sections: Vec<Section>,
 

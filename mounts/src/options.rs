@@ -68,7 +68,8 @@ pub(crate) struct MountOptions {
     pub(crate) source_name: Option<String>,
     /// `subtype=NAME`: the type is shown as `fuse.NAME`; `fuse.pocket` where absent.
     pub(crate) subtype: Option<String>,
-    /// `uid=N`, `gid=N`, `umask=OCTAL`: files shown with another owner and fewer permissions.
+    /// `uid=N`, `gid=N`, `umask=OCTAL`: files shown with another owner and fewer permissions; `noac`:
+    /// names and attributes are asked of the metadata server each time.
     pub(crate) presentation: Presentation,
     /// Settings that flags also give, as (name, value): `capacity=10GiB`. Names have underscores.
     pub(crate) settings: Vec<(String, Option<String>)>,
@@ -185,6 +186,8 @@ impl MountOptions {
             "noexec" => self.no_exec = true,
             "atime" => self.no_access_time = false,
             "noatime" => self.no_access_time = true,
+            "ac" => self.presentation.unleased = false,
+            "noac" => self.presentation.unleased = true,
             "sync" => self.synchronous = true,
             "dirsync" => self.directories_synchronous = true,
             "remount" => return Err(OptionError::Remount),
@@ -306,6 +309,7 @@ mod tests {
             uid: Some(7),
             gid: Some(8),
             umask: Some(0o22),
+            unleased: false,
         };
         assert_eq!(options.presentation, presentation);
     }

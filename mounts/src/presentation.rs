@@ -1,4 +1,5 @@
-//! `-o uid=`, `gid=` and `umask=`: files shown with another owner and fewer permissions.
+//! `-o uid=`, `gid=` and `umask=`: files shown with another owner and fewer permissions; `-o noac`:
+//! shown anew each time.
 //!
 //! Attributes are changed on their way from the metadata server to this mount's file system core;
 //! what the server keeps, and what other mounts see, stays as it is.
@@ -22,6 +23,8 @@ pub struct Presentation {
     pub gid: Option<u32>,
     /// Permission bits that no file seems to have.
     pub umask: Option<u32>,
+    /// Names and attributes are as if nothing were leased: asked for each time.
+    pub unleased: bool,
 }
 
 impl Presentation {
@@ -45,6 +48,11 @@ impl Presentation {
     fn entry(self, entry: &mut Entry) {
         // What the mount made there ahead of the server would not be shown as it is here.
         entry.exclusive = false;
+        if self.unleased {
+            entry.attributes_valid_ms = 0;
+            entry.name_valid_ms = 0;
+            entry.names = 0;
+        }
         if let Some(attributes) = &mut entry.attributes {
             self.attributes(attributes);
         }
@@ -63,7 +71,11 @@ impl Presentation {
             reply::Result::ReadDirectory(page) => {
                 let entries = page.entries.iter_mut();
                 entries.for_each(|named| self.optional(&mut named.entry));
+                if self.unleased {
+                    page.valid_ms = 0;
+                }
             }
+            reply::Result::Absent(absent) if self.unleased => absent.name_valid_ms = 0,
             // No attributes in these.
             reply::Result::Done(_)
             | reply::Result::ReadLink(_)
@@ -129,7 +141,7 @@ impl Metadata for Presented {
 
 #[cfg(test)]
 mod tests {
-    use pocket_proto::session::{DirectoryEntry, Opened, ReadDirectoryReply};
+    use pocket_proto::session::{Absent, DirectoryEntry, Opened, ReadDirectoryReply};
 
     use super::*;
 
@@ -163,6 +175,7 @@ mod tests {
             uid: Some(7),
             gid: Some(8),
             umask: Some(0o27),
+            unleased: false,
         };
         let dot = DirectoryEntry::default();
         let file = DirectoryEntry {
@@ -178,10 +191,33 @@ mod tests {
             reply::Result::ReadDirectory(ReadDirectoryReply {
                 entries: vec![dot.clone(), file.clone()],
                 end: true,
+                valid_ms: 0,
             }),
         ] {
             assert_eq!(shown(presentation, result), (7, 8, 0o4750));
         }
+    }
+
+    #[test]
+    fn nothing_is_leased_where_nothing_is_to_be_kept() {
+        let presentation = Presentation {
+            unleased: true,
+            ..Presentation::default()
+        };
+        let mut found = reply::Result::Entry(Entry {
+            attributes_valid_ms: 1000,
+            name_valid_ms: 1000,
+            exclusive: true,
+            names: 3,
+            ..entry()
+        });
+        presentation.result(&mut found);
+        assert_eq!(found, reply::Result::Entry(entry()));
+        let mut absent = reply::Result::Absent(Absent {
+            name_valid_ms: 1000,
+        });
+        presentation.result(&mut absent);
+        assert_eq!(absent, reply::Result::Absent(Absent::default()));
     }
 
     #[test]

@@ -42,7 +42,7 @@ SIZES = PocketSizes(storage_servers=2, server_bytes=3 * GIB, job_bytes=5 * GIB, 
 TOUCH_BYTES = 6 * GIB
 
 # A line of `pocket bench`'s progress: "2/5 b files of 4 KiB: /some/directory".
-PROGRESS = re.compile(r"^\d+/\d+ (?P<section>[a-g]) .*: (?P<directory>/.*)$")
+PROGRESS = re.compile(r"^\d+/\d+ (?P<section>[a-h]) .*: (?P<directory>/.*)$")
 
 
 def main():

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{DirectoryEntry, ReadDirectory, reply, request};
+use pocket_proto::session::{DirectoryEntry, Entry, ReadDirectory, reply, request};
 
 use crate::filesystem::unexpected;
+use crate::listings::{Found, Page, is_dot};
 use crate::{Errno, FileSystem, Freshness, HandleId, Leased};
 
 /// Entries asked for at once: about 32 KiB with attributes, as much as a program reads at once.
@@ -15,30 +16,6 @@ const ENTRIES_PER_REQUEST: u32 = 256;
 #[derive(Default)]
 pub(crate) struct DirectoryStream {
     page: Option<Leased<Arc<Page>>>,
-}
-
-struct Page {
-    /// The cookie behind which the page begins.
-    behind: u64,
-    with_attributes: bool,
-    entries: Vec<DirectoryEntry>,
-    end: bool,
-}
-
-impl Page {
-    /// Index of the first entry behind `cookie`, if the page has one or knows that there is none.
-    fn position(&self, cookie: u64) -> Option<usize> {
-        let index = if cookie == self.behind {
-            0
-        } else {
-            let at = self
-                .entries
-                .iter()
-                .position(|entry| entry.cookie == cookie)?;
-            at + 1
-        };
-        (index < self.entries.len() || self.end).then_some(index)
-    }
 }
 
 /// Entries of a directory from some cookie on, to be handed over by
@@ -77,15 +54,69 @@ impl FileSystem {
         if let Some(held) = held {
             return Ok(held);
         }
-        let page = self
-            .fetch_page(handle.inode.0, cookie, with_attributes)
-            .await?;
-        let fresh = page.with(DirectoryPage {
-            page: Arc::clone(&page.value),
-            from: 0,
+        let listed = match self.kept_page(handle.inode, cookie, with_attributes) {
+            Some(kept) => kept,
+            None => {
+                let page = self.fetch_page(handle.inode, cookie, with_attributes);
+                let page = page.await?;
+                page.with(DirectoryPage {
+                    page: Arc::clone(&page.value),
+                    from: 0,
+                })
+            }
+        };
+        stream.page = Some(listed.with(Arc::clone(&listed.value.page)));
+        Ok(listed)
+    }
+
+    /// What this mount knows of the directory without asking; with attributes only if it may cache
+    /// each name, and knows the attributes of each.
+    fn kept_page(
+        &self,
+        directory: InodeId,
+        cookie: u64,
+        with_attributes: bool,
+    ) -> Option<Leased<DirectoryPage>> {
+        if !self.is_in_touch() {
+            return None;
+        }
+        let found = self.coherence.stamped(|stamp, session| {
+            let since = self.inodes.tick();
+            let found = self.listings.find(directory, cookie)?;
+            Some(self.answered_here(found, since, (stamp, session)))
+        })?;
+        let Found { page, from, .. } = &found.value;
+        if !with_attributes {
+            return Some(found.with(DirectoryPage {
+                page: Arc::clone(page),
+                from: *from,
+            }));
+        }
+        if !found.value.has_leased_names {
+            return None;
+        }
+        let name_valid_ms = u32::try_from(found.value.left.as_millis()).unwrap_or(u32::MAX);
+        let entries = page.entries.iter().map(|listed| {
+            let mut listed = listed.clone();
+            if !is_dot(&listed) {
+                let entry = self.kept_entry(InodeId(listed.inode))?.value;
+                listed.entry = Some(Entry {
+                    name_valid_ms,
+                    ..entry
+                });
+            }
+            Some(listed)
         });
-        stream.page = Some(page);
-        Ok(fresh)
+        let page = Page {
+            behind: page.behind,
+            with_attributes,
+            entries: entries.collect::<Option<_>>()?,
+            ..**page
+        };
+        Some(found.with(DirectoryPage {
+            page: Arc::new(page),
+            from: *from,
+        }))
     }
 
     /// Hands entries over to the kernel (in `give`), each with what this mount has buffered shown
@@ -112,26 +143,37 @@ impl FileSystem {
         })
     }
 
+    /// Asks for the entries behind `cookie`, and keeps them as long as they are leased.
     async fn fetch_page(
         &self,
-        inode: u64,
+        directory: InodeId,
         cookie: u64,
         with_attributes: bool,
     ) -> Result<Leased<Arc<Page>>, Errno> {
         let request = request::Operation::ReadDirectory(ReadDirectory {
-            inode,
+            inode: directory.0,
             cookie,
             entries_max: ENTRIES_PER_REQUEST,
             with_attributes,
         });
-        self.call(request).await?.map(|result| match result {
-            reply::Result::ReadDirectory(page) => Ok(Arc::new(Page {
+        let answer = self.call(request).await?.map(|result| match result {
+            reply::Result::ReadDirectory(page) => Ok(page),
+            _ => Err(Errno::from(unexpected())),
+        })?;
+        let page = answer.map(|page| {
+            Ok::<_, Errno>(Arc::new(Page {
                 behind: cookie,
                 with_attributes,
                 entries: page.entries,
                 end: page.end,
-            })),
-            _ => Err(unexpected().into()),
-        })
+                valid_ms: page.valid_ms,
+            }))
+        })?;
+        self.hand_over(&page, |kept, freshness| {
+            let left = freshness.lease_left(kept.valid_ms);
+            let is_late = || self.inodes.changed_since(page.since);
+            self.listings.keep(directory, kept, left, is_late);
+        });
+        Ok(page)
     }
 }

@@ -1,6 +1,6 @@
 //! A way to the server on which a test sees what passes, holds it up, or loses it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) struct Tap {
     answered: Once<Hook>,
     held: Mutex<Option<(Fits, Arc<Semaphore>)>>,
     unsettled: AtomicBool,
+    recalls: AtomicUsize,
 }
 
 impl Tap {
@@ -55,6 +56,11 @@ impl Tap {
             .iter()
             .filter(|op| fits(op))
             .count()
+    }
+
+    /// How many recalls were acknowledged.
+    pub(crate) fn recalls(&self) -> usize {
+        self.recalls.load(Ordering::Relaxed)
     }
 
     /// Counts from here.
@@ -100,6 +106,9 @@ impl Metadata for Tapped {
 
     fn tell(&self, operation: Op) -> Result<(), Failure> {
         self.tap.unsettled.store(true, Ordering::Relaxed);
+        if let Op::RecallDone(_) = operation {
+            self.tap.recalls.fetch_add(1, Ordering::Relaxed);
+        }
         if take(&self.tap.told, &operation).is_some_and(|hook| !hook()) {
             return Ok(());
         }

@@ -243,6 +243,10 @@ impl JobState {
             use pocket_proto::session::OpenMode;
             self.opens.set_mode(InodeId(inode), id, OpenMode::Through);
         }
+        for name in recall.names {
+            self.leases
+                .listing_dropped(InodeId(name.parent), id, number);
+        }
         for directory in recall.all_names {
             self.leases.names_dropped(InodeId(directory), id, number);
         }

@@ -41,10 +41,47 @@ struct Directory {
 struct Lease {
     holder: Holder,
     names: Names,
+    /// It may list the directory without asking; recalls sent to it before it was told so.
+    listing: Option<u64>,
     /// Recalls sent to the holder before its newest name.
     recalls: u64,
     /// Names recalled one by one since all were leased.
     recalled: u32,
+}
+
+impl Directory {
+    /// The session's lease, which runs until `expires` at least.
+    fn lease(&mut self, session: SessionId, now: Instant, expires: Instant) -> &mut Lease {
+        let mut holders = self.holders.iter();
+        let known = holders.position(|lease| lease.holder.session == session);
+        let at = known.unwrap_or_else(|| {
+            self.holders.push(Lease::new(session, expires));
+            self.holders.len() - 1
+        });
+        let lease = &mut self.holders[at];
+        if lease.holder.expires <= now {
+            *lease = Lease::new(session, expires);
+        }
+        lease.holder.expires = lease.holder.expires.max(expires);
+        lease
+    }
+}
+
+impl Lease {
+    fn new(session: SessionId, expires: Instant) -> Self {
+        Lease {
+            holder: Holder { session, expires },
+            names: Names::default(),
+            listing: None,
+            recalls: 0,
+            recalled: 0,
+        }
+    }
+
+    /// Whether its holder has to hear of a change of the name of this hash.
+    fn covers(&self, hash: u32) -> bool {
+        self.listing.is_some() || self.names.may_have(hash)
+    }
 }
 
 impl NameLeases {
@@ -57,30 +94,50 @@ impl NameLeases {
         now: Instant,
         expires: Instant,
     ) -> bool {
-        let session = to.session;
         let (entry, is_new) = self.entry(directory);
-        let mut holders = entry.holders.iter_mut();
-        match holders.find(|lease| lease.holder.session == session) {
-            Some(lease) => {
-                if lease.holder.expires <= now {
-                    lease.names = Names::default();
-                }
-                lease.recalls = to.recalls;
-                lease.holder.expires = lease.holder.expires.max(expires);
-                lease.names.add(name);
-            }
-            None => {
-                let mut names = Names::default();
-                names.add(name);
-                entry.holders.push(Lease {
-                    holder: Holder { session, expires },
-                    names,
-                    recalls: to.recalls,
-                    recalled: 0,
-                });
+        let lease = entry.lease(to.session, now, expires);
+        lease.recalls = to.recalls;
+        lease.names.add(name);
+        is_new
+    }
+
+    /// Leases the list of names: that there are no others. Not where another session changed one a
+    /// moment ago, which would have it recalled with each change: `None`. Else as
+    /// [`NameLeases::grant`].
+    pub(super) fn grant_listing(
+        &mut self,
+        directory: InodeId,
+        to: Grantee,
+        now: Instant,
+        expires: Instant,
+    ) -> Option<bool> {
+        let (entry, is_new) = self.entry(directory);
+        let changing = entry
+            .last_change
+            .is_some_and(|(session, at)| session != to.session && at + CONTENTION_WINDOW > now);
+        if changing {
+            return None;
+        }
+        let lease = entry.lease(to.session, now, expires);
+        lease.listing = Some(to.recalls);
+        Some(is_new)
+    }
+
+    /// The session has dropped the list of names, as its recall of number `recall` asked, unless it
+    /// was given another since.
+    pub(super) fn drop_listing(&mut self, directory: InodeId, session: SessionId, recall: u64) {
+        let Some(entry) = self.0.get_mut(&directory) else {
+            return;
+        };
+        let before = |listing: u64| listing < recall;
+        for lease in &mut entry.holders {
+            if lease.holder.session == session && lease.listing.is_some_and(before) {
+                lease.listing = None;
             }
         }
-        is_new
+        entry
+            .holders
+            .retain(|lease| lease.listing.is_some() || !lease.names.is_empty());
     }
 
     /// Notes that the session is asked to drop a name. True if it is better asked to drop all: it
@@ -155,20 +212,9 @@ impl NameLeases {
         }
         entry.exclusive = None;
         entry.shared_until = Some(now + CONTENTION_WINDOW);
-        let mut holders = entry.holders.iter_mut();
-        match holders.find(|lease| lease.holder.session == session) {
-            Some(lease) => {
-                lease.holder.expires = lease.holder.expires.max(expires);
-                lease.names = Names::All;
-                lease.recalled = 0;
-            }
-            None => entry.holders.push(Lease {
-                holder: Holder { session, expires },
-                names: Names::All,
-                recalls: 0,
-                recalled: 0,
-            }),
-        }
+        let lease = entry.lease(session, now, expires);
+        lease.names = Names::All;
+        lease.recalled = 0;
     }
 
     /// Until when the session holds names of the directory.
@@ -197,7 +243,7 @@ impl NameLeases {
             .flat_map(|entry| &entry.holders)
             .filter(move |lease| {
                 let holder = lease.holder;
-                holder.session != except && holder.expires > now && lease.names.may_have(hash)
+                holder.session != except && holder.expires > now && lease.covers(hash)
             })
             .map(|lease| lease.holder)
     }
@@ -292,6 +338,10 @@ impl Names {
                 *self = Names::All;
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Names::Some(hashes) if hashes.is_empty())
     }
 
     fn may_have(&self, hash: u32) -> bool {

@@ -65,6 +65,15 @@ impl Context<'_> {
         milliseconds(leases.grant_name(parent, name, grantee, self.now.tick))
     }
 
+    /// A lease on the list of a directory's names, in milliseconds.
+    pub(super) fn lease_listing(&mut self, directory: InodeId) -> u32 {
+        let Some(grantee) = self.grantee() else {
+            return 0;
+        };
+        let leases = &mut self.state.leases;
+        milliseconds(leases.grant_listing(directory, grantee, self.now.tick))
+    }
+
     /// Before names of a directory are read: has whoever has it to itself share it. `None`: nobody
     /// has.
     pub(super) fn share_directory(&mut self, directory: InodeId) -> Option<Step> {

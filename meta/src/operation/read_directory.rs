@@ -31,7 +31,11 @@ pub(super) fn read_directory(
         bytes += length(&entry);
         entries.push(entry);
     }
-    let reply = ReadDirectoryReply { entries, end };
+    let reply = ReadDirectoryReply {
+        entries,
+        end,
+        valid_ms: context.lease_listing(directory),
+    };
     Ok(Step::Done(reply::Result::ReadDirectory(reply)))
 }
 

@@ -30,8 +30,13 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
     }
     let inodes = [plan.moved, plan.target.unwrap_or(plan.moved)];
     let replaced = plan.replaced();
+    // Listings of a directory that moves say where ".." leads.
+    let mut names = vec![old, new];
+    if old.0 != new.0 {
+        names.extend(inodes.map(|inode| (inode, &b".."[..])));
+    }
     let touches = Touches {
-        names: &[old, new],
+        names: &names,
         attributes: &inodes,
         ..Touches::default()
     };

@@ -246,6 +246,18 @@ impl Mount {
     }
 
     /// As if the file were written up to `size_bytes`, and all of it took room.
+    /// The first of a hundred inode numbers to use ahead.
+    pub async fn numbers(&self) -> u64 {
+        let grant = Operation::GrantInodes(GrantInodes { wanted: 100 });
+        match self.call(grant).await.unwrap() {
+            reply::Result::GrantInodes(granted) => {
+                assert_eq!(granted.count, 100);
+                granted.first
+            }
+            other => panic!("no inodes: {other:?}"),
+        }
+    }
+
     pub async fn write(&self, inode: u64, size_bytes: u64) {
         self.grant(size_bytes, size_bytes).await.unwrap();
         let commit = commit(inode, size_bytes, size_bytes as i64);
@@ -366,6 +378,18 @@ pub fn remove(parent: u64, name: &str) -> Operation {
         name: Bytes::copy_from_slice(name.as_bytes()),
         directory: false,
         ahead: None,
+    })
+}
+
+/// That an operation was answered by the mount itself; `inode` and `epoch` of what it made.
+pub fn ahead(inode: u64, epoch: u32) -> Option<Ahead> {
+    Some(Ahead {
+        time: Some(Time {
+            seconds: 77,
+            nanoseconds: 5,
+        }),
+        inode,
+        epoch,
     })
 }
 

@@ -13,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::sections::Section;
 use super::target::{Playground, Target};
 use super::worker::{Crew, Outcome, Task};
-use super::{objects, random, sequential, shuffle, small_files, tree, visibility};
+use super::{again, objects, random, sequential, shuffle, small_files, tree, visibility};
 
 /// What holds for the whole run.
 #[derive(Debug)]
@@ -101,6 +101,7 @@ impl<'a> Scene<'a> {
             Section::Tree => tree::play(self),
             Section::Shuffle => shuffle::play(self),
             Section::Visibility => visibility::play(self),
+            Section::Again => again::play(self),
         }
     }
 

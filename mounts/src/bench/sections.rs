@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{objects, random, sequential, shuffle, small_files, tree, visibility};
+use super::{again, objects, random, sequential, shuffle, small_files, tree, visibility};
 
 /// A group of measurements that are made one after the other in one directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,9 @@ pub(super) enum Section {
     /// What a second mount sees right after a close
     #[value(name = "g", alias = "visibility")]
     Visibility,
+    /// The same names looked at again and again
+    #[value(name = "h", alias = "again")]
+    Again,
 }
 
 impl Section {
@@ -43,6 +46,7 @@ impl Section {
         Section::Tree,
         Section::Shuffle,
         Section::Visibility,
+        Section::Again,
     ];
 
     /// The letter by which a user asks for the section.
@@ -55,6 +59,7 @@ impl Section {
             Section::Tree => 'e',
             Section::Shuffle => 'f',
             Section::Visibility => 'g',
+            Section::Again => 'h',
         }
     }
 
@@ -68,6 +73,7 @@ impl Section {
             Section::Tree => "source tree",
             Section::Shuffle => "shuffle, 32 x 32 x 256 KiB, 4 processes",
             Section::Visibility => "seen by the second mount right after",
+            Section::Again => "again and again, 200 files",
         }
     }
 
@@ -81,6 +87,7 @@ impl Section {
             Section::Tree => tree::ROWS,
             Section::Shuffle => shuffle::ROWS,
             Section::Visibility => visibility::ROWS,
+            Section::Again => again::ROWS,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::again::AgainTask;
 use super::interrupt::Interrupt;
 use super::objects::ObjectTask;
 use super::random::RandomTask;
@@ -35,6 +36,7 @@ pub(super) enum Task {
     Random(RandomTask),
     Objects(ObjectTask),
     Shuffle(ShuffleTask),
+    Again(AgainTask),
 }
 
 /// What a task did.
@@ -56,6 +58,7 @@ impl Task {
             Task::Random(task) => task.perform(cap),
             Task::Objects(task) => task.perform(cap),
             Task::Shuffle(task) => task.perform(),
+            Task::Again(task) => task.perform(cap),
         }
     }
 }
