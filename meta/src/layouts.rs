@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pocket_proto::session::{Layout, StorageServer, WeightMap};
+use pocket_proto::session::{Layout, StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{BlockIndex, Epoch, Failure, InodeId, Placement, ServerId, Status};
 use tokio::time::Instant;
 
@@ -13,6 +13,9 @@ use crate::namespace::File;
 /// Files of more blocks than this are taken to be on every server of their map, which is simpler
 /// and nearly true.
 const BLOCKS_PLACED_MAX: u64 = 64;
+
+/// Blocks of a file that are told of to people: finding out takes a while, under the job's lock.
+const BLOCKS_DESCRIBED_MAX: u64 = 4096;
 
 /// The weight maps of a job, from its first file's to the newest.
 #[derive(Debug)]
@@ -127,6 +130,34 @@ impl Layouts {
         known.into_values().collect()
     }
 
+    /// The layout of a file for people: a line of figures, and one for each run of blocks on one
+    /// server, as many as fit.
+    pub(crate) fn describe(&self, inode: InodeId, file: &File, bytes_max: usize) -> String {
+        let (epoch, block_bytes) = (file.epoch, self.block_bytes);
+        let mut text = format!("epoch {epoch}, blocks of {block_bytes} bytes\n");
+        let blocks = file.size_bytes.div_ceil(u64::from(block_bytes));
+        let name = |block| match self.server_of(inode, file, BlockIndex(block)) {
+            Some(server) => format!("{} {}", server.endpoint, server.tier),
+            None => "nowhere".to_owned(),
+        };
+        let mut first = 0;
+        while first < blocks {
+            let server = name(first);
+            let mut end = first + 1;
+            while end < blocks.min(BLOCKS_DESCRIBED_MAX) && name(end) == server {
+                end += 1;
+            }
+            let line = format!("{first}-{} {server}\n", end - 1);
+            if text.len() + line.len() > bytes_max || first >= BLOCKS_DESCRIBED_MAX {
+                text.push_str("...\n");
+                break;
+            }
+            text.push_str(&line);
+            first = end;
+        }
+        text
+    }
+
     /// Servers that may hold blocks of `range` of a file.
     pub(crate) fn servers_of(
         &self,
@@ -204,7 +235,7 @@ impl Layouts {
     pub(crate) fn name(&self, server: &StorageServer) -> bool {
         let maps = self.maps.values().map(|edition| &edition.map);
         let mut named = maps.flat_map(|map| &map.servers);
-        named.any(|weighted| weighted.server.as_ref() == Some(server))
+        named.any(|weighted| is_of(weighted, server))
     }
 
     /// The server that takes the place of one that leaves: of the newest map's the one with the
@@ -227,7 +258,7 @@ impl Layouts {
         for edition in self.maps.values_mut() {
             let mut changed = false;
             for weighted in &mut edition.map.servers {
-                if weighted.server.as_ref() != Some(gone) {
+                if !is_of(weighted, gone) {
                     continue;
                 }
                 if weighted.stands_for == 0 {
@@ -261,6 +292,14 @@ impl Layouts {
             .get(&epoch)
             .expect("files have epochs that were published, and maps are kept")
     }
+}
+
+/// Whether it is this life of the server, wherever it was reached at that time.
+fn is_of(weighted: &WeightedServer, server: &StorageServer) -> bool {
+    let named = weighted.server.as_ref();
+    named.is_some_and(|named| {
+        (named.server, named.incarnation) == (server.server, server.incarnation)
+    })
 }
 
 impl BlockRange {
@@ -298,8 +337,6 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
-    use pocket_proto::session::WeightedServer;
-
     use super::*;
 
     const BLOCK: u32 = 1 << 20;

@@ -163,7 +163,11 @@ async fn jobs_and_inodes_are_dropped_by_the_cluster_only() {
         .await
         .unwrap();
     let own = connect(&address.endpoint, &credential(JOB)).await;
-    for operation in [Operation::DropJob, Operation::RemoveInodes] {
+    for operation in [
+        Operation::DropJob,
+        Operation::RemoveInodes,
+        Operation::ListInodes,
+    ] {
         let failure = own
             .call(operation, JOB, &[], Bytes::new(), PATIENCE)
             .await

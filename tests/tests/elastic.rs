@@ -16,7 +16,7 @@ use std::{
 };
 
 use pocket_proto::control::{LeaveStage, ServerRole, ServerStatus};
-use pocket_tests::{Mount, ProcessCluster, Shape, until, with_shape};
+use pocket_tests::{Mount, ProcessCluster, Shape, get_xattr, until, with_shape};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const KIB: usize = 1 << 10;
@@ -51,12 +51,16 @@ fn run(mut command: Command) -> String {
 }
 
 fn drain(cluster: &mut ProcessCluster, index: usize, options: &[&str]) {
-    let endpoint = cluster.storage(index).endpoint().to_owned();
+    let endpoint = endpoint(cluster, index);
     run(cluster.command(&[&["node", "drain", &endpoint], options].concat()));
 }
 
+fn endpoint(cluster: &mut ProcessCluster, index: usize) -> String {
+    cluster.storage(index).endpoint().to_owned()
+}
+
 fn status(cluster: &mut ProcessCluster, index: usize) -> Option<ServerStatus> {
-    let endpoint = cluster.storage(index).endpoint().to_owned();
+    let endpoint = endpoint(cluster, index);
     let servers = cluster.control().servers().unwrap_or_default();
     let mut servers = servers.into_iter();
     servers.find(|server| server.endpoint == endpoint)
@@ -294,9 +298,16 @@ fn a_drained_server_hands_its_blocks_over_and_ends() {
         check_account(cluster);
         assert!(used_bytes(cluster, 0) > 0);
 
+        let (gone, left) = (endpoint(cluster, 0), endpoint(cluster, 1));
+        let layout = || {
+            let told = get_xattr(&reader.join("f23"), "user.pocket.layout").unwrap();
+            String::from_utf8(told).unwrap()
+        };
+        assert!(layout().contains("epoch 1, blocks of 1048576 bytes"));
         drain(cluster, 0, &["--deadline", "0s"]);
         wait_gone(cluster, 0);
         check_account(cluster);
+        assert!(layout().contains(&left) && !layout().contains(&gone));
         for (number, file) in open.iter().enumerate() {
             let mut found = vec![0; (number + 1) * 100 * KIB];
             file.read_exact_at(&mut found, 0).unwrap();
@@ -355,7 +366,7 @@ fn a_drained_server_that_moves_nothing_waits_until_it_is_empty() {
         }
         // It is seen for what it is, and can be had back.
         assert!(run(cluster.command(&["nodes"])).contains("draining for"));
-        let endpoint = cluster.storage(0).endpoint().to_owned();
+        let endpoint = endpoint(cluster, 0);
         run(cluster.command(&["node", "undrain", &endpoint]));
         assert_eq!(stage(cluster), LeaveStage::Stays);
         drain(cluster, 0, &["--no-move"]);
@@ -373,7 +384,7 @@ fn a_drained_server_that_moves_nothing_waits_until_it_is_empty() {
 #[test]
 fn the_last_server_and_what_is_none_are_not_drained() {
     with_shape(shape(1), |cluster| {
-        let endpoint = cluster.storage(0).endpoint().to_owned();
+        let endpoint = endpoint(cluster, 0);
         let metadata = cluster.metadata().endpoint().to_owned();
         for (server, words) in [
             (endpoint.as_str(), "start another one first"),

@@ -246,7 +246,11 @@ fn a_job_credential_does_not_drop_even_its_own_job() {
         let job = JobId(jobs.attacker.job);
         let endpoint = cluster.storage(0).endpoint().to_owned();
         let (mut peer, _) = Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
-        for operation in [Operation::DropJob, Operation::RemoveInodes] {
+        for operation in [
+            Operation::DropJob,
+            Operation::RemoveInodes,
+            Operation::ListInodes,
+        ] {
             let answer = peer.call(operation, &7_u64.to_le_bytes()).unwrap();
             assert_eq!(answer.status, Status::Denied, "{operation:?}");
         }
@@ -443,6 +447,7 @@ fn random_frames_kill_no_server() {
             Operation::DropBlocks,
             Operation::ListBlocks,
             Operation::CopyBlock,
+            Operation::ListInodes,
             Operation::Metadata,
             Operation::Recall,
         ];

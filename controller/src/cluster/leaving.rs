@@ -236,9 +236,10 @@ impl Cluster {
                 continue;
             };
             let closed = leaving.reached == LeaveStage::Closed;
-            if closed && (used_bytes == 0 || leaving.is_due(now)) {
+            let told_less = leaving.told < LeaveStage::Sealed;
+            if closed && told_less && (used_bytes == 0 || leaving.is_due(now)) {
                 info!(server = %server.id, used_bytes, "takes no more changes");
-                leaving.told = leaving.told.max(LeaveStage::Sealed);
+                leaving.told = LeaveStage::Sealed;
             }
             let sealed = leaving.reached == LeaveStage::Sealed;
             let needed = named.contains(&server.id)

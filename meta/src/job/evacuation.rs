@@ -143,7 +143,7 @@ impl Job {
                 };
                 let file = inode.file().ok_or(Status::Invalid)?;
                 let now_on = state.layouts.server_of(wanted.inode, file, wanted.block);
-                if now_on != Some(&wanted.from) {
+                if now_on.is_none_or(|server| server.server != wanted.from.server) {
                     return Ok(());
                 }
                 if !state.truncating.contains_key(&wanted.inode) && state.moving.insert(key) {
