@@ -33,10 +33,10 @@ pub use filesystem::{FileSystem, Gauges};
 pub use handle::HandleId;
 pub use locks::{LockKind, LockOwner};
 pub use operation::{
-    Access, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest, DirectoryPage,
-    FilePlace, HeldLock, LockMode, LockPatience, LockRequest, NewNode, NodeRequest, OpenRequest,
-    Opened, RenameMode, SeekTarget, SetAttributesRequest, StatFs, TimeChange, WriteRequest,
-    XattrMode,
+    Access, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest,
+    CreateTemporaryRequest, DirectoryPage, FilePlace, HeldLock, LockMode, LockPatience,
+    LockRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode, SeekTarget,
+    SetAttributesRequest, StatFs, TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;
 pub use start::start;

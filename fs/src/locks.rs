@@ -79,6 +79,11 @@ impl MountLocks {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether any program of this mount has a lock on the file, or asks for one.
+    pub(crate) fn is_locked(&self, inode: InodeId) -> bool {
+        self.is_used() && self.tables.lock().files.contains_key(&inode)
+    }
+
     /// A number that no other request has.
     pub(crate) fn next_ticket(&self) -> u64 {
         self.tickets.fetch_add(1, Ordering::Relaxed) + 1

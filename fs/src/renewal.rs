@@ -99,7 +99,7 @@ impl RecallHandler for RecallInbox {
             if unlocked.contains(&file.inode) {
                 file.with(|state| state.lose_locks());
             }
-            fs.drop_blocks(file.inode, kept);
+            fs.drop_blocks(&file, kept);
         }
         fs.kernel().drop_all_names();
     }
@@ -184,7 +184,7 @@ impl FileSystem {
             if let Err(failure) = self.reopen(&file).await {
                 tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
                 let kept = file.abandon(&failure, false);
-                self.drop_blocks(file.inode, kept);
+                self.drop_blocks(&file, kept);
                 file.with(|state| state.dead = Some(dead_status(failure.status)));
             }
         }

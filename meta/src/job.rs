@@ -12,6 +12,9 @@ mod recall;
 mod sessions;
 mod truncation;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

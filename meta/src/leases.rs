@@ -331,6 +331,12 @@ impl Leases {
         }
     }
 
+    /// Whether anything is being recalled.
+    #[cfg(test)]
+    pub(crate) fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     fn remember_names(&mut self, directory: InodeId, at: Instant) {
         self.due.push_back(Due {
             at,

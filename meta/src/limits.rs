@@ -14,8 +14,9 @@ pub(crate) const TARGET_BYTES_MAX: usize = 4095;
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 /// Bytes of an extended attribute's value (XATTR_SIZE_MAX).
 pub(crate) const XATTR_VALUE_BYTES_MAX: usize = 64 << 10;
-/// Bytes of an inode's extended attributes: one of the largest value and name, or more small ones.
-pub(crate) const XATTRS_BYTES_MAX: usize = XATTR_VALUE_BYTES_MAX + NAME_BYTES_MAX + 1;
+/// Bytes of an inode's extended attributes, names and values: some fifteen of the largest, or a list
+/// of names many times longer than the kernel passes on (XATTR_LIST_MAX, 64 KiB).
+pub(crate) const XATTRS_BYTES_MAX: usize = 1 << 20;
 /// Entries of one reply to a directory read: some 150 KB with attributes.
 pub(crate) const READ_ENTRIES_MAX: u32 = 1024;
 /// Bytes of such a reply: entries of files with many blocks elsewhere are long.

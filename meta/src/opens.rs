@@ -19,6 +19,8 @@ struct SessionOpen {
     readers: u32,
     writers: u32,
     mode: OpenMode,
+    /// Recalls sent to the session when it was last told that it may cache.
+    recalls: u64,
 }
 
 /// What closing left.
@@ -43,6 +45,7 @@ impl Opens {
                 readers: 0,
                 writers: 0,
                 mode: OpenMode::Cached,
+                recalls: 0,
             });
             opens.len() - 1
         });
@@ -136,12 +139,34 @@ impl Opens {
             .map(|open| open.session)
     }
 
-    /// The session goes through to the servers from now on, or need no more.
-    pub(crate) fn set_mode(&mut self, inode: InodeId, session: SessionId, mode: OpenMode) {
-        let opens = self.0.get_mut(&inode).into_iter().flatten();
-        for open in opens.filter(|open| open.session == session) {
-            open.mode = mode;
+    /// The session may cache from now on; so many recalls were sent to it before.
+    pub(crate) fn go_cached(&mut self, inode: InodeId, session: SessionId, recalls: u64) {
+        if let Some(open) = self.of_session(inode, session) {
+            open.mode = OpenMode::Cached;
+            open.recalls = recalls;
         }
+    }
+
+    /// The session is told that it has to go through to the servers.
+    pub(crate) fn go_through(&mut self, inode: InodeId, session: SessionId) {
+        if let Some(open) = self.of_session(inode, session) {
+            open.mode = OpenMode::Through;
+        }
+    }
+
+    /// The session goes through, as its recall of number `recall` asked, unless it was told since
+    /// that it may cache: then it heard of the recall before that.
+    pub(crate) fn went_through(&mut self, inode: InodeId, session: SessionId, recall: u64) {
+        if let Some(open) = self.of_session(inode, session)
+            && open.recalls < recall
+        {
+            open.mode = OpenMode::Through;
+        }
+    }
+
+    fn of_session(&mut self, inode: InodeId, session: SessionId) -> Option<&mut SessionOpen> {
+        let mut opens = self.0.get_mut(&inode)?.iter_mut();
+        opens.find(|open| open.session == session)
     }
 
     fn of(&self, inode: InodeId) -> &[SessionOpen] {
@@ -169,6 +194,17 @@ mod tests {
         assert!(!opens.is_written_elsewhere(FILE, ONE));
         opens.remove(FILE, ONE, true);
         assert!(!opens.is_shared(FILE));
+    }
+
+    #[test]
+    fn late_acknowledgement_leaves_a_newer_open_cached() {
+        let mut opens = Opens::default();
+        opens.add(FILE, ONE, false);
+        opens.go_cached(FILE, ONE, 7);
+        opens.went_through(FILE, ONE, 7);
+        assert_eq!(opens.cached_elsewhere(FILE, TWO).count(), 1);
+        opens.went_through(FILE, ONE, 8);
+        assert_eq!(opens.cached_elsewhere(FILE, TWO).count(), 0);
     }
 
     #[test]

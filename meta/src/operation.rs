@@ -9,6 +9,7 @@ mod ahead;
 mod close;
 mod commit;
 mod create;
+mod create_temporary;
 mod entry;
 mod file_system_status;
 mod get_attributes;
@@ -110,6 +111,7 @@ pub(crate) fn attempt(
         O::GetAttributes(request) => get_attributes::get_attributes(context, request),
         O::SetAttributes(request) => set_attributes::set_attributes(context, request),
         O::Create(request) => create::create(context, request),
+        O::CreateTemporary(request) => create_temporary::create_temporary(context, request),
         O::MakeNode(request) => make_node::make_node(context, request),
         O::Link(request) => link::link(context, request),
         O::Rename(request) => rename::rename(context, request),

@@ -59,16 +59,11 @@ async fn every_change_of_attributes_recalls_them() {
         name: "user.a".into(),
         ..SetXattr::default()
     });
-    let link = Operation::Link(Link {
-        inode: file,
-        parent: ROOT,
-        name: "g".into(),
-    });
     for change in [
         chmod(file, 0o600),
         truncate(file, 5),
         commit(file, 10, 0),
-        link,
+        link(file, ROOT, "g"),
         set_xattr,
         remove(ROOT, "g"),
     ] {
@@ -311,4 +306,40 @@ async fn ended_job_is_gone_for_its_sessions() {
     assert_eq!(status(one.call(lookup(ROOT, "f")).await), Status::JobGone);
     one.await_loss().await;
     assert_eq!(ledger.told().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whiteout_recalls_the_name_that_it_takes_the_place_of() {
+    let job = job();
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    let file = one.touch(ROOT, "old").await;
+    two.lookup(ROOT, "old").await.unwrap();
+    two.lookup(ROOT, "new").await.unwrap_err();
+    let whiteout = |exchange| {
+        Operation::Rename(Rename {
+            parent: ROOT,
+            name: "old".into(),
+            new_parent: ROOT,
+            new_name: "new".into(),
+            exchange,
+            whiteout: Some(Owner { uid: 7, gid: 8 }),
+            ..Rename::default()
+        })
+    };
+    assert_eq!(status(one.done(whiteout(true)).await), Status::Invalid);
+    assert!(two.recalled().is_empty());
+    one.done(whiteout(false)).await.unwrap();
+    let mut recalled = two.recalled().names;
+    recalled.sort();
+    assert_eq!(recalled, [(ROOT, "new".into()), (ROOT, "old".into())]);
+    assert_eq!(two.lookup(ROOT, "new").await.unwrap().inode(), file);
+    for mount in [&one, &two] {
+        let left = mount.lookup(ROOT, "old").await.unwrap();
+        let attributes = left.attributes.unwrap();
+        assert_eq!(attributes.kind(), FileKind::CharacterDevice);
+        assert_eq!(
+            (attributes.uid, attributes.gid, attributes.device),
+            (7, 8, 0)
+        );
+    }
 }

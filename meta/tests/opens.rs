@@ -213,6 +213,55 @@ async fn file_without_names_lives_until_the_last_close_of_any_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_made_without_a_name_goes_with_its_close_or_its_session() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let one = Mount::new(&job);
+    let (closed, mode) = one.opened(create_temporary(true)).await.unwrap();
+    assert_eq!(mode, OpenMode::Cached);
+    one.write(closed, 100).await;
+    let entry = one.attributes(closed).await.unwrap();
+    assert_eq!((entry.links(), entry.attributes_valid_ms), (0, 0));
+    assert!(one.list(ROOT).await.is_empty());
+    one.done(close(closed, true)).await.unwrap();
+    assert_eq!(status(one.attributes(closed).await), Status::Stale);
+    let lost = Mount::new(&job);
+    let (orphan, _) = lost.opened(create_temporary(true)).await.unwrap();
+    lost.write(orphan, 100).await;
+    assert_eq!(one.attributes(orphan).await.unwrap().size(), 100);
+    drop(lost);
+    tokio::time::sleep(LEASE * 2).await;
+    assert_eq!(status(one.attributes(orphan).await), Status::Stale);
+    assert_eq!(one.status().await.used_bytes, 0);
+    for file in [closed, orphan] {
+        ledger
+            .await_told(|told| matches!(told, Told::Remove { inodes, .. } if *inodes == [file]))
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_made_without_a_name_is_named_once_if_it_may_be() {
+    let job = job();
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    assert!(two.lookup(ROOT, "f").await.is_err());
+    let (file, _) = one.opened(create_temporary(true)).await.unwrap();
+    let linked = one.entry(link(file, ROOT, "f")).await.unwrap();
+    assert_eq!((linked.inode(), linked.links()), (file, 1));
+    assert!(linked.attributes_valid_ms > 0);
+    assert_eq!(two.recalled().names, [(ROOT, "f".into())]);
+    one.done(close(file, true)).await.unwrap();
+    assert_eq!(two.lookup(ROOT, "f").await.unwrap().inode(), file);
+    let (file, _) = one.opened(open(file, true)).await.unwrap();
+    two.done(remove(ROOT, "f")).await.unwrap();
+    let again = one.entry(link(file, ROOT, "f")).await;
+    assert_eq!(status(again), Status::NotFound);
+    let (never, _) = one.opened(create_temporary(false)).await.unwrap();
+    let named = one.entry(link(never, ROOT, "f")).await;
+    assert_eq!(status(named), Status::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
 async fn replaced_file_lives_on_while_open() {
     let job = job();
     let one = Mount::new(&job);

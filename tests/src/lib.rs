@@ -9,6 +9,7 @@ mod cluster;
 mod control;
 pub mod differential;
 mod frames;
+pub mod history;
 mod log;
 mod mount;
 mod process;
@@ -28,6 +29,7 @@ pub use process::Process;
 pub use rights::{can_mount, is_root};
 pub use scratch::{Scratch, mounts_below};
 pub use syscall::{
-    Map, RawEntry, Sharing, errno_of, get_xattr, list_xattr, read_entries, remove_xattr, set_xattr,
+    Map, RawEntry, Sharing, errno_of, get_xattr, get_xattr_into, list_xattr, list_xattr_into,
+    read_entries, remove_xattr, set_xattr,
 };
 pub use wait::{try_until, until, within};

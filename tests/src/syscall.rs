@@ -47,6 +47,27 @@ pub fn get_xattr(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
     Ok(value)
 }
 
+/// How long an extended attribute's value is, read into so many bytes; 0 asks for the length alone.
+pub fn get_xattr_into(path: &Path, name: &str, room: usize) -> Result<usize, Errno> {
+    let (path, name) = (c_path(path), c_name(name));
+    let mut value = vec![0u8; room];
+    // SAFETY: both strings end in NUL; the kernel writes no more than the buffer's length.
+    let length = unsafe {
+        let value_at = value.as_mut_ptr().cast();
+        libc::lgetxattr(path.as_ptr(), name.as_ptr(), value_at, room)
+    };
+    Ok(Errno::result(length)? as usize)
+}
+
+/// How long the list of names is, read into so many bytes; 0 asks for the length alone.
+pub fn list_xattr_into(path: &Path, room: usize) -> Result<usize, Errno> {
+    let path = c_path(path);
+    let mut names = vec![0u8; room];
+    // SAFETY: the path ends in NUL; the kernel writes no more than the buffer's length.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), room) };
+    Ok(Errno::result(length)? as usize)
+}
+
 /// Names of extended attributes, sorted, without following a symlink.
 pub fn list_xattr(path: &Path) -> Result<Vec<String>, Errno> {
     let path = c_path(path);

@@ -48,6 +48,8 @@ mod programs;
 mod ranges;
 #[path = "posix/rename.rs"]
 mod rename;
+#[path = "posix/temporary.rs"]
+mod temporary;
 #[path = "posix/unlinked.rs"]
 mod unlinked;
 #[path = "posix/xattrs.rs"]

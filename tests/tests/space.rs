@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
     time::Duration,
 };
@@ -346,5 +346,39 @@ fn full_storage_servers_send_allocated_blocks_elsewhere() {
         nix::unistd::close(file).unwrap();
         assert!(fs::read(mount.join("f")).unwrap() == content(5, 60 * MIB));
         mount.finish();
+    });
+}
+
+#[test]
+fn a_file_without_a_name_gives_its_space_back_when_it_is_closed_or_its_mount_dies() {
+    with_cluster(|cluster| {
+        let mut mount = cluster.mount_with("unnamed", &["--capacity", "16MiB"]);
+        let other = cluster.mount("unnamed");
+        let used = || {
+            let space = statvfs(other.path()).unwrap();
+            (space.blocks() - space.blocks_available()) * space.fragment_size()
+        };
+        let unnamed = || {
+            let flags = libc::O_TMPFILE;
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).custom_flags(flags);
+            let file = options.open(mount.path()).unwrap();
+            file.write_all_at(&content(1, 8 * MIB), 0).unwrap();
+            file.sync_all().unwrap();
+            file
+        };
+        let file = unnamed();
+        assert!(used() >= 8 * MIB as u64);
+        drop(file);
+        let second = Duration::from_secs(1);
+        until(second, "the closed file's space", || used() < MIB as u64);
+        let file = unnamed();
+        mount.process().kill();
+        drop(file);
+        // The lease time, and what it takes to notice.
+        let lease = Duration::from_secs(10);
+        until(lease, "the dead mount's space", || used() < MIB as u64);
+        drop(mount);
+        other.finish();
     });
 }

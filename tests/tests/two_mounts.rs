@@ -6,15 +6,18 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
     thread,
     time::Duration,
 };
 
 use nix::{
-    fcntl::{FallocateFlags, copy_file_range, fallocate},
-    unistd::{Whence, lseek},
+    errno::Errno,
+    fcntl::{
+        AT_FDCWD, AtFlags, FallocateFlags, RenameFlags, copy_file_range, fallocate, renameat2,
+    },
+    unistd::{Whence, linkat, lseek},
 };
 use pocket_tests::{get_xattr, set_xattr, until, with_cluster};
 
@@ -480,5 +483,75 @@ fn who_opens_after_a_punch_reads_no_older_data() {
                 assert!(fs::read(path.join("f")).unwrap() == expected);
             }
         }
+    });
+}
+
+#[test]
+fn a_file_that_gets_its_first_name_is_on_the_other_mount_with_its_content() {
+    on_two_mounts(|a, b| {
+        for index in 0..20 {
+            let path = format!("f{index}");
+            assert!(is_absent(b.join(&path)));
+            let mut options = OpenOptions::new();
+            let options = options.write(true).custom_flags(libc::O_TMPFILE);
+            let file = options.open(a).unwrap();
+            let expected = vec![index | 1; 300_000];
+            file.write_all_at(&expected, 0).unwrap();
+            let (empty, here) = (AtFlags::AT_EMPTY_PATH, a.join(&path));
+            linkat(&file, "", AT_FDCWD, &here, empty).unwrap();
+            // Still open here.
+            assert_eq!(fs::metadata(b.join(&path)).unwrap().len(), 300_000);
+            assert!(fs::read(b.join(&path)).unwrap() == expected);
+            file.write_all_at(b"more", 300_000).unwrap();
+            drop(file);
+            assert_eq!(fs::read(b.join(&path)).unwrap().len(), 300_004);
+        }
+    });
+}
+
+#[test]
+fn a_file_removed_on_one_mount_gets_no_new_name_on_the_other() {
+    on_two_mounts(|a, b| {
+        fs::write(a.join("f"), "data").unwrap();
+        let file = File::options().read(true).write(true).open(a.join("f"));
+        let file = file.unwrap();
+        fs::remove_file(b.join("f")).unwrap();
+        let again = linkat(
+            &file,
+            "",
+            AT_FDCWD,
+            &a.join("again"),
+            AtFlags::AT_EMPTY_PATH,
+        );
+        assert_eq!(again, Err(Errno::ENOENT));
+        file.write_all_at(b"more", 4).unwrap();
+        let mut found = [0; 8];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert_eq!(&found, b"datamore");
+        assert!(names(a).is_empty() && names(b).is_empty());
+    });
+}
+
+#[test]
+fn a_whiteout_takes_a_names_place_on_both_mounts() {
+    on_two_mounts(|a, b| {
+        fs::create_dir(a.join("d")).unwrap();
+        for index in 0..20 {
+            let (mover, looker) = if index % 2 == 0 { (a, b) } else { (b, a) };
+            let (old, new) = (format!("d/old{index}"), format!("d/new{index}"));
+            fs::write(mover.join(&old), "data").unwrap();
+            assert!(fs::metadata(looker.join(&old)).unwrap().is_file());
+            assert!(is_absent(looker.join(&new)));
+            let (from, to) = (mover.join(&old), mover.join(&new));
+            let whiteout = RenameFlags::RENAME_WHITEOUT;
+            renameat2(AT_FDCWD, &from, AT_FDCWD, &to, whiteout).unwrap();
+            for mount in [mover, looker] {
+                let left = fs::symlink_metadata(mount.join(&old)).unwrap();
+                assert!(left.file_type().is_char_device() && left.rdev() == 0);
+                assert_eq!(fs::read(mount.join(&new)).unwrap(), b"data");
+            }
+        }
+        assert_eq!(names(a.join("d")), names(b.join("d")));
+        assert_eq!(names(a.join("d")).len(), 40);
     });
 }

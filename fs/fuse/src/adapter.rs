@@ -92,6 +92,7 @@ impl Handler for Adapter {
 
             Operation::Open(open) => self.open(call, open),
             Operation::Create { name, mode, open } => self.create(call, name, mode, open),
+            Operation::TemporaryFile { mode, open } => self.create_temporary(call, mode, open),
             Operation::Read(read) => self.read(call, read),
             Operation::Write { arguments, data } => {
                 self.write(call, arguments, data, request.shared);
@@ -128,11 +129,10 @@ impl Handler for Adapter {
             // isatty(3) asks every file.
             Operation::Ioctl => call.reply.error(libc::ENOTTY),
             // For these the kernel has an answer of its own: a file is always ready, permissions
-            // are its own to check, and GETATTR does for STATX. O_TMPFILE it refuses.
+            // are its own to check, and GETATTR does for STATX.
             Operation::Statx { .. }
             | Operation::Poll
             | Operation::Access { .. }
-            | Operation::TemporaryFile { .. }
             | Operation::BlockMap
             | Operation::Unknown => call.reply.error(libc::ENOSYS),
 

@@ -42,10 +42,12 @@ pub(crate) fn rename_mode(flags: u32) -> Option<RenameMode> {
 
 /// What setxattr(2)'s flags ask for.
 pub(crate) fn xattr_mode(flags: u32) -> XattrMode {
-    match flags.cast_signed() {
-        libc::XATTR_CREATE => XattrMode::Create,
-        libc::XATTR_REPLACE => XattrMode::Replace,
-        _ => XattrMode::Set,
+    let has = |flag| flags.cast_signed() & flag != 0;
+    match (has(libc::XATTR_CREATE), has(libc::XATTR_REPLACE)) {
+        (false, false) => XattrMode::Set,
+        (true, false) => XattrMode::Create,
+        (false, true) => XattrMode::Replace,
+        (true, true) => XattrMode::CreateAndReplace,
     }
 }
 

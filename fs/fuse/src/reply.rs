@@ -16,6 +16,9 @@ const STATFS_UNIT_BYTES: u32 = 4096;
 /// Longest name, bytes.
 const NAME_BYTES_MAX: u32 = 255;
 
+/// For ever.
+const UNNAMED_VALID_SECONDS: u64 = u32::MAX as u64;
+
 /// Answers with an entry and as much validity as its leases have left.
 pub(crate) fn reply_entry(fs: &FileSystem, outcome: Result<Leased<Entry>, Errno>, reply: Reply) {
     match outcome {
@@ -120,6 +123,27 @@ pub(crate) fn reply_created(
         Ok(leased) => fs.hand_over(&leased, |(entry, opened), freshness| {
             reply.value(&CreateOut {
                 entry: entry_out(entry, freshness),
+                open: open_out(*opened),
+            });
+        }),
+    }
+}
+
+/// Answers with an open file that has no name. The kernel's entry for it is found by no path, so that
+/// it never needs to be looked up again; overlayfs would, and there is no name to do so by.
+pub(crate) fn reply_temporary(
+    fs: &FileSystem,
+    outcome: Result<Leased<(Entry, Opened)>, Errno>,
+    reply: Reply,
+) {
+    match outcome {
+        Err(errno) => reply.error(errno.0),
+        Ok(leased) => fs.hand_over(&leased, |(entry, opened), freshness| {
+            reply.value(&CreateOut {
+                entry: EntryOut {
+                    entry_valid: UNNAMED_VALID_SECONDS,
+                    ..entry_out(entry, freshness)
+                },
                 open: open_out(*opened),
             });
         }),

@@ -1,12 +1,16 @@
 //! Blocks held for readers: fetched once, shared by those who wait for them, dropped oldest first.
+//!
+//! They belong to an open file, not to its inode: what is fetched for one that is being closed is
+//! never found by those who open the inode anew.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
-use pocket_proto::InodeId;
 use tokio::sync::OnceCell;
+
+use super::state::OpenNumber;
 
 /// A block being fetched or held. Empty until the first reader has fetched it; a failed fetch
 /// leaves it empty, so that the next reader tries anew.
@@ -19,13 +23,13 @@ pub(crate) struct BlockCache {
 }
 
 struct Inner {
-    slots: LruCache<(InodeId, u64), (Slot, u32)>,
+    slots: LruCache<(OpenNumber, u64), (Slot, u32)>,
     bytes: u64,
 }
 
 impl Inner {
-    fn remove(&mut self, inode: InodeId, block: u64) {
-        if let Some((_, bytes)) = self.slots.pop(&(inode, block)) {
+    fn remove(&mut self, file: OpenNumber, block: u64) {
+        if let Some((_, bytes)) = self.slots.pop(&(file, block)) {
             self.bytes -= u64::from(bytes);
         }
     }
@@ -44,9 +48,9 @@ impl BlockCache {
 
     /// The slot of a block, made if need be; true if it was made. A block is charged its whole
     /// length from the start.
-    pub(super) fn slot(&self, inode: InodeId, block: u64, bytes: u32) -> (Slot, bool) {
+    pub(super) fn slot(&self, file: OpenNumber, block: u64, bytes: u32) -> (Slot, bool) {
         let mut inner = self.inner.lock();
-        if let Some((slot, _)) = inner.slots.get(&(inode, block)) {
+        if let Some((slot, _)) = inner.slots.get(&(file, block)) {
             return (Arc::clone(slot), false);
         }
         while inner.bytes + u64::from(bytes) > self.bytes_max {
@@ -56,25 +60,25 @@ impl BlockCache {
             inner.bytes -= u64::from(evicted);
         }
         let slot = Slot::default();
-        inner.slots.put((inode, block), (Arc::clone(&slot), bytes));
+        inner.slots.put((file, block), (Arc::clone(&slot), bytes));
         inner.bytes += u64::from(bytes);
         (slot, true)
     }
 
     /// The slot of a block if there is one.
-    pub(super) fn peek(&self, inode: InodeId, block: u64) -> Option<Slot> {
+    pub(super) fn peek(&self, file: OpenNumber, block: u64) -> Option<Slot> {
         self.inner
             .lock()
             .slots
-            .get(&(inode, block))
+            .get(&(file, block))
             .map(|(slot, _)| Arc::clone(slot))
     }
 
     /// Drops several blocks of a file.
-    pub(super) fn remove_all(&self, inode: InodeId, blocks: impl IntoIterator<Item = u64>) {
+    pub(super) fn remove_all(&self, file: OpenNumber, blocks: impl IntoIterator<Item = u64>) {
         let mut inner = self.inner.lock();
         for block in blocks {
-            inner.remove(inode, block);
+            inner.remove(file, block);
         }
     }
 
@@ -92,12 +96,12 @@ mod tests {
     fn oldest_blocks_make_room_for_new_ones() {
         let cache = BlockCache::new(100);
         for block in 0..3 {
-            assert!(cache.slot(InodeId(1), block, 40).1);
+            assert!(cache.slot(OpenNumber(1), block, 40).1);
         }
-        assert!(cache.peek(InodeId(1), 0).is_none());
-        assert!(cache.peek(InodeId(1), 1).is_some());
+        assert!(cache.peek(OpenNumber(1), 0).is_none());
+        assert!(cache.peek(OpenNumber(1), 1).is_some());
         assert_eq!(cache.bytes(), 80);
-        cache.remove_all(InodeId(1), 0..3);
+        cache.remove_all(OpenNumber(1), 0..3);
         assert_eq!(cache.bytes(), 0);
     }
 }

@@ -231,10 +231,11 @@ impl FileSystem {
             if state.sharing == Sharing::Through {
                 return Ok(Source::Server);
             }
-            if keep {
+            // What has been closed meanwhile keeps nothing: nobody would drop it.
+            if keep && state.opens() != (0, 0) {
                 state.kept.insert(block);
                 let bytes = block_length(state.size, file.block_bytes, block);
-                let (slot, new) = self.blocks.slot(file.inode, block, bytes);
+                let (slot, new) = self.blocks.slot(file.number, block, bytes);
                 if new && let Some(content) = self.content(file.inode, state) {
                     // Nobody else fills a slot that has just been made, but who gets it here later.
                     let _ = slot.set(content);
@@ -242,7 +243,7 @@ impl FileSystem {
                 return Ok(Source::Slot(slot));
             }
             let kept = state.kept.contains(&block);
-            let slot = kept.then(|| self.blocks.peek(file.inode, block)).flatten();
+            let slot = kept.then(|| self.blocks.peek(file.number, block)).flatten();
             Ok(slot.map_or(Source::Server, Source::Slot))
         })
     }
@@ -252,6 +253,7 @@ impl FileSystem {
         let wanted = file.with(|state| {
             let start = block * u64::from(file.block_bytes);
             let idle = state.sharing == Sharing::Through
+                || state.opens() == (0, 0)
                 || start >= state.size
                 || state.dirty.contains_key(&block);
             if idle {
@@ -259,7 +261,7 @@ impl FileSystem {
             }
             let bytes = block_length(state.size, file.block_bytes, block);
             let permit = self.read_budget.try_take(bytes)?;
-            let (slot, new) = self.blocks.slot(file.inode, block, bytes);
+            let (slot, new) = self.blocks.slot(file.number, block, bytes);
             state.kept.insert(block);
             new.then_some((slot, permit))
         });
@@ -360,7 +362,7 @@ impl FileSystem {
         let version = file.with(|state| state.version());
         if let Some(version) = version
             && version.size <= CONTENT_BYTES_MAX.min(u64::from(file.block_bytes))
-            && let Some(slot) = self.blocks.peek(file.inode, 0)
+            && let Some(slot) = self.blocks.peek(file.number, 0)
             && let Some(content) = slot.get()
         {
             self.contents.put(file.inode, version, content.clone());
@@ -371,11 +373,11 @@ impl FileSystem {
     /// Forgets what is held of a file for readers.
     pub(crate) fn drop_kept(&self, file: &File) {
         let kept = file.with(|state| std::mem::take(&mut state.kept));
-        self.drop_blocks(file.inode, kept);
+        self.drop_blocks(file, kept);
     }
 
-    pub(crate) fn drop_blocks(&self, inode: InodeId, blocks: impl IntoIterator<Item = u64>) {
-        self.blocks.remove_all(inode, blocks);
+    pub(crate) fn drop_blocks(&self, file: &File, blocks: impl IntoIterator<Item = u64>) {
+        self.blocks.remove_all(file.number, blocks);
     }
 }
 

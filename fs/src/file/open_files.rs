@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
 use pocket_proto::session::Entry;
 
+use super::state::OpenNumber;
 use super::{File, Sharing};
 use crate::inode_cache::Tick;
 use crate::operation::Access;
@@ -17,6 +19,8 @@ const SHARDS: usize = 16;
 #[derive(Default)]
 pub(crate) struct OpenFiles {
     shards: [Mutex<HashMap<InodeId, Arc<File>>>; SHARDS],
+    /// Files opened so far.
+    opened: AtomicU64,
 }
 
 impl OpenFiles {
@@ -52,7 +56,8 @@ impl OpenFiles {
                 Arc::clone(file)
             }
             None => {
-                let file = Arc::new(File::new(inode, entry, sharing));
+                let number = OpenNumber(self.opened.fetch_add(1, Ordering::Relaxed));
+                let file = Arc::new(File::new(inode, number, entry, sharing));
                 shard.insert(inode, Arc::clone(&file));
                 file
             }

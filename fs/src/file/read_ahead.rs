@@ -100,7 +100,7 @@ impl FileSystem {
             large
         });
         if large {
-            self.drop_blocks(file.inode, passed);
+            self.drop_blocks(file, passed);
         }
     }
 }

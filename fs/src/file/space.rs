@@ -233,7 +233,7 @@ impl FileSystem {
                         state.reservation.doubt();
                     }
                 });
-                self.drop_blocks(to.0.inode, [target.block.0]);
+                self.drop_blocks(to.0, [target.block.0]);
                 Ok(true)
             }
             // As a write it finds another place.

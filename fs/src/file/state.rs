@@ -25,9 +25,14 @@ pub(crate) enum Sharing {
     Through,
 }
 
+/// Tells open files apart, those of one inode as well; no two of a mount have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OpenNumber(pub(super) u64);
+
 /// An open file.
 pub(crate) struct File {
     pub(crate) inode: InodeId,
+    pub(super) number: OpenNumber,
     pub(crate) block_bytes: u32,
     pub(super) state: Mutex<State>,
     /// Signalled when a write-back has ended.
@@ -127,12 +132,13 @@ pub(crate) struct Touched {
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl File {
-    pub(super) fn new(inode: InodeId, entry: &Entry, sharing: Sharing) -> Self {
+    pub(super) fn new(inode: InodeId, number: OpenNumber, entry: &Entry, sharing: Sharing) -> Self {
         let layout = entry.layout.clone().unwrap_or_default();
         let attributes = entry.attributes.unwrap_or_default();
         let size = attributes.size_bytes;
         File {
             inode,
+            number,
             block_bytes: layout.block_bytes.max(1),
             state: Mutex::new(State {
                 sharing,

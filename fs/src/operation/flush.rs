@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pocket_proto::session::{KeepAlive, request};
+use pocket_proto::{Failure, Status};
 
 use super::Access;
 use crate::handle::FileHandle;
@@ -64,6 +65,23 @@ impl FileSystem {
         let named = self.sync_names().await;
         outcome?;
         named
+    }
+
+    /// Before something is done that only a living session may do: asks the metadata server, if it
+    /// may have ended the session without this mount knowing, because the mount was stopped or cut
+    /// off. Fails if it did.
+    pub(crate) async fn stay_in_touch(&self) -> Result<(), Failure> {
+        if self.is_in_touch() {
+            return Ok(());
+        }
+        let session = self.coherence.session();
+        self.call_done(request::Operation::KeepAlive(KeepAlive {}))
+            .await?;
+        if self.coherence.session() == session {
+            return Ok(());
+        }
+        let what = "the session with the metadata server was lost";
+        Err(Failure::new(Status::Lost, what))
     }
 
     /// Waits until the metadata server has done what it was told of so far: names made, removed and

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::file::{Pattern, ReadData};
+use crate::handle::FileHandle;
 use crate::{Errno, FileSystem, HandleId};
 
 impl FileSystem {
@@ -23,11 +24,22 @@ impl FileSystem {
             .read_ahead
             .note(offset, length, file.block_bytes, window_max);
         let Pattern::Sequential { ahead } = pattern else {
-            return Ok(self.read_file(file, offset, length, false).await?);
+            let data = self.read_file(file, offset, length, false).await?;
+            self.vouch_for_locks(&handle).await?;
+            return Ok(data);
         };
         self.read_ahead(file, ahead);
         let data = self.read_file(file, offset, length, true).await?;
         self.drop_behind(file, offset, offset.saturating_add(u64::from(length)));
+        self.vouch_for_locks(&handle).await?;
         Ok(data)
+    }
+
+    /// What was read under a lock was read while the lock was there.
+    async fn vouch_for_locks(&self, handle: &FileHandle) -> Result<(), Errno> {
+        if self.locks.is_locked(handle.file.inode) {
+            self.stay_in_touch().await?;
+        }
+        handle.refuse_if_locks_lost()
     }
 }

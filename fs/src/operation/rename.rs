@@ -5,6 +5,7 @@ use std::time::Duration;
 use pocket_proto::InodeId;
 use pocket_proto::session::{FileKind, Rename, Time, request};
 
+use super::Caller;
 use crate::exclusive::{Known, Owned};
 use crate::{Errno, FileSystem};
 
@@ -31,6 +32,29 @@ impl FileSystem {
         if mode == RenameMode::Replace && self.rename_ahead(from, to) {
             return Ok(());
         }
+        self.ask_to_rename(from, to, mode, None).await
+    }
+
+    /// As [`FileSystem::rename`], with a character device 0/0 of `owner` left at the old name in the
+    /// same step: overlayfs's mark of a name that is absent. EINVAL with an exchange.
+    pub async fn rename_leaving_whiteout(
+        &self,
+        from: (InodeId, &[u8]),
+        to: (InodeId, &[u8]),
+        mode: RenameMode,
+        owner: Caller,
+    ) -> Result<(), Errno> {
+        self.refuse_if_read_only()?;
+        self.ask_to_rename(from, to, mode, Some(owner)).await
+    }
+
+    async fn ask_to_rename(
+        &self,
+        from: (InodeId, &[u8]),
+        to: (InodeId, &[u8]),
+        mode: RenameMode,
+        whiteout: Option<Caller>,
+    ) -> Result<(), Errno> {
         if let Some(Known::Present(replaced)) = self.exclusive.find(to.0, to.1) {
             self.exclusive.give_back(replaced);
         }
@@ -44,6 +68,7 @@ impl FileSystem {
             no_replace: mode == RenameMode::NoReplace,
             exchange: mode == RenameMode::Exchange,
             ahead: None,
+            whiteout: whiteout.map(|owner| owner.owner()),
         };
         let done = self.call_done(request::Operation::Rename(request)).await;
         self.name_asked(from.0, from.1, &done);
@@ -86,6 +111,7 @@ impl FileSystem {
                 no_replace: false,
                 exchange: false,
                 ahead: Some(FileSystem::ahead_at(time)),
+                whiteout: None,
             };
             if self
                 .metadata

@@ -195,7 +195,7 @@ impl FileSystem {
 
     fn after_buffering(self: &Arc<Self>, file: &Arc<File>, touched: Touched) {
         if !touched.stale.is_empty() {
-            self.drop_blocks(file.inode, touched.stale);
+            self.drop_blocks(file, touched.stale);
         }
         for block in touched.full {
             self.start_write_back(file, block);
@@ -248,7 +248,7 @@ impl FileSystem {
             let from = offset + at as u64;
             at += length as usize;
             file.with(|state| state.stored_through(block, from, offset + at as u64, allocated));
-            self.drop_blocks(file.inode, [block]);
+            self.drop_blocks(file, [block]);
         }
         Ok(())
     }

@@ -1,15 +1,24 @@
 //! Extended attributes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pocket_proto::InodeId;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, reply, request};
 
+use super::Caller;
 use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem};
 
 /// Linux's limits (include/uapi/linux/limits.h).
 const XATTR_NAME_MAX: usize = 255;
 const XATTR_SIZE_MAX: usize = 65_536;
+/// Namespaces that are kept as they come.
+const NAMESPACES: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+/// For the eyes of the privileged alone.
+const TRUSTED: &[u8] = b"trusted.";
+/// Lost with the next change of the file's data.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether an attribute must or must not be there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +29,15 @@ pub enum XattrMode {
     Create,
     /// ENODATA if it is not.
     Replace,
+    /// Fails either way, with one of the two.
+    CreateAndReplace,
 }
 
 impl FileSystem {
     /// Sets an attribute. The namespaces `user`, `trusted` and `security` are kept as they come;
     /// `system` (ACLs) is not offered.
     pub async fn set_xattr(
-        &self,
+        self: &Arc<Self>,
         inode: InodeId,
         name: &[u8],
         value: &[u8],
@@ -37,12 +48,18 @@ impl FileSystem {
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno(libc::E2BIG));
         }
+        // What was written before it was set takes nothing away.
+        if name == CAPABILITY
+            && let Some(file) = self.files.get(inode)
+        {
+            self.flush_file(&file).await?;
+        }
         let request = SetXattr {
             inode: inode.0,
             name: name.to_vec().into(),
             value: value.to_vec().into(),
-            create: mode == XattrMode::Create,
-            replace: mode == XattrMode::Replace,
+            create: matches!(mode, XattrMode::Create | XattrMode::CreateAndReplace),
+            replace: matches!(mode, XattrMode::Replace | XattrMode::CreateAndReplace),
         };
         self.inodes.forget(inode);
         let done = self.call_done(request::Operation::SetXattr(request)).await;
@@ -61,10 +78,16 @@ impl FileSystem {
         self.xattr(request::Operation::GetXattr(request)).await
     }
 
-    /// The attributes' names, each ended by NUL.
-    pub async fn list_xattr(&self, inode: InodeId) -> Result<Bytes, Errno> {
-        self.xattr(request::Operation::ListXattr(ListXattr { inode: inode.0 }))
-            .await
+    /// The attributes' names, each ended by NUL; `trusted` ones for root alone.
+    pub async fn list_xattr(&self, inode: InodeId, caller: Caller) -> Result<Bytes, Errno> {
+        let request = request::Operation::ListXattr(ListXattr { inode: inode.0 });
+        let names = self.xattr(request).await?;
+        if caller.uid == 0 {
+            return Ok(names);
+        }
+        let each = names.split_inclusive(|&byte| byte == 0);
+        let shown = each.filter(|name| !name.starts_with(TRUSTED));
+        Ok(shown.flatten().copied().collect())
     }
 
     /// Removes an attribute; ENODATA if there is none.
@@ -96,8 +119,10 @@ fn check_name(name: &[u8]) -> Result<(), Errno> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX {
         return Err(Errno(libc::ERANGE));
     }
-    if name.starts_with(b"system.") {
-        return Err(Errno(libc::EOPNOTSUPP));
+    let rest = |namespace: &&[u8]| name.strip_prefix(*namespace);
+    match NAMESPACES.iter().find_map(rest) {
+        None => Err(Errno(libc::EOPNOTSUPP)),
+        Some([]) => Err(Errno(libc::EINVAL)),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pocket_proto::session::{Reply, Request, reply, request};
+use pocket_proto::session::{OpenMode, Reply, Request, reply, request};
 use pocket_proto::{Failure, Status};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -194,12 +194,16 @@ impl Work {
     }
 }
 
-/// An answer given again: what it leased may have been recalled, or lapsed, since.
+/// An answer given again: what it leased may have been recalled, or lapsed, and what it opened may
+/// be shared, since.
 fn stale(answer: Bytes) -> Answer {
     let mut reply = Reply::decode(answer).map_err(|_| Failure::from(Status::Internal))?;
     let entry = match &mut reply.result {
         Some(reply::Result::Entry(entry)) => Some(entry),
-        Some(reply::Result::Opened(opened)) => opened.entry.as_mut(),
+        Some(reply::Result::Opened(opened)) => {
+            opened.mode = OpenMode::Through.into();
+            opened.entry.as_mut()
+        }
         _ => None,
     };
     for entry in entry.into_iter().chain(&mut reply.changed) {
@@ -218,5 +222,33 @@ impl JobState {
             true => Ok(()),
             false => Err(session_ended(caller.session)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pocket_proto::session::{Entry, Opened};
+
+    #[test]
+    fn open_answered_again_is_neither_leased_nor_cached() {
+        let entry = Entry {
+            attributes_valid_ms: 1000,
+            ..Entry::default()
+        };
+        let reply = Reply {
+            result: Some(reply::Result::Opened(Opened {
+                entry: Some(entry),
+                mode: OpenMode::Cached.into(),
+            })),
+            ..Reply::default()
+        };
+        let again = stale(reply.encode_to_vec().into()).expect("it was an answer");
+        let result = Reply::decode(again).expect("it is a reply").result;
+        let Some(reply::Result::Opened(opened)) = result else {
+            panic!("something else: {result:?}");
+        };
+        assert_eq!(opened.mode(), OpenMode::Through);
+        assert_eq!(opened.entry, Some(Entry::default()));
     }
 }

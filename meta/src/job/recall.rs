@@ -240,8 +240,7 @@ impl JobState {
             self.leases.attributes_dropped(InodeId(inode), id, number);
         }
         for inode in recall.through {
-            use pocket_proto::session::OpenMode;
-            self.opens.set_mode(InodeId(inode), id, OpenMode::Through);
+            self.opens.went_through(InodeId(inode), id, number);
         }
         for name in recall.names {
             self.leases

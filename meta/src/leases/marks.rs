@@ -37,6 +37,11 @@ impl Marks {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.directories.is_empty()
+    }
+
     pub(super) fn has_attributes(&self, inode: InodeId) -> bool {
         !self.objects.is_empty() && self.objects.contains_key(&Object::Attributes(inode))
     }

@@ -52,6 +52,7 @@ impl Namespace {
         if let Some(modified) = change.modified {
             inode.modified = modified;
             inode.changed = now;
+            inode.xattrs.drop_capability();
         }
         let file = file_of(inode);
         file.size_bytes = file.size_bytes.max(change.size_bytes);

@@ -64,6 +64,8 @@ pub(crate) struct File {
     pub(crate) uncertain: bool,
     /// Space was allocated behind the size (FALLOC_FL_KEEP_SIZE) and not cut off since.
     pub(crate) allocated_behind: bool,
+    /// It was made without a name and may be given one, once.
+    pub(crate) linkable: bool,
 }
 
 impl Inode {

@@ -2,7 +2,7 @@
 
 use pocket_proto::{InodeId, Status};
 
-use super::{Namespace, check_name};
+use super::{Content, Namespace, check_name};
 use crate::limits::LINK_COUNT_MAX;
 use crate::now::Timestamp;
 
@@ -16,7 +16,7 @@ pub(crate) struct LinkPlan<'a> {
 
 impl Namespace {
     /// Checks that `inode` can be named `name`. Directories cannot have two names, and a file
-    /// whose last name is gone gets no new one.
+    /// whose last name is gone gets no new one; one that never had any may get its first.
     pub(crate) fn plan_link<'a>(
         &self,
         inode: InodeId,
@@ -33,7 +33,7 @@ impl Namespace {
             return Err(Status::Exists);
         }
         match linked.link_count {
-            0 => Err(Status::NotFound),
+            0 if !linked.file().is_some_and(|file| file.linkable) => Err(Status::NotFound),
             LINK_COUNT_MAX.. => Err(Status::TooManyLinks),
             _ => Ok(LinkPlan {
                 inode,
@@ -50,5 +50,8 @@ impl Namespace {
         let linked = self.planned(plan.inode);
         linked.link_count += 1;
         linked.changed = now;
+        if let Content::File(file) = &mut linked.content {
+            file.linkable = false;
+        }
     }
 }

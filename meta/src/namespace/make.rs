@@ -1,5 +1,6 @@
 //! Making an inode of any kind, and its name.
 
+use pocket_proto::session::FileKind;
 use pocket_proto::{InodeId, Status};
 
 use super::directory::Directory;
@@ -19,6 +20,20 @@ pub(crate) struct NewInode {
 }
 
 impl NewInode {
+    /// What overlayfs takes for the absence of a name (RENAME_WHITEOUT): a character device 0/0
+    /// that nobody may open.
+    pub(crate) fn whiteout(uid: u32, gid: u32) -> Self {
+        NewInode {
+            mode: 0,
+            uid,
+            gid,
+            content: Content::Special {
+                kind: FileKind::CharacterDevice,
+                number: 0,
+            },
+        }
+    }
+
     /// What a new directory holds.
     pub(crate) fn directory() -> Content {
         Content::Directory(Box::new(Directory::new(InodeId::ROOT)))
@@ -55,8 +70,8 @@ impl Namespace {
                 _ => {}
             }
         }
-        if granted.is_none() && self.inode_count() + self.granted_inodes >= self.inodes_max {
-            return Err(Status::NoSpace);
+        if granted.is_none() {
+            self.check_room()?;
         }
         Ok(MakePlan {
             parent,
@@ -65,10 +80,51 @@ impl Namespace {
         })
     }
 
-    /// Makes the inode. In a set-group-id directory it gets the directory's group, and a directory
-    /// also the bit.
+    /// Checks that there may be one more inode, of a number that was not granted before.
+    pub(crate) fn check_room(&self) -> Result<(), Status> {
+        match self.inode_count() + self.granted_inodes < self.inodes_max {
+            true => Ok(()),
+            false => Err(Status::NoSpace),
+        }
+    }
+
+    /// Makes the inode.
     pub(crate) fn make(&mut self, plan: &MakePlan<'_>, new: NewInode, now: Timestamp) -> InodeId {
-        let id = match plan.granted {
+        let id = self.new_id(plan.granted);
+        let mut inode = self.heir(plan.parent, new, now);
+        let (directory, links) = self.changed_directory(plan.parent, now);
+        directory.insert(plan.name, id);
+        if let Content::Directory(made) = &mut inode.content {
+            *links += 1;
+            inode.link_count = 2;
+            made.set_parent(plan.parent);
+        }
+        self.inodes.insert(id, inode);
+        id
+    }
+
+    /// Checks that a file can be made in the directory, but not named.
+    pub(crate) fn plan_make_unnamed(&self, parent: InodeId) -> Result<(), Status> {
+        self.living_directory(parent)?;
+        self.check_room()
+    }
+
+    /// Makes an inode without a name. Nothing changes in the directory.
+    pub(crate) fn make_unnamed(
+        &mut self,
+        parent: InodeId,
+        new: NewInode,
+        now: Timestamp,
+    ) -> InodeId {
+        let id = self.new_id(None);
+        let mut inode = self.heir(parent, new, now);
+        inode.link_count = 0;
+        self.inodes.insert(id, inode);
+        id
+    }
+
+    fn new_id(&mut self, granted: Option<InodeId>) -> InodeId {
+        match granted {
             Some(id) => {
                 self.granted_inodes -= 1;
                 id
@@ -77,9 +133,14 @@ impl Namespace {
                 self.next_inode += 1;
                 InodeId(self.next_inode - 1)
             }
-        };
+        }
+    }
+
+    /// What is made in a directory. In a set-group-id directory it gets the directory's group, and a
+    /// directory also the bit.
+    fn heir(&mut self, parent: InodeId, new: NewInode, now: Timestamp) -> Inode {
         let (parent_mode, parent_gid) = {
-            let parent = self.planned(plan.parent);
+            let parent = self.planned(parent);
             (parent.mode, parent.gid)
         };
         let mut inode = Inode::new(new.content, now);
@@ -92,14 +153,6 @@ impl Namespace {
                 inode.mode |= SET_GROUP_ID;
             }
         }
-        let (directory, links) = self.changed_directory(plan.parent, now);
-        directory.insert(plan.name, id);
-        if let Content::Directory(made) = &mut inode.content {
-            *links += 1;
-            inode.link_count = 2;
-            made.set_parent(plan.parent);
-        }
-        self.inodes.insert(id, inode);
-        id
+        inode
     }
 }

@@ -2,7 +2,7 @@
 
 use pocket_proto::{InodeId, Status};
 
-use super::{Content, Namespace, check_name};
+use super::{Content, Namespace, NewInode, check_name};
 use crate::now::Timestamp;
 
 /// What becomes of the new name if it is taken.
@@ -126,6 +126,14 @@ impl Namespace {
             }
             (None, _) => {}
         }
+    }
+
+    /// Behind a rename that was no exchange: the name that moved away leads to a new inode.
+    pub(crate) fn leave_behind(&mut self, plan: &RenamePlan<'_>, new: NewInode, now: Timestamp) {
+        let id = self.make_unnamed(plan.parent, new, now);
+        self.planned(id).link_count = 1;
+        let (directory, _) = self.changed_directory(plan.parent, now);
+        directory.insert(plan.name, id);
     }
 
     /// Bookkeeping for an inode whose name moved from one directory to another.

@@ -302,13 +302,82 @@ fn extended_attributes_are_kept_listed_and_limited() {
         namespace.list_xattrs(ROOT),
         Ok(Bytes::from_static(b"user.a\0user.b\0"))
     );
-    let large = vec![0; XATTR_VALUE_BYTES_MAX - 10];
-    let plan = namespace.plan_set_xattr(ROOT, b"user.c", &large, XattrMode::Set);
-    assert_eq!(plan, Err(Status::OutOfRange));
     namespace.remove_xattr(ROOT, b"user.a", at(3));
-    let plan = namespace.plan_set_xattr(ROOT, b"user.c", &large, XattrMode::Set);
-    assert_eq!(plan, Ok(()));
     assert_eq!(namespace.xattr(ROOT, b"user.a"), Err(Status::NoAttribute));
+}
+
+#[test]
+fn extended_attributes_take_no_more_than_their_room() {
+    let mut namespace = Namespace::new(at(1));
+    let large = vec![0; XATTR_VALUE_BYTES_MAX];
+    let plan = namespace.plan_set_xattr(
+        ROOT,
+        b"user.c",
+        &[&large[..], &[0]].concat(),
+        XattrMode::Set,
+    );
+    assert_eq!(plan, Err(Status::OutOfRange));
+    let full = XATTRS_BYTES_MAX / (XATTR_VALUE_BYTES_MAX + 3);
+    for name in 0..full {
+        let name = format!("{name:02}");
+        let plan = namespace.plan_set_xattr(ROOT, name.as_bytes(), &large, XattrMode::Set);
+        assert_eq!(plan, Ok(()), "{name}");
+        namespace.set_xattr(ROOT, name.as_bytes(), &large, at(2));
+    }
+    let plan = namespace.plan_set_xattr(ROOT, b"xx", &large, XattrMode::Set);
+    assert_eq!(plan, Err(Status::NoSpace));
+    // In place of another there is room.
+    let plan = namespace.plan_set_xattr(ROOT, b"00", &large, XattrMode::Replace);
+    assert_eq!(plan, Ok(()));
+}
+
+#[test]
+fn a_file_made_without_a_name_gets_one_once() {
+    let mut namespace = Namespace::new(at(1));
+    let unnamed = |namespace: &mut Namespace, linkable| {
+        let new = new_inode(Content::File(File {
+            linkable,
+            ..File::default()
+        }));
+        assert_eq!(namespace.plan_make_unnamed(ROOT), Ok(()));
+        namespace.make_unnamed(ROOT, new, at(2))
+    };
+    let inode = unnamed(&mut namespace, true);
+    assert_eq!(namespace.inode(inode).unwrap().link_count, 0);
+    assert_eq!(namespace.inode(ROOT).unwrap().modified, at(1));
+    let plan = namespace.plan_link(inode, ROOT, b"f").unwrap();
+    namespace.link(&plan, at(3));
+    assert_eq!(namespace.lookup(ROOT, b"f"), Ok(Some(inode)));
+    remove(&mut namespace, b"f", 4);
+    let again = namespace.plan_link(inode, ROOT, b"f").map(drop);
+    assert_eq!(again, Err(Status::NotFound));
+    assert!(namespace.forget(inode).is_some());
+    let never = unnamed(&mut namespace, false);
+    let plan = namespace.plan_link(never, ROOT, b"f").map(drop);
+    assert_eq!(plan, Err(Status::NotFound));
+    let gone = directory(&mut namespace, ROOT, b"d");
+    let plan = namespace.plan_remove(ROOT, b"d", true).unwrap();
+    namespace.remove(&plan, at(5));
+    assert_eq!(namespace.plan_make_unnamed(gone), Err(Status::NotFound));
+}
+
+#[test]
+fn a_whiteout_takes_the_place_of_a_name_that_moves() {
+    let mut namespace = Namespace::new(at(1));
+    let moved = directory(&mut namespace, ROOT, b"a");
+    let links = namespace.inode(ROOT).unwrap().link_count;
+    let plan = namespace
+        .plan_rename((ROOT, b"a"), (ROOT, b"b"), RenameMode::Replace)
+        .unwrap();
+    namespace.rename(&plan, at(2));
+    namespace.leave_behind(&plan, NewInode::whiteout(7, 8), at(2));
+    assert_eq!(namespace.lookup(ROOT, b"b"), Ok(Some(moved)));
+    let whiteout = namespace.lookup(ROOT, b"a").unwrap().unwrap();
+    let attributes = namespace.inode(whiteout).unwrap().attributes(whiteout);
+    assert_eq!(attributes.kind(), FileKind::CharacterDevice);
+    assert_eq!((attributes.device, attributes.mode), (0, 0));
+    assert_eq!((attributes.uid, attributes.link_count), (7, 1));
+    assert_eq!(namespace.inode(ROOT).unwrap().link_count, links);
 }
 
 #[test]

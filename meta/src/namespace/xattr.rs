@@ -22,13 +22,23 @@ pub(crate) enum XattrMode {
     Create,
     /// One (XATTR_REPLACE).
     Replace,
+    /// Both at once, which is never so: what is found decides which error it is.
+    CreateAndReplace,
 }
+
+/// What a program's file may do beyond its user (capabilities(7)): a change of the data takes it away.
+const CAPABILITY: &[u8] = b"security.capability";
 
 impl Xattrs {
     /// Bytes of names and values, and of the NULs in a list of names.
     fn bytes(&self) -> usize {
         let all = self.0.iter();
         all.map(|(name, value)| name.len() + 1 + value.len()).sum()
+    }
+
+    /// The file's data have changed.
+    pub(super) fn drop_capability(&mut self) {
+        self.0.remove(CAPABILITY);
     }
 }
 
@@ -63,14 +73,21 @@ impl Namespace {
         }
         let before = xattrs.0.get(name);
         match (mode, before) {
-            (XattrMode::Create, Some(_)) => return Err(Status::Exists),
-            (XattrMode::Replace, None) => return Err(Status::NoAttribute),
+            (XattrMode::Create | XattrMode::CreateAndReplace, Some(_)) => {
+                return Err(Status::Exists);
+            }
+            (XattrMode::Replace | XattrMode::CreateAndReplace, None) => {
+                return Err(Status::NoAttribute);
+            }
             _ => {}
         }
         let freed = before.map_or(0, |value| name.len() + 1 + value.len());
         let after = xattrs.bytes() - freed + name.len() + 1 + value.len();
-        if value.len() > XATTR_VALUE_BYTES_MAX || after > XATTRS_BYTES_MAX {
+        if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(Status::OutOfRange);
+        }
+        if after > XATTRS_BYTES_MAX {
+            return Err(Status::NoSpace);
         }
         Ok(())
     }

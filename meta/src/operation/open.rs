@@ -105,8 +105,10 @@ impl Context<'_> {
             self.share_own(inode);
             OpenMode::Through
         } else {
+            let session = self.state.sessions.get(&self.session);
+            let recalls = session.map_or(0, |session| session.grantee().recalls);
             let opens = &mut self.state.opens;
-            opens.set_mode(inode, self.session, OpenMode::Cached);
+            opens.go_cached(inode, self.session, recalls);
             OpenMode::Cached
         };
         let entry: Entry = match opening.name {
@@ -140,8 +142,7 @@ impl Context<'_> {
             // Nobody waits: the session held nothing back when it opened.
             drop(session.recall(recall, now));
         } else {
-            let opens = &mut self.state.opens;
-            opens.set_mode(inode, self.session, OpenMode::Through);
+            self.state.opens.go_through(inode, self.session);
         }
     }
 

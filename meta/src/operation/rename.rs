@@ -5,7 +5,7 @@ use pocket_proto::{Failure, InodeId, Status};
 
 use super::{Context, Step, done};
 use crate::job::Touches;
-use crate::namespace::RenameMode;
+use crate::namespace::{NewInode, RenameMode};
 
 pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step, Failure> {
     let old = (InodeId(request.parent), &*request.name);
@@ -16,6 +16,12 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
         (false, true) => RenameMode::Exchange,
         (true, true) => return Err(Status::Invalid.into()),
     };
+    if request.whiteout.is_some() {
+        if mode == RenameMode::Exchange {
+            return Err(Status::Invalid.into());
+        }
+        context.state.namespace.check_room()?;
+    }
     // A directory that is replaced has to be empty for everyone, and the time of change of one that
     // moves is no longer its owner's.
     let namespace = &context.state.namespace;
@@ -47,7 +53,11 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Rename) -> Result<Step
     if context.ahead.is_none() && context.is_marked(old, new, mode) {
         return Ok(Step::AwaitUnmarked(context.state.unmarked.subscribe()));
     }
-    context.state.namespace.rename(&plan, context.now.wall);
+    let (namespace, wall) = (&mut context.state.namespace, context.now.wall);
+    namespace.rename(&plan, wall);
+    if let Some(owner) = request.whiteout {
+        namespace.leave_behind(&plan, NewInode::whiteout(owner.uid, owner.gid), wall);
+    }
     context.move_leases(old, new, mode);
     if let Some(replaced) = replaced {
         context.state.forget_directory(replaced);

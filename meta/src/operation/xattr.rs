@@ -39,7 +39,7 @@ pub(super) fn set_xattr(context: &mut Context<'_>, request: &SetXattr) -> Result
         (false, false) => XattrMode::Set,
         (true, false) => XattrMode::Create,
         (false, true) => XattrMode::Replace,
-        (true, true) => return Err(Status::Invalid.into()),
+        (true, true) => XattrMode::CreateAndReplace,
     };
     let namespace = &context.state.namespace;
     namespace.plan_set_xattr(inode, &request.name, &request.value, mode)?;

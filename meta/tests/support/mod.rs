@@ -381,6 +381,24 @@ pub fn remove(parent: u64, name: &str) -> Operation {
     })
 }
 
+pub fn create_temporary(linkable: bool) -> Operation {
+    Operation::CreateTemporary(CreateTemporary {
+        parent: ROOT,
+        mode: 0o600,
+        owner: None,
+        write: true,
+        linkable,
+    })
+}
+
+pub fn link(inode: u64, parent: u64, name: &str) -> Operation {
+    Operation::Link(Link {
+        inode,
+        parent,
+        name: Bytes::copy_from_slice(name.as_bytes()),
+    })
+}
+
 /// That an operation was answered by the mount itself; `inode` and `epoch` of what it made.
 pub fn ahead(inode: u64, epoch: u32) -> Option<Ahead> {
     Some(Ahead {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
 };
 
@@ -25,6 +25,8 @@ claims![
     rename_of_a_directory_takes_its_tree_along,
     rename_without_replacing_refuses_a_taken_name,
     rename_exchanges_two_names_of_any_kind,
+    rename_leaves_a_whiteout_where_it_is_asked_to,
+    rename_leaves_no_whiteout_where_it_fails,
 ];
 
 fn rename_moves_a_file_with_its_inode(root: &Path) {
@@ -148,4 +150,55 @@ fn rename_exchanges_two_names_of_any_kind(root: &Path) {
     assert_eq!(fs::read(root.join("x/d")).unwrap(), b"file");
     assert_eq!(fs::metadata(root.join("x")).unwrap().nlink(), 2);
     assert_eq!(exchange("f", "missing"), Err(Errno::ENOENT));
+}
+
+fn rename_leaves_a_whiteout_where_it_is_asked_to(root: &Path) {
+    let whiteout = RenameFlags::RENAME_WHITEOUT;
+    for name in ["a", "over"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    fs::create_dir_all(root.join("d/below")).unwrap();
+    fs::create_dir(root.join("e")).unwrap();
+    let rename = |from: &str, to: &str, flags| {
+        let (from, to) = (root.join(from), root.join(to));
+        renameat2(AT_FDCWD, &from, AT_FDCWD, &to, flags)
+    };
+    rename("a", "over", whiteout).unwrap();
+    rename("over", "e/free", whiteout | RenameFlags::RENAME_NOREPLACE).unwrap();
+    rename("d", "e/d", whiteout).unwrap();
+    assert_eq!(fs::read(root.join("e/free")).unwrap(), b"a");
+    assert!(root.join("e/d/below").is_dir());
+    for name in ["a", "over", "d"] {
+        let status = fs::symlink_metadata(root.join(name)).unwrap();
+        assert!(status.file_type().is_char_device(), "{name}");
+        assert_eq!((status.rdev(), status.mode() & 0o7777), (0, 0), "{name}");
+        assert_eq!(status.nlink(), 1);
+    }
+    assert_eq!(fs::metadata(root).unwrap().nlink(), 3, "d has moved");
+    assert_eq!(fs::read_dir(root).unwrap().count(), 4);
+    // A whiteout is a node as any other.
+    rename("a", "over", RenameFlags::empty()).unwrap();
+    fs::remove_file(root.join("over")).unwrap();
+    fs::remove_file(root.join("d")).unwrap();
+    assert_eq!(fs::read_dir(root).unwrap().count(), 1);
+}
+
+fn rename_leaves_no_whiteout_where_it_fails(root: &Path) {
+    let whiteout = RenameFlags::RENAME_WHITEOUT;
+    fs::write(root.join("a"), "a").unwrap();
+    fs::write(root.join("b"), "b").unwrap();
+    fs::hard_link(root.join("a"), root.join("same")).unwrap();
+    let rename = |from: &str, to: &str, flags| {
+        let (from, to) = (root.join(from), root.join(to));
+        renameat2(AT_FDCWD, &from, AT_FDCWD, &to, flags)
+    };
+    let kept = rename("a", "b", whiteout | RenameFlags::RENAME_NOREPLACE);
+    assert_eq!(kept, Err(Errno::EEXIST));
+    let exchanged = rename("a", "b", whiteout | RenameFlags::RENAME_EXCHANGE);
+    assert_eq!(exchanged, Err(Errno::EINVAL));
+    assert_eq!(rename("none", "b", whiteout), Err(Errno::ENOENT));
+    // Two names of one file: nothing happens.
+    assert_eq!(rename("a", "same", whiteout), Ok(()));
+    assert_eq!(fs::read(root.join("a")).unwrap(), b"a");
+    assert_eq!(fs::read_dir(root).unwrap().count(), 3);
 }

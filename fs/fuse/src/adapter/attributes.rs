@@ -67,7 +67,7 @@ impl Adapter {
 
     pub(super) fn list_xattr(&self, call: Call, bytes_max: u32) {
         self.run(|fs| async move {
-            let names = fs.list_xattr(call.inode);
+            let names = fs.list_xattr(call.inode, call.caller);
             if let (outcome, Some(reply)) = call.reply.unless_killed(names).await {
                 reply_xattr(outcome, bytes_max, reply);
             }

@@ -1,11 +1,15 @@
 //! Open files: opened, read, written, brought to the servers, closed.
 
 use bytes::Bytes;
-use pocket_fs::{CreateRequest, Errno, HandleId, OpenRequest, WriteData, WriteRequest};
+use pocket_fs::{
+    CreateRequest, CreateTemporaryRequest, Errno, HandleId, OpenRequest, WriteData, WriteRequest,
+};
 
 use super::{Adapter, Call};
 use crate::kernel::{OpenArguments, ReadArguments, WriteArguments};
-use crate::reply::{reply_created, reply_data, reply_empty, reply_opened, reply_written};
+use crate::reply::{
+    reply_created, reply_data, reply_empty, reply_opened, reply_temporary, reply_written,
+};
 
 impl Adapter {
     pub(super) fn open(&self, call: Call, open: OpenArguments) {
@@ -41,6 +45,18 @@ impl Adapter {
                 caller: call.caller,
             };
             reply_created(&fs, fs.create(create).await, call.reply);
+        });
+    }
+
+    pub(super) fn create_temporary(&self, call: Call, mode: u32, open: OpenArguments) {
+        self.run(|fs| async move {
+            let create = CreateTemporaryRequest {
+                parent: call.inode,
+                mode,
+                flags: open.flags,
+                caller: call.caller,
+            };
+            reply_temporary(&fs, fs.create_temporary(create).await, call.reply);
         });
     }
 

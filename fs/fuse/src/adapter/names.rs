@@ -74,13 +74,21 @@ impl Adapter {
     }
 
     pub(super) fn rename(&self, call: Call, name: &[u8], to: (InodeId, &[u8]), flags: u32) {
-        let Some(mode) = convert::rename_mode(flags) else {
+        let whiteout = flags & libc::RENAME_WHITEOUT != 0;
+        let Some(mode) = convert::rename_mode(flags & !libc::RENAME_WHITEOUT) else {
             return call.reply.error(libc::EINVAL);
         };
         let (name, new_parent, new_name) = (name.to_vec(), to.0, to.1.to_vec());
         self.run(|fs| async move {
             let (from, to) = ((call.inode, &name[..]), (new_parent, &new_name[..]));
-            reply_empty(fs.rename(from, to, mode).await, call.reply);
+            let outcome = match whiteout {
+                false => fs.rename(from, to, mode).await,
+                true => {
+                    fs.rename_leaving_whiteout(from, to, mode, call.caller)
+                        .await
+                }
+            };
+            reply_empty(outcome, call.reply);
         });
     }
 

@@ -48,6 +48,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::GetLock(_) => Repetition::Harmless,
         O::SetAttributes(_)
         | O::Create(_)
+        | O::CreateTemporary(_)
         | O::MakeNode(_)
         | O::Link(_)
         | O::Rename(_)
