@@ -1,3 +1,5 @@
+//! Stand-ins for storage servers: what is looked after are real processes.
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use nix::{
