@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use pocket_policy::{self as policy, Ticket};
 use pocket_proto::{
-    ClusterKey, Credential, Failure, JobId, Scope, ServerId, Status,
+    ClusterKey, Credential, Failure, JobId, Scope, ServerId, SessionScope, Status,
     control::{
         DeregisterJobReply, DeregisterJobRequest, DrainServerReply, DrainServerRequest,
         HeartbeatReply, HeartbeatRequest, ListJobsReply, ListServersReply, PoolStatus,
@@ -296,7 +296,7 @@ impl Acting {
         let denied = |message: String| Err(Failure::new(Status::Denied, message));
         match Credential::verify(&self.cluster_key, credential) {
             Ok(Scope::Cluster) => Ok(()),
-            Ok(Scope::Job(job)) => denied(format!(
+            Ok(Scope::Job(job) | Scope::Session(SessionScope { job, .. })) => denied(format!(
                 "the credential of job {job} does not make a server: use the cluster key"
             )),
             Err(error) => denied(error.to_string()),

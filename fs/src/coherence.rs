@@ -183,10 +183,11 @@ impl Coherence {
     }
 
     /// The session is lost: nothing that was answered in it is cached from here on. `forget` empties
-    /// this mount's own caches.
-    pub(crate) fn begin_session(&self, forget: impl FnOnce()) {
+    /// this mount's own caches. Answers the number of the session to come.
+    pub(crate) fn begin_session(&self, forget: impl FnOnce()) -> u64 {
         let mut newest = self.newest.write();
         newest.session += 1;
         forget();
+        newest.session
     }
 }

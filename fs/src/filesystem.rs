@@ -23,6 +23,7 @@ use crate::locks::MountLocks;
 use crate::maps::Maps;
 use crate::name_cache::NameCache;
 use crate::space::Space;
+use crate::stores::Stores;
 
 /// How often an idle mount returns space it was granted and does not need.
 const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
@@ -35,7 +36,7 @@ const TELL_INTERVAL: Duration = Duration::from_millis(100);
 /// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
 pub struct FileSystem {
     pub(crate) metadata: Arc<dyn Metadata>,
-    pub(crate) storage: Arc<dyn BlockStore>,
+    pub(crate) stores: Stores,
     pub(crate) config: FileSystemConfig,
     pub(crate) maps: Maps,
     pub(crate) space: Space,
@@ -75,7 +76,7 @@ pub struct Gauges {
 }
 
 impl FileSystem {
-    /// A file system over a metadata session and a way to storage servers.
+    /// A file system over a metadata session and a way to storage servers in its name.
     ///
     /// Fails where the job has no storage server, or the memory budget is too small to work with.
     pub fn new(
@@ -119,7 +120,7 @@ impl FileSystem {
             making_room: AtomicBool::new(false),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
             metadata,
-            storage,
+            stores: Stores::new(storage),
             config,
         }))
     }

@@ -24,6 +24,7 @@ mod path;
 mod renewal;
 mod space;
 mod start;
+mod stores;
 
 pub use coherence::{Freshness, KernelCache, Leased, NoKernelCache};
 pub use config::FileSystemConfig;

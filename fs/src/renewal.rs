@@ -34,6 +34,9 @@ impl RecallInbox {
     /// one, once.
     pub fn attach(&self, fs: &Arc<FileSystem>) {
         let _ = self.target.set((Arc::downgrade(fs), Handle::current()));
+        // It may have been renewed since the file system was made.
+        let first = fs.metadata.session().storage_credential;
+        fs.stores.renew(0, first);
     }
 
     fn target(&self) -> Option<(Arc<FileSystem>, &Handle)> {
@@ -80,12 +83,11 @@ impl RecallHandler for RecallInbox {
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
-        let files: Vec<_> = fs.files.all();
-        let files: Vec<_> = files
-            .into_iter()
-            .map(|file| (fs.is_owned(file.inode), file))
-            .collect();
-        fs.coherence.begin_session(|| {
+        let mut files = Vec::new();
+        let session = fs.coherence.begin_session(|| {
+            // No file is opened meanwhile.
+            let open = fs.files.all().into_iter();
+            files.extend(open.map(|file| (fs.is_owned(file.inode), file)));
             fs.inodes.clear();
             fs.names.clear();
             fs.listings.clear();
@@ -95,7 +97,7 @@ impl RecallHandler for RecallInbox {
         fs.space.reset();
         let unlocked = fs.locks.lose_session();
         for (owned, file) in files {
-            let kept = file.abandon(&reason, owned);
+            let kept = file.abandon(&reason, owned, session);
             if unlocked.contains(&file.inode) {
                 file.with(|state| state.lose_locks());
             }
@@ -109,6 +111,8 @@ impl RecallHandler for RecallInbox {
             return;
         };
         tracing::info!(session = %info.session, "session with the metadata server renewed");
+        let credential = info.storage_credential.clone();
+        fs.stores.renew(fs.coherence.session(), credential);
         if let Err(failure) = fs.maps.learn(&info.weight_map) {
             tracing::warn!(%failure, "weight map of the renewed session");
         }
@@ -183,7 +187,8 @@ impl FileSystem {
         for file in self.files.all() {
             if let Err(failure) = self.reopen(&file).await {
                 tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
-                let kept = file.abandon(&failure, false);
+                let session = self.coherence.session();
+                let kept = file.abandon(&failure, false, session);
                 self.drop_blocks(&file, kept);
                 file.with(|state| state.dead = Some(dead_status(failure.status)));
             }

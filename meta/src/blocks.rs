@@ -1,12 +1,15 @@
-//! What a metadata server has storage servers do: drop blocks, and hand them on.
+//! What a metadata server has storage servers do: drop blocks, hand them on, and take changes of
+//! live sessions only.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{BlockAddress, BlockIndex, BlockSpan, Failure, HeldBlocks, InodeId, JobId};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, Failure, Fence, HeldBlocks, InodeId, JobId, Vouch,
+};
 use pocket_storage_client::ClusterStorage;
 
-/// Drops blocks on storage servers. Every operation may be repeated, and ends within a deadline.
+/// Drops blocks on storage servers, and fences mounts there. Every operation may be repeated, and ends within a deadline.
 #[async_trait]
 pub trait BlockRemover: Send + Sync {
     /// Drops all blocks of the inodes.
@@ -30,6 +33,15 @@ pub trait BlockRemover: Send + Sync {
 
     /// Drops all blocks of a job.
     async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<(), Failure>;
+
+    /// Vouches for the sessions of a metadata server. Returns what the next vouch is to repeat,
+    /// never 0.
+    async fn vouch(&self, server: &StorageServer, vouch: Vouch) -> Result<u64, Failure>;
+
+    /// Has changes of the job's blocks taken from its live sessions only. After success no other
+    /// changes anything any more.
+    async fn fence(&self, server: &StorageServer, job: JobId, fence: &Fence)
+    -> Result<(), Failure>;
 
     /// How blocks are moved; `None` where none can be.
     fn mover(&self) -> Option<&dyn BlockMover> {
@@ -169,6 +181,19 @@ impl BlockRemover for ClusterStorage {
         Ok(())
     }
 
+    async fn vouch(&self, server: &StorageServer, vouch: Vouch) -> Result<u64, Failure> {
+        ClusterStorage::vouch(self, server, vouch).await
+    }
+
+    async fn fence(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        fence: &Fence,
+    ) -> Result<(), Failure> {
+        ClusterStorage::fence(self, server, job, fence).await
+    }
+
     fn mover(&self) -> Option<&dyn BlockMover> {
         Some(self)
     }
@@ -201,6 +226,14 @@ impl BlockRemover for NoBlocks {
     }
 
     async fn drop_job(&self, _: &StorageServer, _: JobId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
+        Ok(1)
+    }
+
+    async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
         Ok(())
     }
 }

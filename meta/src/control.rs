@@ -8,7 +8,7 @@ use pocket_proto::control::{
     CreateJobReply, CreateJobRequest, DropJobReply, DropJobRequest, SetWeightMapReply,
     SetWeightMapRequest,
 };
-use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, Status};
+use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, SessionScope, Status};
 use tonic::{Request, Response, async_trait};
 
 use crate::jobs::Jobs;
@@ -30,7 +30,9 @@ impl ControlService {
             .ok_or_else(|| denied(format!("no credential in '{CREDENTIAL_HEADER}'")))?;
         match Credential::verify(&self.cluster_key, &credential) {
             Ok(Scope::Cluster) => Ok(()),
-            Ok(Scope::Job(job)) => Err(denied(format!("the credential is job {job}'s only"))),
+            Ok(Scope::Job(job) | Scope::Session(SessionScope { job, .. })) => {
+                Err(denied(format!("the credential is job {job}'s only")))
+            }
             Err(error) => Err(denied(error.to_string())),
         }
     }

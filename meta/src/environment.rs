@@ -8,12 +8,14 @@ use tokio_util::task::TaskTracker;
 use crate::blocks::BlockRemover;
 use crate::layouts::Liveness;
 use crate::reaper::Reaper;
+use crate::vouching::Vouching;
 
 /// The ways out of a job: to storage servers, and to tasks of its own.
 pub(crate) struct Environment {
     pub(crate) blocks: Arc<dyn BlockRemover>,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) reaper: Arc<Reaper>,
+    pub(crate) vouching: Arc<Vouching>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -29,10 +31,12 @@ impl Environment {
             tasks.clone(),
             stop.clone(),
         );
+        let vouching = Vouching::new(Arc::clone(&blocks), tasks.clone(), stop.clone());
         Arc::new(Environment {
             blocks,
             liveness,
             reaper: Arc::new(reaper),
+            vouching: Arc::new(vouching),
             tasks,
             stop,
         })

@@ -7,6 +7,7 @@
 
 mod evacuation;
 mod execute;
+mod fencing;
 mod granted;
 mod recall;
 mod sessions;
@@ -33,6 +34,7 @@ pub(crate) use recall::{Awaited, Touches};
 pub(crate) use sessions::Caller;
 pub(crate) use truncation::{Truncated, Truncation};
 
+use self::fencing::Fencing;
 use crate::environment::Environment;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
@@ -66,6 +68,7 @@ pub(crate) struct JobState {
     pub(crate) layouts: Layouts,
     pub(crate) space: Space,
     pub(crate) sessions: HashMap<SessionId, Session>,
+    fencing: Fencing,
     /// As the controller said; the weight map is the newest one's epoch in `layouts`.
     order: CreateJobRequest,
     created: Instant,
@@ -151,6 +154,7 @@ impl Job {
             layouts: Layouts::new(block_bytes.get(), map)?,
             space: Space::new(order.capacity_bytes),
             sessions: HashMap::new(),
+            fencing: Fencing::new(),
             orphans: VecDeque::new(),
             orphan_grace,
             created: now.tick,
@@ -161,12 +165,14 @@ impl Job {
             unmarked: watch::Sender::new(0),
             order,
         };
-        Ok(Job {
+        let job = Job {
             id: JobId(state.order.job),
             lease,
             environment,
             state: Mutex::new(state),
-        })
+        };
+        job.vouch();
+        Ok(job)
     }
 
     /// The controller's word on a job that exists already: new limits, perhaps a new map.
@@ -179,12 +185,31 @@ impl Job {
         order.block_bytes = state.layouts.block_bytes();
         state.space.set_capacity(order.capacity_bytes);
         state.order = order;
+        drop(state);
+        self.vouch();
         Ok(())
     }
 
     /// A new weight map, for new files.
     pub(crate) fn set_weight_map(&self, map: WeightMap) -> Result<(), Failure> {
-        self.state.lock().layouts.publish(map)
+        self.state.lock().layouts.publish(map)?;
+        self.vouch();
+        Ok(())
+    }
+
+    /// Every storage server that may hold blocks of the job.
+    pub(crate) fn storage_servers(&self) -> Vec<StorageServer> {
+        self.state.lock().layouts.all_servers()
+    }
+
+    /// Has the job's storage servers take changes from its sessions.
+    fn vouch(&self) {
+        let (servers, fence) = {
+            let state = self.state.lock();
+            (state.layouts.all_servers(), state.fence(self))
+        };
+        let vouching = &self.environment.vouching;
+        vouching.begin(self.id, servers, fence.as_ref());
     }
 
     /// What the controller is told with every heartbeat.
@@ -234,15 +259,16 @@ impl Job {
         };
         let environment = &self.environment;
         environment.reaper.forget_job(self.id);
+        environment.vouching.forget_job(self.id);
         environment.tasks.spawn_blocking(move || drop(namespace));
         drop_blocks(environment, self.id, servers).await;
     }
 
     /// Ends sessions that are overdue, and forgets leases that lapsed.
-    pub(crate) fn keep_house(&self) {
+    pub(crate) fn keep_house(self: &Arc<Self>) {
         let now = Now::take();
         let mut state = self.state.lock();
-        state.end_overdue_sessions(self, now);
+        state.fence_overdue_sessions(self, now);
         state.drop_due_orphans(self);
         state.leases.sweep(now.tick, LEASES_SWEPT_MAX);
     }

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use pocket_proto::control::{CreateJobRequest, JobReport};
 use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{Failure, JobId, Status};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::environment::Environment;
@@ -19,6 +19,8 @@ use crate::limits::JOBS_MAX;
 const CHECKS_PER_LEASE: u32 = 20;
 /// But not more often than this.
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// How often storage servers that no job names any more are looked for.
+const SERVERS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Every job that the server holds. The lock is held for a look at the table only.
 pub(crate) struct Jobs {
@@ -108,10 +110,17 @@ impl Jobs {
         let pause = (self.lease / CHECKS_PER_LEASE).max(CHECK_INTERVAL_MIN);
         let mut ticks = interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             ticks.tick().await;
-            for job in self.all() {
+            let jobs = self.all();
+            for job in &jobs {
                 job.keep_house();
+            }
+            if looked.elapsed() >= SERVERS_INTERVAL {
+                looked = Instant::now();
+                let named = jobs.iter().flat_map(|job| job.storage_servers());
+                self.environment.vouching.retain(named);
             }
         }
     }
@@ -126,7 +135,7 @@ impl Jobs {
 mod tests {
     use async_trait::async_trait;
     use parking_lot::Mutex;
-    use pocket_proto::{BlockIndex, InodeId};
+    use pocket_proto::{BlockIndex, Fence, InodeId, Vouch};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -160,6 +169,14 @@ mod tests {
 
         async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<(), Failure> {
             self.0.lock().push((server.server, job));
+            Ok(())
+        }
+
+        async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
+            Ok(1)
+        }
+
+        async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
             Ok(())
         }
     }

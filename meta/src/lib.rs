@@ -1,11 +1,12 @@
 //! The metadata server: names and attributes of jobs, sessions of mounts, leases, layouts, space.
 //!
 //! [`MetaServer`] serves them over the wire; [`LocalJob`] is one job in this process, for tests.
-//! Blocks are not its business, but for dropping those of removed files ([`BlockRemover`]).
+//! Blocks are not its business, but for dropping those of removed files, and for saying whose
+//! sessions may change them ([`BlockRemover`]).
 //! The modules, from the plain values inwards to the sockets outwards: `namespace`, `leases`,
 //! `opens`, `locks`, `space`, `layouts` and `session` know neither clock nor I/O; `job` puts them behind a
-//! lock, `operation` says what each request does to them; `reaper`, `service`, `control` and
-//! `server` are the ways in and out.
+//! lock, `operation` says what each request does to them; `reaper`, `vouching`, `service`,
+//! `control` and `server` are the ways in and out.
 
 mod blocks;
 mod control;
@@ -27,6 +28,7 @@ mod server;
 mod service;
 mod session;
 mod space;
+mod vouching;
 
 pub use blocks::{BlockRemover, NoBlocks};
 pub use local::{LocalJob, LocalJobConfig, LocalMetadata};

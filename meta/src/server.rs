@@ -8,7 +8,7 @@ use pocket_controller_client::{
 };
 use pocket_proto::control::metadata_control_server::MetadataControlServer;
 use pocket_proto::control::{HeartbeatReply, ServerRole};
-use pocket_proto::{ClusterKey, Incarnation, ServerId};
+use pocket_proto::{ClusterKey, ServerId};
 use pocket_storage_client::{ClusterStorage, StorageClientOptions};
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
@@ -133,7 +133,7 @@ impl MetaServer {
         let environment = Environment::new(blocks, stop.clone());
         let lease = Duration::from_millis(u64::from(config.lease_ms));
         let jobs = Arc::new(Jobs::new(lease, ORPHAN_GRACE, Arc::clone(&environment)));
-        let incarnation = Incarnation::random();
+        let incarnation = environment.vouching.issuer;
         let service = Arc::new(MetaService::new(
             Arc::clone(&jobs),
             config.cluster_key.clone(),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use pocket_proto::session::{Hello, Recall, Request, Welcome};
 use pocket_proto::{
-    ClusterKey, Failure, Header, Incarnation, JobId, Operation, PROTOCOL_VERSION, Scope, ServerId,
-    SessionId, Status,
+    ClusterKey, Credential, Failure, Header, Incarnation, JobId, Operation, PROTOCOL_VERSION,
+    Scope, ServerId, SessionId, SessionScope, Status,
 };
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
 use prost::Message;
@@ -59,6 +59,15 @@ impl MetaService {
     fn greet(&self, hello: Hello, pusher: Pusher) -> Result<(Peer, Welcome), Failure> {
         let id = match authenticate(&self.cluster_key, &hello)? {
             Scope::Job(job) => job,
+            Scope::Session(SessionScope { job, session, .. }) => {
+                return Err(Failure::new(
+                    Status::Denied,
+                    format!(
+                        "the credential of session {session} is for storage servers: a session is \
+                         opened, and resumed, with that of job {job}"
+                    ),
+                ));
+            }
             Scope::Cluster => {
                 let what = "a session needs a job's credential, not the cluster's";
                 return Err(Failure::new(Status::Denied, what));
@@ -67,13 +76,20 @@ impl MetaService {
         let job = self.jobs.get(id)?;
         let sink = Box::new(WireSink { job: id, pusher });
         let now = Now::take();
-        let (caller, session) = match hello.session {
+        let (caller, mut session) = match hello.session {
             0 => {
                 let host = hello.host.chars().take(HOST_CHARS_MAX).collect();
                 job.open_session(host, sink, now)?
             }
             session => job.resume_session(SessionId(session), sink, now)?,
         };
+        let scope = Scope::Session(SessionScope {
+            job: id,
+            session: caller.session,
+            issuer: self.incarnation,
+        });
+        let credential = Credential::issue(&self.cluster_key, scope);
+        session.storage_credential = Bytes::copy_from_slice(credential.as_bytes());
         let welcome = Welcome {
             protocol_version: PROTOCOL_VERSION,
             server: self.server.0,

@@ -46,6 +46,9 @@ pub(crate) struct Session {
     /// Number of the last one-way message that was heard.
     pub(crate) told: u64,
     pub(crate) replies: Replies,
+    /// It is over, and ends as soon as no storage server takes changes of it any more. Nothing is
+    /// heard from it.
+    pub(crate) is_fenced: bool,
     recalls: u64,
     pending: BTreeMap<u64, PendingRecall>,
 }
@@ -75,6 +78,7 @@ impl Session {
             inodes: VecDeque::new(),
             told: 0,
             replies: Replies::default(),
+            is_fenced: false,
             recalls: 0,
             pending: BTreeMap::new(),
         }

@@ -476,6 +476,17 @@ async fn strangers_are_refused() {
     let cluster = Credential::issue(&server.key, Scope::Cluster);
     let cluster = connect(JOB, cluster.as_bytes().to_vec()).await;
     assert_eq!(status(cluster), Status::Denied);
+    // What a session has for storage servers opens no other.
+    let (_, session) = server.connect(0).await.unwrap();
+    let scope = Credential::verify(&server.key, &session.storage_credential).unwrap();
+    let Scope::Session(own) = scope else {
+        panic!("the credential of a session is {scope:?}");
+    };
+    assert_eq!((own.job, own.session.0), (JOB, session.session));
+    let of_a_session = connect(JOB, session.storage_credential.to_vec()).await;
+    let refused = of_a_session.unwrap_err();
+    assert_eq!(refused.status, Status::Denied);
+    assert!(refused.message.contains("for storage servers"), "{refused}");
     let unknown = connect(JobId(5), server.credential(JobId(5))).await;
     assert_eq!(status(unknown), Status::JobGone);
     // A mount of one job that names another.

@@ -100,13 +100,13 @@ impl JobConnection {
         let endpoint = registration.metadata_endpoint.clone();
         let recalls = RecallInbox::new();
         let host = machine::host_name();
-        let session =
-            MetaClient::connect(&endpoint, job, credential.clone(), &host, recalls.clone());
+        let session = MetaClient::connect(&endpoint, job, credential, &host, recalls.clone());
         let session = match session.await {
             Ok(session) => session,
             Err(failure) => return Err(ConnectError::Metadata { endpoint, failure }),
         };
         let metadata = presentation.over(Arc::new(session.clone()));
+        let credential = metadata.session().storage_credential.to_vec();
         let storage = StorageClient::new(job, credential, StorageClientOptions::default());
         let fs = FileSystem::new(metadata, Arc::new(storage), config).map_err(|failure| {
             ConnectError::FileSystem {

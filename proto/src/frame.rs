@@ -69,9 +69,15 @@ pub enum Operation {
     ListBlocks = 25,
     /// Storage: copy between two blocks, the address of the source and that of the destination.
     CopyBlock = 26,
+    /// Storage: a [`Vouch`](crate::Vouch), answered by the server's clock (u64). Cluster credential
+    /// only.
+    Vouch = 27,
+    /// Storage: a [`Fence`](crate::Fence) of a job's sessions; when it is answered, nothing that a
+    /// fenced one asked for changes blocks any more. Cluster credential only.
+    FenceSessions = 28,
     /// Storage: tell which inodes of a job have blocks here, a u64 each in order, behind the one
     /// given (u64). Cluster credential only.
-    ListInodes = 27,
+    ListInodes = 29,
     /// Metadata: `Request`, answered by `Reply`.
     Metadata = 32,
     /// Metadata: pushed by the server, `Recall`.
@@ -94,7 +100,9 @@ impl Operation {
             24 => Operation::DropBlocks,
             25 => Operation::ListBlocks,
             26 => Operation::CopyBlock,
-            27 => Operation::ListInodes,
+            27 => Operation::Vouch,
+            28 => Operation::FenceSessions,
+            29 => Operation::ListInodes,
             32 => Operation::Metadata,
             33 => Operation::Recall,
             _ => return None,

@@ -4,6 +4,7 @@
 //! from the schemas in `schema/`. Every role depends on this crate; it depends on none of them.
 
 mod credential;
+mod fence;
 mod frame;
 mod grpc;
 mod ids;
@@ -14,7 +15,8 @@ mod status;
 mod units;
 mod version;
 
-pub use credential::{ClusterKey, Credential, CredentialError, Scope};
+pub use credential::{ClusterKey, Credential, CredentialError, Scope, SessionScope};
+pub use fence::{Fence, VOUCH_BYTES, VOUCH_LASTS, Vouch};
 pub use frame::{
     BLOCK_ADDRESS_BYTES, BODY_BYTES_MAX, BlockAddress, FrameError, HEADER_BYTES, Header, Operation,
     REPLY_FLAG_HOLE,

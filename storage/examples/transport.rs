@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p pocket-storage --example transport [GIGABYTES]`
 //!
-//! Prints the round trip of 64 bytes, small requests in a pipeline, and for whole blocks of 1 MiB
+//! Prints the round trip of 64 bytes, small requests in a pipeline, the round trips of writes of 4 KiB
+//! and 1 MiB, and for whole blocks of 1 MiB
 //! the rate and the processor time per gigabyte of both sides together, which is the figure to
 //! trust on a busy machine. At the end the most
 //! memory that the server took beside its capacity.
@@ -18,7 +19,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 use pocket_proto::{
-    BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, InodeId, JobId, Scope, ServerId,
+    BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, Incarnation, InodeId, JobId,
+    Scope, ServerId, SessionId, SessionScope, VOUCH_LASTS, Vouch,
     session::StorageServer as ServerAddress,
 };
 use pocket_storage::{StorageConfig, StorageServer};
@@ -37,6 +39,8 @@ pub static ALLOCATOR_SETTINGS: &[u8; 29] = b"narenas:1,dirty_decay_ms:500\0";
 /// What the server holds.
 const CAPACITY: u64 = 1 << 30;
 const JOB: JobId = JobId(7);
+/// The life of the metadata server that keeps the sessions.
+const ISSUER: Incarnation = Incarnation(9);
 const FILE: InodeId = InodeId(2);
 const SMALL_FILE: InodeId = InodeId(3);
 const BLOCK_BYTES: u32 = 1 << 20;
@@ -91,15 +95,14 @@ async fn serve() -> Result<()> {
 }
 
 async fn measure(server: Arc<ServerProcess>, gigabytes: u64) -> Result<()> {
-    let credential = Credential::issue(&ClusterKey::open(), Scope::Job(JOB));
-    let store = StorageClient::new(
-        JOB,
-        credential.as_bytes().to_vec(),
-        StorageClientOptions::default(),
-    );
-    let store: Arc<dyn BlockStore> = Arc::new(store);
+    tokio::spawn(vouch(server.address.clone()));
+    let options = StorageClientOptions::default();
+    let store: Arc<dyn BlockStore> = Arc::new(StorageClient::new(JOB, credential(JOB), options));
     round_trips(&server, &store).await?;
     pipeline(&server, &store).await?;
+    for (block_bytes, requests) in [(4 << 10, 20_000), (BLOCK_BYTES, 3_000)] {
+        writes(&server, &store, block_bytes, requests).await?;
+    }
     let blocks = gigabytes * (1_000_000_000 / u64::from(BLOCK_BYTES));
     for _ in 0..3 {
         transfer("put", &server, &store, blocks, Direction::Put).await?;
@@ -114,13 +117,37 @@ async fn measure(server: Arc<ServerProcess>, gigabytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Of a session of the job.
+fn credential(job: JobId) -> Vec<u8> {
+    let scope = SessionScope {
+        job,
+        session: SessionId(1),
+        issuer: ISSUER,
+    };
+    let credential = Credential::issue(&ClusterKey::open(), Scope::Session(scope));
+    credential.as_bytes().to_vec()
+}
+
+/// Vouches for the sessions, as their metadata server would.
+async fn vouch(server: ServerAddress) -> Result<()> {
+    let cluster = ClusterStorage::new(&ClusterKey::open(), StorageClientOptions::default());
+    let mut heard = 0;
+    loop {
+        let is_first = heard == 0;
+        let issuer = ISSUER;
+        heard = cluster.vouch(&server, Vouch { issuer, heard }).await?;
+        if !is_first {
+            tokio::time::sleep(VOUCH_LASTS / 5).await;
+        }
+    }
+}
+
 /// Fills the server with blocks of a length, each in a file of its own, and writes half of them
 /// over, as another job; then says what memory that took.
 async fn fill(server: &Arc<ServerProcess>, block_bytes: u32) -> Result<()> {
     let job = JobId(1000 + u64::from(block_bytes));
-    let credential = Credential::issue(&ClusterKey::open(), Scope::Job(job));
     let options = StorageClientOptions::default();
-    let store = StorageClient::new(job, credential.as_bytes().to_vec(), options.clone());
+    let store = StorageClient::new(job, credential(job), options.clone());
     let store = Arc::new(store);
     let blocks = CAPACITY / u64::from(block_bytes);
     server.forget_memory_peak()?;
@@ -174,6 +201,42 @@ async fn round_trips(server: &ServerProcess, store: &Arc<dyn BlockStore>) -> Res
         at(0.5),
         at(0.99),
         cpu.as_secs_f64() * 1e6 / SMALL_REQUESTS as f64
+    );
+    Ok(())
+}
+
+/// Writes of a length over one another, each when the one before is answered.
+async fn writes(
+    server: &ServerProcess,
+    store: &Arc<dyn BlockStore>,
+    bytes: u32,
+    requests: u64,
+) -> Result<()> {
+    let data = Bytes::from(vec![1; bytes as usize]);
+    let cpu = server.cpu_with_own()?;
+    let mut times = Vec::new();
+    for _ in 0..requests {
+        let start = Instant::now();
+        store
+            .write(
+                &server.address,
+                SMALL_FILE,
+                BlockIndex(1),
+                0,
+                data.clone().into(),
+            )
+            .await?;
+        times.push(start.elapsed());
+    }
+    let cpu = server.cpu_with_own()? - cpu;
+    times.sort_unstable();
+    let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e6;
+    println!(
+        "{:>4} KiB write p50 {:.1} us   p99 {:.1} us   {:.1} CPU us",
+        bytes >> 10,
+        at(0.5),
+        at(0.99),
+        cpu.as_secs_f64() * 1e6 / requests as f64
     );
     Ok(())
 }

@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::{
     engine::{BlockEngine, DramEngine},
+    fences::Fences,
     leaving::Leaving,
     service::BlockService,
     traffic::Traffic,
@@ -107,6 +108,7 @@ impl StorageServer {
             cluster_key: config.cluster_key,
             server: config.server,
             incarnation,
+            fences: Fences::new(),
             traffic,
             leaving: Arc::clone(&leaving),
         });

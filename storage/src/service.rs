@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pocket_proto::{
-    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fill, FrameError, Header,
-    Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    BLOCK_ADDRESS_BYTES, BlockAddress, BlockSpan, ClusterKey, Failure, Fence, Fill, FrameError,
+    Header, Incarnation, InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, ServerId, Status,
+    Vouch,
     session::{Hello, Welcome},
 };
 use pocket_wire::{Answer, Handled, Pusher, Service, authenticate, authorize};
@@ -16,6 +17,7 @@ use tracing::debug;
 
 use crate::{
     engine::BlockEngine,
+    fences::{Fences, Standing},
     leaving::{Leaving, Permit, moved},
     traffic::Traffic,
 };
@@ -29,6 +31,7 @@ pub(crate) struct BlockService<E> {
     pub(crate) cluster_key: ClusterKey,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) leaving: Arc<Leaving>,
 }
@@ -36,7 +39,19 @@ pub(crate) struct BlockService<E> {
 /// Who is at the other end of a connection.
 pub(crate) struct Caller {
     scope: Scope,
+    /// Of a mount; the cluster's own servers may always change blocks.
+    standing: Option<Standing>,
     host: String,
+}
+
+impl Caller {
+    /// Makes a change of blocks, if this caller may.
+    fn admit<R>(&self, change: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+        match &self.standing {
+            Some(standing) => standing.admit(change),
+            None => change(),
+        }
+    }
 }
 
 impl<E: BlockEngine> Service for BlockService<E> {
@@ -45,8 +60,22 @@ impl<E: BlockEngine> Service for BlockService<E> {
     async fn hello(&self, hello: Hello, _pusher: Pusher) -> Result<(Caller, Welcome), Failure> {
         let scope = authenticate(&self.cluster_key, &hello)?;
         debug!(host = %hello.host, ?scope, "connected");
+        let standing = match scope {
+            Scope::Cluster => None,
+            Scope::Session(session) => Some(self.fences.standing(session)),
+            Scope::Job(job) => {
+                return Err(Failure::new(
+                    Status::Denied,
+                    format!(
+                        "the credential of job {job} opens a session with its metadata server, \
+                         which answers with the one for storage servers"
+                    ),
+                ));
+            }
+        };
         let caller = Caller {
             scope,
+            standing,
             host: hello.host,
         };
         let welcome = Welcome {
@@ -70,20 +99,21 @@ impl<E: BlockEngine> Service for BlockService<E> {
             return Handled::Now(denied.into());
         }
         let request_bytes = body.len();
+        let job = header.job;
         let answer: Answer = match header.operation {
-            Operation::ReadBlock => self.read(caller, header.job, &body),
-            Operation::TruncateBlocks => self.truncate(caller, header.job, &body),
-            Operation::AllocateBlock => self.allocate(header.job, &body, Fill::Missing),
-            Operation::ZeroBlock => self.allocate(header.job, &body, Fill::All),
-            Operation::PunchBlock => {
-                answer(address(&body).and_then(|address| self.punch(header.job, address)))
-            }
-            Operation::CopyBlock => answer(self.copy(header.job, &body)),
-            Operation::ListBlocks => self.list(caller, header.job, &body),
-            Operation::ListInodes => self.list_inodes(header.job, &body),
-            Operation::DropBlocks => return self.drop_blocks(caller, header.job, &body),
-            Operation::DropJob => return self.drop_job(header.job),
-            Operation::RemoveInodes => return self.remove_inodes(header.job, &body),
+            Operation::ReadBlock => self.read(caller, job, &body),
+            Operation::ListBlocks => self.list(caller, job, &body),
+            Operation::ListInodes => self.list_inodes(job, &body),
+            Operation::TruncateBlocks
+            | Operation::AllocateBlock
+            | Operation::ZeroBlock
+            | Operation::PunchBlock
+            | Operation::CopyBlock => answer(caller.admit(|| self.change(caller, &header, &body))),
+            Operation::DropBlocks => return self.drop_blocks(caller, job, &body),
+            Operation::DropJob => return self.drop_job(job),
+            Operation::RemoveInodes => return self.remove_inodes(job, &body),
+            Operation::Vouch => self.vouch(&body),
+            Operation::FenceSessions => self.fence(job, &body),
             other => Answer::failed(Failure::new(
                 Status::Unsupported,
                 format!("a storage server does not offer {other:?}"),
@@ -102,7 +132,8 @@ impl<E: BlockEngine> Service for BlockService<E> {
     ) -> Handled {
         self.traffic
             .count(head.len() + data.len(), size_of::<i64>());
-        let written = check(caller, &header).and_then(|()| self.write(header.job, head, data));
+        let write = || self.write(header.job, head, data);
+        let written = check(caller, &header).and_then(|()| caller.admit(write));
         Handled::Now(answer(written))
     }
 
@@ -148,17 +179,33 @@ impl<E: BlockEngine> BlockService<E> {
         )
     }
 
-    fn allocate(&self, job: JobId, body: &[u8], fill: Fill) -> Answer {
-        let allocated = address(body).and_then(|address| {
-            let _permit = self.permit(job, Some(address))?;
-            self.engine.allocate(job, address, fill)
-        });
-        answer(allocated)
+    /// Changes a block or some, in place.
+    fn change(&self, caller: &Caller, header: &Header, body: &[u8]) -> Result<i64, Failure> {
+        let (job, at) = (header.job, address(body)?);
+        let engine = &self.engine;
+        match header.operation {
+            Operation::TruncateBlocks => {
+                let _permit = permit_to_drop(&self.leaving, &**engine, caller, job)?;
+                Ok(engine.truncate(job, at.inode, at.block, at.offset_bytes))
+            }
+            Operation::AllocateBlock => self.allocate(job, at, Fill::Missing),
+            Operation::ZeroBlock => self.allocate(job, at, Fill::All),
+            Operation::PunchBlock => {
+                let _permit = self.permit(job, None)?;
+                engine.punch(job, at)
+            }
+            _ => {
+                let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
+                let to = address(to)?;
+                let _permit = self.permit(job, Some(to))?;
+                engine.copy(job, at, to)
+            }
+        }
     }
 
-    fn punch(&self, job: JobId, address: BlockAddress) -> Result<i64, Failure> {
-        let _permit = self.permit(job, None)?;
-        self.engine.punch(job, address)
+    fn allocate(&self, job: JobId, at: BlockAddress, fill: Fill) -> Result<i64, Failure> {
+        let _permit = self.permit(job, Some(at))?;
+        self.engine.allocate(job, at, fill)
     }
 
     /// Leave to change a block now; `makes` it where it is not there yet.
@@ -166,11 +213,24 @@ impl<E: BlockEngine> BlockService<E> {
         self.leaving.permit(&*self.engine, job, makes)
     }
 
-    fn copy(&self, job: JobId, body: &[u8]) -> Result<i64, Failure> {
-        let (from, to) = (address(body)?, body.get(BLOCK_ADDRESS_BYTES..));
-        let to = address(to.unwrap_or_default())?;
-        let _permit = self.permit(job, Some(to))?;
-        self.engine.copy(job, from, to)
+    fn vouch(&self, body: &[u8]) -> Answer {
+        match Vouch::decode(body) {
+            Ok(vouch) => Answer::ok(Bytes::copy_from_slice(
+                &self.fences.vouch(vouch).to_le_bytes(),
+            )),
+            Err(error) => Answer::failed(malformed(error)),
+        }
+    }
+
+    fn fence(&self, job: JobId, body: &[u8]) -> Answer {
+        match Fence::decode(body) {
+            Ok(fence) => {
+                debug!(%job, newest = %fence.newest, live = fence.live.len(), "sessions fenced");
+                self.fences.fence(job, fence);
+                Answer::empty()
+            }
+            Err(error) => Answer::failed(malformed(error)),
+        }
     }
 
     fn list_inodes(&self, job: JobId, body: &[u8]) -> Answer {
@@ -193,39 +253,17 @@ impl<E: BlockEngine> BlockService<E> {
         }
     }
 
-    fn drop_blocks(&self, caller: &Caller, job: JobId, body: &[u8]) -> Handled {
+    fn drop_blocks(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         self.traffic.count(body.len(), size_of::<i64>());
-        let (leaving, is_server) = (Arc::clone(&self.leaving), caller.is_server());
+        let (leaving, caller) = (Arc::clone(&self.leaving), Arc::clone(caller));
         match BlockSpan::decode(body) {
             Ok(span) => self.beside(move |engine| {
-                let _permit = match is_server {
-                    true => None,
-                    false => Some(leaving.permit(engine, job, None)?),
-                };
-                Ok(engine.drop_blocks(job, span))
+                caller.admit(|| {
+                    let _permit = permit_to_drop(&leaving, engine, &caller, job)?;
+                    Ok(engine.drop_blocks(job, span))
+                })
             }),
             Err(error) => Handled::Now(Answer::failed(malformed(error))),
-        }
-    }
-
-    /// Metadata servers see to it that what they truncate is not being moved.
-    fn truncate(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
-        let permit = match caller.is_server() {
-            true => Ok(None),
-            false => self.permit(job, None).map(Some),
-        };
-        let _permit = match permit {
-            Ok(permit) => permit,
-            Err(failure) => return Answer::failed(failure),
-        };
-        match address(body) {
-            Ok(BlockAddress {
-                inode,
-                block,
-                offset_bytes,
-                ..
-            }) => change(self.engine.truncate(job, inode, block, offset_bytes)),
-            Err(failure) => Answer::failed(failure),
         }
     }
 
@@ -244,6 +282,7 @@ impl<E: BlockEngine> BlockService<E> {
 
     fn drop_job(&self, job: JobId) -> Handled {
         self.traffic.count(0, size_of::<i64>());
+        self.fences.forget_job(job);
         self.beside(move |engine| Ok(engine.drop_job(job)))
     }
 
@@ -266,16 +305,35 @@ impl Caller {
     }
 }
 
+/// Leave to drop blocks. Metadata servers see to it that what they drop is not being moved.
+fn permit_to_drop<'a>(
+    leaving: &'a Leaving,
+    engine: &impl BlockEngine,
+    caller: &Caller,
+    job: JobId,
+) -> Result<Option<Permit<'a>>, Failure> {
+    match caller.is_server() {
+        true => Ok(None),
+        false => leaving.permit(engine, job, None).map(Some),
+    }
+}
+
 /// Whether the caller may speak of the job, and do this to it.
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
     match (header.operation, caller.scope) {
-        (Operation::DropJob | Operation::RemoveInodes | Operation::ListInodes, Scope::Job(_)) => {
-            Err(Failure::new(
-                Status::Denied,
-                format!("{:?} is for the cluster's own servers", header.operation),
-            ))
-        }
+        (_, Scope::Cluster) => Ok(()),
+        (
+            Operation::DropJob
+            | Operation::RemoveInodes
+            | Operation::ListInodes
+            | Operation::Vouch
+            | Operation::FenceSessions,
+            _,
+        ) => Err(Failure::new(
+            Status::Denied,
+            format!("{:?} is for the cluster's own servers", header.operation),
+        )),
         _ => Ok(()),
     }
 }

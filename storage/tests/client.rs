@@ -19,20 +19,24 @@ use pocket_proto::{
 };
 use pocket_storage::{StorageConfig, StorageServer};
 use pocket_storage_client::{BlockStore, ClusterStorage, StorageClient, StorageClientOptions};
-use support::{FILE, FIRST, JOB, address_of, client, config, credential, key, range, start};
+use support::{
+    FILE, FIRST, JOB, address_of, client, config, credential, key, range, start, vouch_on,
+};
 use tokio::net::TcpListener;
 
 const DATA: Bytes = Bytes::from_static(b"data");
 
 /// A fresh server on the address of another.
 async fn restart(address: &ServerAddress, server: ServerId) -> pocket_storage::RunningServer {
-    StorageServer::start(StorageConfig {
+    let server = StorageServer::start(StorageConfig {
         listen: address.endpoint.clone(),
         server,
         ..config(1 << 20)
     })
     .await
-    .unwrap()
+    .unwrap();
+    vouch_on(&address_of(&server)).await;
+    server
 }
 
 #[tokio::test]

@@ -167,6 +167,8 @@ async fn jobs_and_inodes_are_dropped_by_the_cluster_only() {
         Operation::DropJob,
         Operation::RemoveInodes,
         Operation::ListInodes,
+        Operation::Vouch,
+        Operation::FenceSessions,
     ] {
         let failure = own
             .call(operation, JOB, &[], Bytes::new(), PATIENCE)
@@ -267,6 +269,10 @@ async fn malformed_requests_are_refused_one_by_one() {
     let cluster = connect(&address.endpoint, cluster.as_bytes()).await;
     let odd = cluster.call(Operation::RemoveInodes, JOB, b"odd", Bytes::new(), PATIENCE);
     assert_eq!(odd.await.unwrap_err().status, Status::Malformed);
+    for operation in [Operation::Vouch, Operation::FenceSessions] {
+        let short = cluster.call(operation, JOB, b"short", Bytes::new(), PATIENCE);
+        assert_eq!(short.await.unwrap_err().status, Status::Malformed);
+    }
 
     let data = Bytes::from_static(b"12345");
     let written = connection.call(Operation::WriteBlock, JOB, &honest, data, PATIENCE);
@@ -367,6 +373,7 @@ async fn server_serves_while_its_controller_is_away() {
     .await
     .unwrap();
     let address = support::address_of(&server);
+    support::vouch(&address).await;
     let data = Bytes::from_static(b"here");
     client(JOB)
         .write(&address, FILE, FIRST, 0, data.into())

@@ -45,6 +45,33 @@ struct Jobs {
     attacker: RegisterJobReply,
 }
 
+impl Jobs {
+    /// What makes the attacker known at an endpoint: its job's credential, or at a storage server
+    /// that of a session.
+    fn known_at(&self, endpoint: &str) -> Vec<u8> {
+        let RegisterJobReply {
+            metadata_endpoint,
+            credential,
+            job,
+            ..
+        } = &self.attacker;
+        if endpoint == metadata_endpoint {
+            return credential.to_vec();
+        }
+        let (_, answer) = Peer::hello(metadata_endpoint, JobId(*job), credential).unwrap();
+        let session = welcome(&answer).session.unwrap();
+        session.storage_credential.to_vec()
+    }
+
+    /// The attacker's connection to an endpoint.
+    fn peer_at(&self, endpoint: &str) -> Peer {
+        let job = JobId(self.attacker.job);
+        let (peer, answer) = Peer::hello(endpoint, job, &self.known_at(endpoint)).unwrap();
+        welcome(&answer);
+        peer
+    }
+}
+
 /// The mount and all servers behind it still work.
 #[track_caller]
 fn serves_on(mount: &Mount) {
@@ -127,10 +154,7 @@ fn frames_that_cannot_be_are_the_end_of_their_connection() {
                 let mut stranger = Peer::connect(&endpoint).unwrap();
                 let _ = stranger.send(header);
                 assert!(stranger.is_closed(), "{what} at {endpoint}");
-                let job = JobId(jobs.attacker.job);
-                let (mut known, answer) =
-                    Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
-                welcome(&answer);
+                let mut known = jobs.peer_at(&endpoint);
                 let _ = known.send(header);
                 assert!(known.is_closed(), "{what} behind hello at {endpoint}");
             }
@@ -186,6 +210,9 @@ fn a_credential_of_another_cluster_is_refused() {
         let key = ClusterKey::from_passphrase("another cluster's key");
         let forged = Credential::issue(&key, Scope::Job(job));
         let forged_cluster = Credential::issue(&key, Scope::Cluster);
+        let storage = cluster.storage(0).endpoint().to_owned();
+        let mut another_session = jobs.known_at(&storage);
+        another_session[9] ^= 1;
         let mut flipped = jobs.victim.credential.to_vec();
         flipped[20] ^= 1;
         for endpoint in frame_endpoints(cluster) {
@@ -193,6 +220,7 @@ fn a_credential_of_another_cluster_is_refused() {
                 forged.as_bytes(),
                 forged_cluster.as_bytes(),
                 &flipped,
+                &another_session,
                 b"",
                 b"short",
             ] {
@@ -207,12 +235,10 @@ fn a_credential_of_another_cluster_is_refused() {
 #[test]
 fn a_job_cannot_touch_another_jobs_blocks() {
     with_jobs(|cluster, jobs| {
-        let (own, victim) = (JobId(jobs.attacker.job), JobId(jobs.victim.job));
+        let victim = JobId(jobs.victim.job);
         for index in 0..2 {
             let endpoint = cluster.storage(index).endpoint().to_owned();
-            let (mut peer, answer) =
-                Peer::hello(&endpoint, own, &jobs.attacker.credential).unwrap();
-            welcome(&answer);
+            let mut peer = jobs.peer_at(&endpoint);
             peer.set_job(victim);
             // The victim's only file has an inode of a small number.
             for inode in 1..10 {
@@ -241,18 +267,41 @@ fn a_job_cannot_touch_another_jobs_blocks() {
 }
 
 #[test]
-fn a_job_credential_does_not_drop_even_its_own_job() {
+fn a_mount_does_not_drop_even_its_own_job_nor_speak_as_its_metadata_server() {
     with_jobs(|cluster, jobs| {
-        let job = JobId(jobs.attacker.job);
         let endpoint = cluster.storage(0).endpoint().to_owned();
-        let (mut peer, _) = Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
+        let mut peer = jobs.peer_at(&endpoint);
         for operation in [
             Operation::DropJob,
             Operation::RemoveInodes,
             Operation::ListInodes,
+            Operation::Vouch,
+            Operation::FenceSessions,
         ] {
-            let answer = peer.call(operation, &7_u64.to_le_bytes()).unwrap();
+            let answer = peer.call(operation, &[0; 32]).unwrap();
             assert_eq!(answer.status, Status::Denied, "{operation:?}");
+        }
+    });
+}
+
+#[test]
+fn a_credential_is_good_for_one_kind_of_server() {
+    with_jobs(|cluster, jobs| {
+        let job = JobId(jobs.attacker.job);
+        let metadata = cluster.metadata().endpoint().to_owned();
+        let storage = cluster.storage(0).endpoint().to_owned();
+        let of_a_session = jobs.known_at(&storage);
+        for (endpoint, credential, sentence) in [
+            (
+                &storage,
+                &jobs.attacker.credential.to_vec(),
+                "opens a session",
+            ),
+            (&metadata, &of_a_session, "is for storage servers"),
+        ] {
+            let (_, answer) = Peer::hello(endpoint, job, credential).unwrap();
+            assert_eq!(answer.status, Status::Denied, "{endpoint}");
+            assert!(answer.sentence().contains(sentence), "{answer:?}");
         }
     });
 }
@@ -341,9 +390,8 @@ fn requests_that_make_no_sense_are_answered_so() {
 #[test]
 fn blocks_that_cannot_be_are_refused() {
     with_jobs(|cluster, jobs| {
-        let job = JobId(jobs.attacker.job);
         let endpoint = cluster.storage(0).endpoint().to_owned();
-        let (mut peer, _) = Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
+        let mut peer = jobs.peer_at(&endpoint);
         let write = |address: Vec<u8>, data: &[u8]| [&address[..], data].concat();
         for (what, operation, body) in [
             ("no address", Operation::ReadBlock, vec![1, 2, 3]),
@@ -448,12 +496,14 @@ fn random_frames_kill_no_server() {
             Operation::ListBlocks,
             Operation::CopyBlock,
             Operation::ListInodes,
+            Operation::Vouch,
+            Operation::FenceSessions,
             Operation::Metadata,
             Operation::Recall,
         ];
         for endpoint in frame_endpoints(cluster) {
             for _ in 0..30 {
-                let (mut peer, _) = Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
+                let mut peer = jobs.peer_at(&endpoint);
                 for _ in 0..30 {
                     let operation = operations[random() as usize % operations.len()];
                     let length = random() as usize % 200;
@@ -478,7 +528,7 @@ fn a_peer_that_never_reads_is_not_served_without_bound() {
     with_jobs(|cluster, jobs| {
         let job = JobId(jobs.attacker.job);
         let endpoint = cluster.storage(0).endpoint().to_owned();
-        let (mut peer, _) = Peer::hello(&endpoint, job, &jobs.attacker.credential).unwrap();
+        let mut peer = jobs.peer_at(&endpoint);
         let data = vec![1; 1 << 20];
         let body = [block(5, 0, 0, 1 << 20), data].concat();
         assert_eq!(

@@ -73,8 +73,9 @@ impl FileSystem {
             told_to: span.end(),
             blocks: Vec::new(),
         };
+        let storage = &self.stores.newest();
         let lists = servers.iter().map(|server| async {
-            let failure = match self.storage.list(server, span).await {
+            let failure = match storage.list(server, span).await {
                 Ok(told) => return Ok(Some(told)),
                 Err(failure) => failure,
             };

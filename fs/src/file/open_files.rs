@@ -33,14 +33,14 @@ impl OpenFiles {
         self.shard(inode).lock().get(&inode).cloned()
     }
 
-    /// One more handle on `inode`, whose entry and sharing the server has answered to a request
-    /// that went out at `since`.
+    /// One more handle on `inode`, whose entry and sharing the server has answered in a session to a
+    /// request that went out at `since`.
     pub(crate) fn open(
         &self,
         inode: InodeId,
-        entry: &Entry,
+        (entry, sharing): (&Entry, Sharing),
         since: Tick,
-        sharing: Sharing,
+        session: u64,
         access: Access,
     ) -> Arc<File> {
         let mut shard = self.shard(inode).lock();
@@ -57,7 +57,7 @@ impl OpenFiles {
             }
             None => {
                 let number = OpenNumber(self.opened.fetch_add(1, Ordering::Relaxed));
-                let file = Arc::new(File::new(inode, number, entry, sharing));
+                let file = Arc::new(File::new(inode, number, (entry, sharing), session));
                 shard.insert(inode, Arc::clone(&file));
                 file
             }

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use pocket_proto::session::{Relocate, RelocateReason, StorageServer, reply, request};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, Status};
-use pocket_storage_client::{BlockData, Payload};
+use pocket_storage_client::{BlockData, BlockStore, Payload};
 use tokio::time::timeout;
 
 use super::File;
@@ -30,16 +30,16 @@ const FOLLOWED_MAX: u64 = 65_536;
 const ELSEWHERE_DEADLINE: Duration = Duration::from_secs(6);
 
 impl FileSystem {
-    /// Stores `write` (where in the block, and what), which `server` has failed to take.
+    /// Stores `write` (where in the block, and what), which the server has failed to take.
     pub(super) async fn store_elsewhere(
         &self,
         file: &File,
-        block: BlockIndex,
-        server: Arc<StorageServer>,
+        storage: &Arc<dyn BlockStore>,
+        (block, server): (BlockIndex, Arc<StorageServer>),
         write: (u32, Payload),
         failure: Failure,
     ) -> Result<i64, Failure> {
-        let tries = self.try_places(file, block, server, write, failure);
+        let tries = self.try_places(file, storage, (block, server), write, failure);
         timeout(ELSEWHERE_DEADLINE, tries)
             .await
             .unwrap_or_else(|_| {
@@ -53,18 +53,22 @@ impl FileSystem {
     async fn try_places(
         &self,
         file: &File,
-        block: BlockIndex,
-        mut server: Arc<StorageServer>,
+        storage: &Arc<dyn BlockStore>,
+        (block, mut server): (BlockIndex, Arc<StorageServer>),
         mut write: (u32, Payload),
         mut failure: Failure,
     ) -> Result<i64, Failure> {
         for _ in 0..PLACES_MAX {
+            if failure.status == Status::SessionEnded {
+                // No other place takes it in the name of this session.
+                return Err(failure);
+            }
             let place = self.place_now(file, block, &server, &failure).await?;
             if place.server != server.server {
                 // What it held before is there already.
                 server = place;
                 let (start, data) = write.clone();
-                let stored = self.storage.write(&server, file.inode, block, start, data);
+                let stored = storage.write(&server, file.inode, block, start, data);
                 match stored.await {
                     Ok(allocated) => return Ok(allocated),
                     Err(another) => failure = another,
@@ -77,7 +81,7 @@ impl FileSystem {
                 .ask_place(file, block, failed, RelocateReason::Failed)
                 .await?;
             let (start, data) = write.clone();
-            let stored = self.storage.write(&server, file.inode, block, start, data);
+            let stored = storage.write(&server, file.inode, block, start, data);
             match stored.await {
                 Ok(allocated) => return Ok(allocated),
                 Err(another) => failure = another,
@@ -111,7 +115,7 @@ impl FileSystem {
                     offset_bytes: 0,
                     length_bytes: held,
                 };
-                let old = match self.storage.read(server, address).await {
+                let old = match self.stores.newest().read(server, address).await {
                     // It is still said to be there: a leaving server does not speak for holes.
                     Err(failure) if failure.status == Status::Moved => return Ok((start, data)),
                     old => old?,
@@ -137,9 +141,10 @@ impl FileSystem {
         address: BlockAddress,
     ) -> Result<BlockData, Failure> {
         let block = address.block;
+        let storage = self.stores.newest();
         let mut server = self.server_of(file, block).await?;
         for _ in 0..PLACES_MAX {
-            let failure = match self.storage.read(&server, address).await {
+            let failure = match storage.read(&server, address).await {
                 Err(failure) if may_have_moved(failure.status) => failure,
                 read => return read,
             };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use pocket_proto::{BlockAddress, BlockIndex, BlockSpan, Failure, Fill, Status};
-use pocket_storage_client::Payload;
+use pocket_storage_client::{BlockStore, Payload};
 
 use super::held::Gone;
 use super::relocation::{may_have_moved, moves_on};
@@ -62,6 +62,7 @@ impl FileSystem {
         range: &Range<u64>,
         fill: Fill,
     ) -> Result<(), Failure> {
+        let storage = &self.store_of(file).await?;
         let blocks = blocks_of(file, range);
         let mut at = blocks.start;
         while at < blocks.end {
@@ -80,7 +81,10 @@ impl FileSystem {
                     if failed.lock().is_some() {
                         return;
                     }
-                    match self.allocate_block(file, block, piece, fill).await {
+                    match self
+                        .allocate_block(file, storage, block, (piece, fill))
+                        .await
+                    {
                         Ok(change) => file.with(|state| state.allocated_delta += change),
                         Err(failure) => *failed.lock() = Some(failure),
                     }
@@ -96,14 +100,14 @@ impl FileSystem {
     async fn allocate_block(
         &self,
         file: &File,
+        storage: &Arc<dyn BlockStore>,
         block: u64,
-        piece: Range<u32>,
-        fill: Fill,
+        (piece, fill): (Range<u32>, Fill),
     ) -> Result<i64, Failure> {
         let index = BlockIndex(block);
         let server = self.server_of(file, index).await?;
         let address = address(file, block, piece.clone());
-        let failure = match self.storage.allocate(&server, address, fill).await {
+        let failure = match storage.allocate(&server, address, fill).await {
             Err(failure) if is_elsewhere(failure.status) => failure,
             done => return done,
         };
@@ -119,12 +123,18 @@ impl FileSystem {
             }
         };
         let zeros = Payload::from(Bytes::from(vec![0; (piece.end - start) as usize]));
-        self.store_elsewhere(file, index, server, (start, zeros), failure)
+        self.store_elsewhere(file, storage, (index, server), (start, zeros), failure)
             .await
+    }
+
+    /// For what changes blocks of a file without data of a program's.
+    async fn store_of(&self, file: &File) -> Result<Arc<dyn BlockStore>, Failure> {
+        self.stores.of(file.with(|state| state.session)).await
     }
 
     /// Has a range read as zeros, and gives back what it held.
     pub(crate) async fn punch_range(&self, file: &File, range: &Range<u64>) -> Result<(), Failure> {
+        let storage = self.store_of(file).await?;
         let block_bytes = u64::from(file.block_bytes);
         let blocks = blocks_of(file, range);
         let whole = range.start.div_ceil(block_bytes)..range.end / block_bytes;
@@ -138,7 +148,7 @@ impl FileSystem {
             }
             let (start, end) = within(file, range, block);
             let address = address(file, block, start..end);
-            let change = self.punch_block(file, address).await?;
+            let change = self.punch_block(file, &storage, address).await?;
             file.with(|state| state.allocated_delta += change);
         }
         if whole.is_empty() {
@@ -152,7 +162,7 @@ impl FileSystem {
         for _ in 0..ROUNDS_MAX {
             let mut moved = false;
             for server in self.servers_of(file, whole.clone()).await? {
-                match self.storage.drop_blocks(&server, span).await {
+                match storage.drop_blocks(&server, span).await {
                     Ok(change) => file.with(|state| state.allocated_delta += change),
                     Err(failure) => {
                         moved |= self.follow(file, whole.clone(), &server, failure).await?;
@@ -166,10 +176,15 @@ impl FileSystem {
         Err(moves_on(span.first))
     }
 
-    async fn punch_block(&self, file: &File, address: BlockAddress) -> Result<i64, Failure> {
+    async fn punch_block(
+        &self,
+        file: &File,
+        storage: &Arc<dyn BlockStore>,
+        address: BlockAddress,
+    ) -> Result<i64, Failure> {
         let mut server = self.server_of(file, address.block).await?;
         for _ in 0..ROUNDS_MAX {
-            let failure = match self.storage.punch(&server, address).await {
+            let failure = match storage.punch(&server, address).await {
                 Err(failure) if may_have_moved(failure.status) => failure,
                 done => return done,
             };
@@ -215,6 +230,7 @@ impl FileSystem {
         if self.server_of(to.0, target.block).await?.server != server.server {
             return Ok(false);
         }
+        let storage = self.store_of(to.0).await?;
         self.write_back_block(from.0, source.block.0).await;
         self.write_back_block(to.0, target.block.0).await;
         let fit = |file: &File, block: BlockIndex| {
@@ -224,7 +240,7 @@ impl FileSystem {
             return Ok(false);
         }
         let dense = from.0.with(|state| state.reservation.dense);
-        match self.storage.copy(&server, source, target).await {
+        match storage.copy(&server, source, target).await {
             Ok(change) => {
                 let end = to.1 + u64::from(length);
                 to.0.with(|state| {

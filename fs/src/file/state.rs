@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(super) changed: Option<Tick>,
     /// Grows when the session is lost: what was on its way then counts for nothing.
     pub(super) era: u64,
+    /// Which of the mount's sessions the file is open in.
+    pub(crate) session: u64,
     /// Handles of earlier eras have lost data: nothing is written through them any more.
     lost_era: u64,
     /// Handles of earlier eras have lost locks: nothing is done through them any more.
@@ -132,7 +134,12 @@ pub(crate) struct Touched {
 pub(crate) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 impl File {
-    pub(super) fn new(inode: InodeId, number: OpenNumber, entry: &Entry, sharing: Sharing) -> Self {
+    pub(super) fn new(
+        inode: InodeId,
+        number: OpenNumber,
+        (entry, sharing): (&Entry, Sharing),
+        session: u64,
+    ) -> Self {
         let layout = entry.layout.clone().unwrap_or_default();
         let attributes = entry.attributes.unwrap_or_default();
         let size = attributes.size_bytes;
@@ -164,6 +171,7 @@ impl File {
                 content: None,
                 changed: None,
                 era: 0,
+                session,
                 lost_era: 0,
                 locks_lost_era: 0,
                 dead: None,
@@ -220,11 +228,13 @@ impl File {
     /// The session is lost: what was not committed under it is lost as well, and each handle is
     /// told so. From here on the file goes through. Answers the blocks held for readers.
     ///
-    /// `owned`: nobody else knew the file, so its last commits may have been told only.
-    pub(crate) fn abandon(&self, failure: &Failure, owned: bool) -> BTreeSet<u64> {
+    /// `owned`: nobody else knew the file, so its last commits may have been told only. `session` is
+    /// the one to come.
+    pub(crate) fn abandon(&self, failure: &Failure, owned: bool, session: u64) -> BTreeSet<u64> {
         let mut state = self.state.lock();
         state.share();
         state.era += 1;
+        state.session = session;
         let written = !state.dirty.is_empty() || state.needs_commit();
         let told = std::mem::take(&mut state.told);
         if written || told || owned {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pocket_proto::Failure;
+use pocket_proto::{Failure, Status};
 use pocket_storage_client::Payload;
 
 use super::contents::CONTENT_BYTES_MAX;
@@ -88,10 +88,15 @@ impl FileSystem {
     /// the block has to move to another server, what is stored of it is known.
     async fn send_block(&self, file: &File, block: u64, era: u64) {
         loop {
-            let extents = file.with(|state| state.dirty.get(&block).map(|dirty| dirty.sending()));
+            let (session, extents) = file.with(|state| {
+                let dirty = state.dirty.get(&block);
+                (state.session, dirty.map(|dirty| dirty.sending()))
+            });
             for (start, data) in extents.unwrap_or_default() {
                 let end = u64::from(start) + data.len() as u64;
-                let outcome = self.store(file, block, start, data.clone()).await;
+                let outcome = self
+                    .store(file, session, block, (start, data.clone()))
+                    .await;
                 let stored = outcome.is_ok();
                 note(file, block, end, era, outcome);
                 if stored && block == 0 && start == 0 {
@@ -104,27 +109,32 @@ impl FileSystem {
         }
     }
 
-    /// Stores `data` at `start` of a block; answers the change of allocated bytes.
+    /// Stores data that were taken up in a session at a place of a block; answers the change of
+    /// allocated bytes.
     pub(crate) async fn store(
         &self,
         file: &File,
+        session: u64,
         block: u64,
-        start: u32,
-        data: impl Into<Payload>,
+        (start, data): (u32, Payload),
     ) -> Result<i64, Failure> {
-        let data = data.into();
         let placed = pocket_proto::BlockIndex(block);
         let server = self.server_of(file, placed).await?;
-        let write = self
-            .storage
-            .write(&server, file.inode, placed, start, data.clone());
-        match write.await {
-            Err(failure) => {
-                self.store_elsewhere(file, placed, server, (start, data), failure)
+        let storage = self.stores.of(session).await?;
+        let write = storage.write(&server, file.inode, placed, start, data.clone());
+        let stored = match write.await {
+            Err(failure) if failure.status != Status::SessionEnded => {
+                self.store_elsewhere(file, &storage, (placed, server), (start, data), failure)
                     .await
             }
             stored => stored,
+        };
+        if let Err(failure) = &stored
+            && failure.status == Status::SessionEnded
+        {
+            self.stores.outlive(session).await;
         }
+        stored
     }
 }
 

@@ -95,8 +95,10 @@ impl FileSystem {
             let describe = |ahead| request::Operation::Create(create.request(Some(ahead)));
             let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
             let since = self.show_made(create.parent, create.name, &entry, heritage.owned);
-            let (sharing, access) = (Sharing::Cached, flags.access());
-            let file = self.files.open(inode, &entry, since, sharing, access);
+            let cached = (&entry, Sharing::Cached);
+            let file = self
+                .files
+                .open(inode, cached, since, session, flags.access());
             let opened = self.new_handle(file, flags);
             Some(self.answered_here((entry, opened), since, (stamp, session)))
         });

@@ -131,7 +131,7 @@ impl FileSystem {
         }
         // The lease is looked at and the open announced with no recall in between: whoever
         // recalls it hears of the open before the acknowledgement.
-        self.coherence.steady(|| {
+        self.coherence.stamped(|_, session| {
             let file = match self.files.get(inode) {
                 Some(file) => {
                     let fit = |state: &mut State| {
@@ -146,8 +146,8 @@ impl FileSystem {
                 None => {
                     let (entry, since, _) = self.inodes.get(inode)?;
                     announce()?;
-                    let (cached, access) = (Sharing::Cached, Access::Read);
-                    self.files.open(inode, &entry, since, cached, access)
+                    let cached = (&entry, Sharing::Cached);
+                    self.files.open(inode, cached, since, session, Access::Read)
                 }
             };
             Some(self.new_handle(file, flags))
@@ -169,7 +169,9 @@ impl FileSystem {
             };
             let (entry, inode) = self.check_opened(opened)?;
             let access = flags.access();
-            let file = self.files.open(inode, entry, answer.since, sharing, access);
+            let (since, session) = (answer.since, answer.session);
+            let opened = (entry, sharing);
+            let file = self.files.open(inode, opened, since, session, access);
             Ok((self.new_handle(Arc::clone(&file), flags), file))
         })
     }

@@ -213,6 +213,7 @@ impl FileSystem {
         data: Bytes,
     ) -> Result<(), Failure> {
         let length = data.len() as u32;
+        let session = file.with(|state| state.session);
         let offset = match offset {
             Some(offset) => offset,
             None => {
@@ -226,7 +227,7 @@ impl FileSystem {
         self.take_space(space).await?;
         file.with(|state| state.begin_through(space));
         let _permit = self.write_permit(length).await;
-        let stored = self.store_through(file, offset, data).await;
+        let stored = self.store_through(file, session, offset, data).await;
         file.with(|state| state.end_through());
         let committed = self.commit_file(file).await;
         stored.and(committed)
@@ -237,6 +238,7 @@ impl FileSystem {
     async fn store_through(
         self: &Arc<Self>,
         file: &Arc<File>,
+        session: u64,
         offset: u64,
         data: Bytes,
     ) -> Result<(), Failure> {
@@ -244,7 +246,8 @@ impl FileSystem {
         for (block, start, length) in pieces(file.block_bytes, offset, data.len() as u32) {
             self.write_back_block(file, block).await;
             let piece = data.slice(at..at + length as usize);
-            let allocated = self.store(file, block, start, piece).await?;
+            let piece = (start, piece.into());
+            let allocated = self.store(file, session, block, piece).await?;
             let from = offset + at as u64;
             at += length as usize;
             file.with(|state| state.stored_through(block, from, offset + at as u64, allocated));

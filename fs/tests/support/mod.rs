@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pocket_fs::{FileSystem, FileSystemConfig, RecallInbox};
 use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
 use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{
-    BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fill, HeldBlocks, InodeId, JobId,
+    BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fence, Fill, HeldBlocks, InodeId,
+    JobId, Vouch,
 };
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
@@ -99,6 +101,10 @@ impl BlockStore for EngineStore {
     ) -> Result<i64, Failure> {
         self.0.copy(JOB, from, to)
     }
+
+    fn renewed(&self, _: Bytes) -> Arc<dyn BlockStore> {
+        Arc::new(self.clone())
+    }
 }
 
 #[async_trait]
@@ -126,6 +132,14 @@ impl BlockRemover for EngineStore {
 
     async fn drop_job(&self, _: &StorageServer, job: JobId) -> Result<(), Failure> {
         self.0.drop_job(job);
+        Ok(())
+    }
+
+    async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
+        Ok(1)
+    }
+
+    async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -209,6 +209,8 @@ impl Shared {
                 let what = "the session was renewed while the call was under way";
                 return Err(Failure::new(Status::SessionEnded, what));
             }
+            // An earlier sending may have been done, and its answer lost with the connection.
+            let is_repeated = repetition == Repetition::Once && sent_in.is_some();
             if repetition == Repetition::Once {
                 sent_in = Some(line.session);
             }
@@ -223,10 +225,10 @@ impl Shared {
                 Err(failure) => failure,
             };
             match failure.status {
-                // The server did not do it: it may be done in the session to come.
+                // The server did not do it now: it may be done in the session to come.
                 Status::SessionEnded => {
                     self.link.lose_session(line.session, failure.clone());
-                    if repetition == Repetition::OwnSession {
+                    if repetition == Repetition::OwnSession || is_repeated {
                         return Err(failure);
                     }
                     sent_in = None;

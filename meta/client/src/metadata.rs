@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pocket_proto::session::{Entry, Recall, Session, WeightMap, reply, request};
 use pocket_proto::{Failure, InodeId, JobId, SessionId, Status};
 
@@ -87,6 +88,8 @@ pub struct SessionInfo {
     pub lease: Duration,
     /// Leases on names and attributes of what the mount makes ahead of the server.
     pub object_lease: Duration,
+    /// What storage servers want to see before they change blocks for this session.
+    pub storage_credential: Bytes,
     /// The newest weight map at the time the session was opened or resumed.
     pub weight_map: WeightMap,
 }
@@ -111,6 +114,7 @@ impl SessionInfo {
             block_bytes: session.block_bytes,
             lease: Duration::from_millis(u64::from(session.lease_ms)),
             object_lease: Duration::from_millis(u64::from(session.object_lease_ms)),
+            storage_credential: session.storage_credential,
             weight_map,
         })
     }

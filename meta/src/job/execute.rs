@@ -87,7 +87,7 @@ impl Job {
                 if operation::answered_ahead(&work.operation).is_some() {
                     warn!(job = %self.id, session = %caller.session, %failure,
                         "session ended: it went ahead with what cannot be");
-                    state.end_session(caller.session, now);
+                    state.fence_session(self, caller.session);
                 }
                 Executed::Now(work.finish(&mut state, Err(failure)))
             }
@@ -217,10 +217,10 @@ fn stale(answer: Bytes) -> Answer {
 impl JobState {
     /// Whether a request that waited still has its session; the connection may be another.
     fn still_there(&self, job: &Job, caller: Caller) -> Result<(), Failure> {
-        match self.sessions.contains_key(&caller.session) {
+        match self.sessions.get(&caller.session) {
             _ if self.gone => Err(job_gone(job.id)),
-            true => Ok(()),
-            false => Err(session_ended(caller.session)),
+            Some(session) if !session.is_fenced => Ok(()),
+            _ => Err(session_ended(caller.session)),
         }
     }
 }

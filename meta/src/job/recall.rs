@@ -1,5 +1,6 @@
 //! Taking leases back before a conflicting change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use tracing::info;
 
 use super::{Job, JobState};
 use crate::leases::{Holder, Leases, Object};
-use crate::now::Now;
 use crate::operation::Context;
 
 /// What a mutation changes, and others may have cached.
@@ -271,16 +271,21 @@ impl Job {
     /// Waits until all recalls are acknowledged, or need not be any more: because the leases
     /// lapsed, or because the session ended. A session that does not answer for the lease time, and
     /// holds what does not lapse by then, is ended here.
-    pub(super) async fn await_recalls(&self, awaited: Vec<Awaited>) {
-        for recall in awaited {
+    pub(super) async fn await_recalls(self: &Arc<Self>, awaited: Vec<Awaited>) {
+        for mut recall in awaited {
             // A waiter dropped without a word means that the session has ended.
-            if timeout_at(recall.until, recall.acknowledged).await.is_ok() || !recall.insists {
+            if timeout_at(recall.until, &mut recall.acknowledged)
+                .await
+                .is_ok()
+                || !recall.insists
+            {
                 continue;
             }
-            let mut state = self.state.lock();
             info!(job = %self.id, session = %recall.session,
                 "session ended: it did not give back in time");
-            state.end_session(recall.session, Now::take());
+            self.state.lock().fence_session(self, recall.session);
+            // Nothing is heard from it any more: this ends when it is fenced, or with the job.
+            let _ = recall.acknowledged.await;
         }
     }
 

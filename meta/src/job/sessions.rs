@@ -1,5 +1,8 @@
 //! Sessions come, resume, are heard, and end.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use pocket_proto::session::Session as SessionMessage;
 use pocket_proto::{Failure, InodeId, SessionId, Status};
 use tracing::{debug, info};
@@ -32,7 +35,7 @@ impl Job {
             let what = format!("job {} has {SESSIONS_MAX} mounts, the limit", self.id);
             return Err(Failure::new(Status::LimitReached, what));
         }
-        let id = state.new_session_id();
+        let id = state.fencing.next_session();
         let session = Session::new(id, host, sink, now.tick);
         let caller = Caller {
             session: id,
@@ -58,6 +61,7 @@ impl Job {
         let session = state
             .sessions
             .get_mut(&id)
+            .filter(|session| !session.is_fenced)
             .ok_or_else(|| session_ended(id))?;
         session.resume(sink, now.tick);
         let caller = Caller {
@@ -92,6 +96,8 @@ impl Job {
             weight_map: Some(state.layouts.newest().clone()),
             job_name: state.order.name.clone(),
             object_lease_ms: state.leases.told_ms(),
+            // Whoever has the cluster's key adds it.
+            storage_credential: Bytes::new(),
         }
     }
 }
@@ -104,6 +110,7 @@ impl JobState {
         }
         match self.sessions.get_mut(&caller.session) {
             None => Err(session_ended(caller.session)),
+            Some(session) if session.is_fenced => Err(session_ended(caller.session)),
             Some(session) if session.line != caller.line => Err(Failure::new(
                 Status::Unavailable,
                 "the session goes on over another connection",
@@ -144,28 +151,19 @@ impl JobState {
         }
     }
 
-    /// Ends sessions that were not heard of, or left a recall without an answer, for the lease
+    /// Fences sessions that were not heard of, or left a recall without an answer, for the lease
     /// time.
-    pub(super) fn end_overdue_sessions(&mut self, job: &Job, now: Now) {
+    pub(super) fn fence_overdue_sessions(&mut self, job: &Arc<Job>, now: Now) {
         let overdue: Vec<_> = self
             .sessions
             .values()
+            .filter(|session| !session.is_fenced)
             .filter_map(|session| Some((session.id, overdue(session, job, now)?)))
             .collect();
         for (id, why) in overdue {
             let host = self.sessions.get(&id).map(|session| session.host.as_str());
             info!(job = %job.id, session = %id, host, "session ended: {why}");
-            self.end_session(id, now);
-        }
-    }
-
-    fn new_session_id(&self) -> SessionId {
-        loop {
-            // 63 bits, so that it also fits signed integers of other systems.
-            let id = SessionId(rand::random::<u64>() >> 1);
-            if id.0 != 0 && !self.sessions.contains_key(&id) {
-                return id;
-            }
+            self.fence_session(job, id);
         }
     }
 }

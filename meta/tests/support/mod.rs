@@ -12,7 +12,7 @@ use bytes::Bytes;
 use pocket_meta::{BlockRemover, LocalJob, LocalJobConfig, LocalMetadata};
 use pocket_meta_client::{Metadata, RecallHandler, SessionInfo};
 use pocket_proto::session::*;
-use pocket_proto::{BlockIndex, Failure, InodeId, JobId, Status};
+use pocket_proto::{BlockIndex, Failure, Fence, InodeId, JobId, Status, Vouch};
 use tokio::sync::watch;
 
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -465,13 +465,24 @@ pub enum Told {
     },
 }
 
+/// What a storage server has heard of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Vouch(Vouch),
+    Fence(JobId, Fence),
+}
+
 /// Storage servers that do nothing but note what they are told.
 #[derive(Default)]
 pub struct Ledger {
     told: watch::Sender<Vec<Told>>,
+    /// Of sessions, by the server; what failed was not heard.
+    pub heard: watch::Sender<Vec<(u64, Heard)>>,
+    /// Fences that were sent, answered or not.
+    pub fences: watch::Sender<usize>,
     /// Servers that answer with this.
     failing: Mutex<HashMap<u64, Status>>,
-    /// Truncations wait until this is set.
+    /// Truncations and fences wait until this is set.
     pub gate: watch::Sender<bool>,
 }
 
@@ -484,6 +495,19 @@ impl Ledger {
 
     pub fn fail(&self, server: u64, status: Status) {
         self.failing.lock().unwrap().insert(server, status);
+    }
+
+    pub fn heal(&self, server: u64) {
+        self.failing.lock().unwrap().remove(&server);
+    }
+
+    fn hear(&self, server: &StorageServer, heard: Heard) -> Result<(), Failure> {
+        if let Some(status) = self.failing.lock().unwrap().get(&server.server) {
+            return Err((*status).into());
+        }
+        let said = (server.server, heard);
+        self.heard.send_modify(|all| all.push(said));
+        Ok(())
     }
 
     pub fn told(&self) -> Vec<Told> {
@@ -550,5 +574,21 @@ impl BlockRemover for Ledger {
     async fn drop_job(&self, server: &StorageServer, _: JobId) -> Result<(), Failure> {
         let server_id = server.server;
         self.tell(server, Told::DropJob { server: server_id })
+    }
+
+    async fn vouch(&self, server: &StorageServer, vouch: Vouch) -> Result<u64, Failure> {
+        self.hear(server, Heard::Vouch(vouch))?;
+        Ok(vouch.heard + 1)
+    }
+
+    async fn fence(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        fence: &Fence,
+    ) -> Result<(), Failure> {
+        self.fences.send_modify(|sent| *sent += 1);
+        self.gate.subscribe().wait_for(|open| *open).await.unwrap();
+        self.hear(server, Heard::Fence(job, fence.clone()))
     }
 }

@@ -1,6 +1,8 @@
 //! Checks that every server makes of its callers.
 
-use pocket_proto::{ClusterKey, Credential, Failure, JobId, Scope, Status, session::Hello};
+use pocket_proto::{
+    ClusterKey, Credential, Failure, JobId, Scope, SessionScope, Status, session::Hello,
+};
 
 /// What the caller's credential allows, or why it is refused.
 pub fn authenticate(key: &ClusterKey, hello: &Hello) -> Result<Scope, Failure> {
@@ -12,8 +14,8 @@ pub fn authenticate(key: &ClusterKey, hello: &Hello) -> Result<Scope, Failure> {
 pub fn authorize(scope: Scope, job: JobId) -> Result<(), Failure> {
     match scope {
         Scope::Cluster => Ok(()),
-        Scope::Job(own) if own == job => Ok(()),
-        Scope::Job(own) => Err(Failure::new(
+        Scope::Job(own) | Scope::Session(SessionScope { job: own, .. }) if own == job => Ok(()),
+        Scope::Job(own) | Scope::Session(SessionScope { job: own, .. }) => Err(Failure::new(
             Status::Denied,
             format!("the credential is for job {own}, the request is about job {job}"),
         )),

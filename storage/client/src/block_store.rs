@@ -1,5 +1,7 @@
 //! What the file system core asks of storage servers.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use pocket_proto::{
@@ -18,10 +20,13 @@ pub struct BlockData {
 
 /// The blocks of one job, each on the server that the caller names.
 ///
+/// It speaks for one session of a mount ([`BlockStore::renewed`]).
+///
 /// Every call ends: at a deadline, and long before it where the server does not move. Failures are
 /// `Lost` (the server lives another life, its former blocks are gone), `ServerFull` (writing and
-/// allocating: full, or another life; another server may take the block), `Unavailable`
-/// (unreachable, or silent), and whatever else the server says.
+/// allocating: full, or another life; another server may take the block), `SessionEnded` (changing
+/// anything: the session was fenced), `Unavailable` (unreachable, silent, or for changes out of touch
+/// with the metadata server), and whatever else the server says.
 #[async_trait]
 pub trait BlockStore: Send + Sync {
     /// Reads from a block.
@@ -83,4 +88,8 @@ pub trait BlockStore: Send + Sync {
         from: BlockAddress,
         to: BlockAddress,
     ) -> Result<i64, Failure>;
+
+    /// The way to the same servers for the mount's next session, whose credential this is. What is
+    /// asked through this one is still asked for the session before.
+    fn renewed(&self, credential: Bytes) -> Arc<dyn BlockStore>;
 }

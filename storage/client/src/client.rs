@@ -1,13 +1,23 @@
 //! One job's blocks, over the wire.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use bytes::Bytes;
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, JobId, Operation,
     REPLY_FLAG_HOLE, Status, session::StorageServer,
 };
 use pocket_wire::Payload;
+use tokio::time::{Instant, sleep};
 
 use crate::{BlockData, BlockStore, StorageClientOptions, pool::Pool};
+
+/// A storage server that is out of touch with the metadata server is asked again for so long: one
+/// that is new to it will be in touch in a moment, and one that stood still after a second or so.
+const OUT_OF_TOUCH_PATIENCE: Duration = Duration::from_secs(3);
+const OUT_OF_TOUCH_PAUSE: Duration = Duration::from_millis(10);
 
 /// [`BlockStore`] of one job over connections that are opened on demand and shared.
 pub struct StorageClient {
@@ -16,8 +26,8 @@ pub struct StorageClient {
 }
 
 impl StorageClient {
-    /// A client for `job`, with the credential that the controller issued for it. Connects to
-    /// nobody yet.
+    /// A client for `job`, with the credential that the metadata server issued for a session.
+    /// Connects to nobody yet.
     pub fn new(job: JobId, credential: Vec<u8>, options: StorageClientOptions) -> Self {
         StorageClient {
             job,
@@ -32,9 +42,33 @@ impl StorageClient {
         operation: Operation,
         head: &[u8],
     ) -> Result<i64, Failure> {
-        self.pool
-            .call_for_change(server, operation, self.job, head, Payload::default())
+        self.change_with(server, operation, head, Payload::default())
             .await
+    }
+
+    /// A request whose reply is a change of allocated bytes.
+    async fn change_with(
+        &self,
+        server: &StorageServer,
+        operation: Operation,
+        head: &[u8],
+        data: Payload,
+    ) -> Result<i64, Failure> {
+        let until = Instant::now() + OUT_OF_TOUCH_PATIENCE;
+        loop {
+            let call = self
+                .pool
+                .call_for_change(server, operation, self.job, head, data.clone());
+            match call.await {
+                Err(failure) if failure.status == Status::Again => {
+                    if Instant::now() >= until {
+                        return Err(Failure::new(Status::Unavailable, failure.message));
+                    }
+                    sleep(OUT_OF_TOUCH_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
@@ -88,14 +122,7 @@ impl BlockStore for StorageClient {
             // Longer than any block is refused by the transport.
             length_bytes: u32::try_from(data.len()).unwrap_or(u32::MAX),
         };
-        self.pool
-            .call_for_change(
-                server,
-                Operation::WriteBlock,
-                self.job,
-                &address.encode(),
-                data,
-            )
+        self.change_with(server, Operation::WriteBlock, &address.encode(), data)
             .await
             .map_err(elsewhere)
     }
@@ -153,6 +180,13 @@ impl BlockStore for StorageClient {
     ) -> Result<i64, Failure> {
         let head = [from.encode(), to.encode()].concat();
         self.change(server, Operation::CopyBlock, &head).await
+    }
+
+    fn renewed(&self, credential: Bytes) -> Arc<dyn BlockStore> {
+        Arc::new(StorageClient {
+            job: self.job,
+            pool: Pool::new(credential, self.pool.options().clone()),
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use pocket_proto::{
-    BlockAddress, BlockIndex, BlockSpan, ClusterKey, Credential, Failure, HeldBlocks, InodeId,
-    JobId, Operation, REPLY_FLAG_HOLE, Scope, Status, session::StorageServer,
+    BlockAddress, BlockIndex, BlockSpan, ClusterKey, Credential, Failure, Fence, HeldBlocks,
+    InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, Status, Vouch, session::StorageServer,
 };
 use pocket_wire::Payload;
 
@@ -17,7 +17,7 @@ use crate::{
 /// Inodes named in one request.
 const INODES_PER_REQUEST_MAX: usize = 65_536;
 
-/// Frees and moves blocks of any job. All its operations are idempotent. Failures are those of
+/// Frees and moves blocks of any job, and fences mounts. All its operations are idempotent. Failures are those of
 /// [`BlockStore`](crate::BlockStore); `Lost` means that there is nothing left to free.
 pub struct ClusterStorage {
     pool: Pool,
@@ -184,5 +184,33 @@ impl ClusterStorage {
         self.pool
             .call_for_change(server, Operation::DropJob, job, &[], Payload::default())
             .await
+    }
+    /// Vouches for the sessions of a metadata server. Returns what the next vouch is to repeat.
+    pub async fn vouch(&self, server: &StorageServer, vouch: Vouch) -> Result<u64, Failure> {
+        let (none, body) = (JobId(0), vouch.encode());
+        let call = self
+            .pool
+            .call(server, Operation::Vouch, none, &body, Payload::default());
+        let reply = call.await?.body;
+        let clock: [u8; 8] = reply.as_ref().try_into().map_err(|_| {
+            let what = format!("{} bytes in the answer to a vouch, expected 8", reply.len());
+            Failure::new(Status::Malformed, what)
+        })?;
+        Ok(u64::from_le_bytes(clock))
+    }
+
+    /// Has `server` take changes of the job's blocks from its live sessions only. When this
+    /// succeeds, no other changes anything there any more.
+    pub async fn fence(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        fence: &Fence,
+    ) -> Result<(), Failure> {
+        let body = Payload::from(Bytes::from(fence.encode()));
+        self.pool
+            .call(server, Operation::FenceSessions, job, &[], body)
+            .await?;
+        Ok(())
     }
 }

@@ -34,6 +34,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn options(&self) -> &StorageClientOptions {
+        &self.greeting.options
+    }
+
     /// Makes a request to `server`; see [`Link::call`].
     pub(crate) async fn call(
         &self,

@@ -20,8 +20,8 @@ pub struct Hold {
     pub until: u64,
 }
 
-/// Finds two that exclude each other.
-pub fn check(holds: &[Hold]) -> Result<(), (Hold, Hold)> {
+/// Two that exclude each other, if there are any.
+pub fn conflict(holds: &[Hold]) -> Option<(Hold, Hold)> {
     let mut holds: Vec<_> = holds.iter().filter(|hold| hold.from < hold.until).collect();
     holds.sort_by_key(|hold| hold.from);
     for (at, one) in holds.iter().enumerate() {
@@ -35,10 +35,10 @@ pub fn check(holds: &[Hold]) -> Result<(), (Hold, Hold)> {
                 && other.range.start < one.range.end
         });
         if let Some(other) = conflict {
-            return Err(((*one).clone(), (*other).clone()));
+            return Some(((*one).clone(), (*other).clone()));
         }
     }
-    Ok(())
+    None
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
             until: time.end,
         };
         let one = hold(0, true, 0..8, 10..20);
-        let judge = |other: Hold| check(&[other, one.clone()]).is_ok();
+        let judge = |other: Hold| conflict(&[other, one.clone()]).is_none();
         assert!(!judge(hold(1, true, 4..5, 19..30)));
         assert!(!judge(hold(1, false, 4..5, 0..11)));
         assert!(judge(hold(1, true, 4..5, 20..30)), "one after the other");
@@ -69,6 +69,6 @@ mod tests {
         assert!(judge(fcntl), "another family");
         let shared = hold(0, false, 0..8, 10..20);
         let other = hold(1, false, 0..8, 10..20);
-        assert!(check(&[shared, other]).is_ok(), "both shared");
+        assert!(conflict(&[shared, other]).is_none(), "both shared");
     }
 }

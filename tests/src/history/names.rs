@@ -74,10 +74,10 @@ impl Model for Names {
                 (true, O::Exists) => true,
                 _ => false,
             },
-            Action::Unlink(name) => match (after.names.remove(&name), outcome) {
-                (Some(_), O::Done | O::Unknown) | (None, O::Missing) => true,
-                _ => false,
-            },
+            Action::Unlink(name) => matches!(
+                (after.names.remove(&name), outcome),
+                (Some(_), O::Done | O::Unknown) | (None, O::Missing)
+            ),
             Action::Rename(from, to) => return before.rename(from, to, outcome),
             Action::Link(inode, name) => {
                 let file = File::Inode(inode);

@@ -62,9 +62,12 @@ pub(super) const WORKLOADS: [Work; 6] = [
     lock_records,
 ];
 
+/// What was done to the names of one directory.
+type NameHistory = Vec<Event<(Action, Outcome)>>;
+
 /// What all clients noted.
 pub(super) struct Findings {
-    names: Mutex<Vec<Vec<Event<(Action, Outcome)>>>>,
+    names: Mutex<Vec<NameHistory>>,
     shared: Mutex<Vec<Vec<Event<Access>>>>,
     registers: History<Access>,
     appends: History<Record>,
@@ -165,7 +168,7 @@ impl Findings {
         }
         let holds = self.holds.into_inner().unwrap();
         counts.push(("locks", holds.len()));
-        if let Err((one, other)) = locks::check(&holds) {
+        if let Some((one, other)) = locks::conflict(&holds) {
             panic!("held at once:\n{one:?}\n{other:?}");
         }
         let mut counted = self.counted.into_inner().unwrap();

@@ -1,0 +1,302 @@
+//! What storage servers are told of sessions: that this metadata server vouches for them, and which
+//! are fenced.
+//!
+//! Each server that a job may have blocks on has a task that vouches every so often, and first of
+//! all tells it of the fences that it has not acknowledged. A fence holds once every server has
+//! acknowledged it or is not vouched for any more: one that cannot be reached takes no changes of
+//! any session by then, and none of a fenced one when it is reached again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pocket_proto::session::StorageServer;
+use pocket_proto::{Failure, Fence, Incarnation, JobId, VOUCH_LASTS, Vouch};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use crate::blocks::BlockRemover;
+use crate::reaper::is_gone;
+
+/// Several vouches may be lost or late.
+const VOUCHES_PER_LAST: u32 = 5;
+/// Pause after a server did not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The servers, and the tasks that speak to them.
+pub(crate) struct Vouching {
+    blocks: Arc<dyn BlockRemover>,
+    /// The life of this metadata server, in whose name it is done.
+    pub(crate) issuer: Incarnation,
+    servers: Mutex<HashMap<ServerKey, Arc<Vouched>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A server's id and incarnation.
+type ServerKey = (u64, u64);
+
+/// A server.
+struct Vouched {
+    server: StorageServer,
+    state: Mutex<State>,
+    /// Wakes its task.
+    work: Notify,
+    /// Counts changes that fences wait for.
+    changes: watch::Sender<u64>,
+    retired: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    /// It may believe for so long that it is vouched for.
+    until: Option<Instant>,
+    /// What it has not acknowledged, the newest of each job.
+    owed: BTreeMap<JobId, Fence>,
+    /// It lives no more.
+    gone: bool,
+    /// No job names it any more: it is not vouched for, and forgotten once it knows that.
+    unnamed: bool,
+}
+
+impl Vouching {
+    pub(crate) fn new(
+        blocks: Arc<dyn BlockRemover>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Vouching {
+            blocks,
+            issuer: Incarnation::random(),
+            servers: Mutex::default(),
+            tasks,
+            stop,
+        }
+    }
+
+    /// Vouches at a job's servers from now on; before that they are told of its fence, if there was
+    /// one. Must be called within a tokio runtime.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        job: JobId,
+        servers: Vec<StorageServer>,
+        fence: Option<&Fence>,
+    ) {
+        let mut known = self.servers.lock();
+        for server in servers {
+            let vouched = known.entry(key(&server)).or_insert_with(|| {
+                let vouched = Arc::new(Vouched::new(server));
+                self.start(&vouched);
+                vouched
+            });
+            if let Some(fence) = fence {
+                vouched.owe(job, fence.clone());
+            }
+            vouched.name();
+        }
+    }
+
+    fn start(self: &Arc<Self>, vouched: &Arc<Vouched>) {
+        let (vouching, vouched) = (Arc::clone(self), Arc::clone(vouched));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = vouching.stop.cancelled() => {}
+                () = vouched.retired.cancelled() => {}
+                () = vouching.keep(&vouched) => {}
+            }
+        });
+    }
+
+    /// Forgets servers that no job names any more: `named` are those that some job does.
+    pub(crate) fn retain(&self, named: impl Iterator<Item = StorageServer>) {
+        let named: HashSet<_> = named.map(|server| key(&server)).collect();
+        self.servers.lock().retain(|key, vouched| {
+            if named.contains(key) {
+                vouched.name();
+                return true;
+            }
+            let mut state = vouched.state.lock();
+            let lapsed = state.until.is_none_or(|until| until < Instant::now());
+            // It is not vouched for anew in between.
+            let forgotten = state.gone || (state.unnamed && lapsed);
+            state.unnamed = true;
+            if forgotten {
+                vouched.retired.cancel();
+            }
+            !forgotten
+        });
+    }
+
+    /// Tells the servers of a fence; returns once it holds on all of them. Servers that nobody
+    /// vouches for need not be told: they take no changes.
+    pub(crate) async fn fence(&self, job: JobId, servers: &[StorageServer], fence: Fence) {
+        let known: Vec<_> = {
+            let table = self.servers.lock();
+            let known = servers.iter().filter_map(|server| table.get(&key(server)));
+            known.cloned().collect()
+        };
+        for vouched in &known {
+            vouched.owe(job, fence.clone());
+        }
+        for vouched in &known {
+            vouched.await_fence(job).await;
+        }
+    }
+
+    /// The job has ended: its blocks are dropped, and nobody changes them any more.
+    pub(crate) fn forget_job(&self, job: JobId) {
+        for vouched in self.servers.lock().values() {
+            vouched.state.lock().owed.remove(&job);
+        }
+    }
+
+    /// Speaks to one server, for as long as it lives.
+    async fn keep(&self, vouched: &Vouched) {
+        // What the server said last, and when it was heard.
+        let mut last: Option<(u64, Instant)> = None;
+        loop {
+            let outcome = match vouched.next_owed() {
+                Some((job, fence)) => {
+                    let told = self.blocks.fence(&vouched.server, job, &fence).await;
+                    told.map(|()| {
+                        vouched.acknowledge(job, fence.edition);
+                        Duration::ZERO
+                    })
+                }
+                None => self.vouch(vouched, &mut last).await,
+            };
+            let pause = match outcome {
+                Ok(pause) => pause,
+                Err(failure) if is_gone(&failure) => {
+                    debug!(server = vouched.server.endpoint, %failure, "vouched for no more");
+                    return vouched.end();
+                }
+                Err(failure) => {
+                    debug!(server = vouched.server.endpoint, %failure, "not vouched for");
+                    RETRY_PAUSE
+                }
+            };
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = vouched.work.notified() => {}
+                }
+            }
+        }
+    }
+
+    /// Vouches once, and says when to do so again.
+    async fn vouch(
+        &self,
+        vouched: &Vouched,
+        last: &mut Option<(u64, Instant)>,
+    ) -> Result<Duration, Failure> {
+        let period = VOUCH_LASTS / VOUCHES_PER_LAST;
+        if !vouched.begin_vouch(last.map(|(_, at)| at)) {
+            return Ok(period);
+        }
+        let vouch = Vouch {
+            issuer: self.issuer,
+            heard: last.map_or(0, |(heard, _)| heard),
+        };
+        let heard = self.blocks.vouch(&vouched.server, vouch).await?;
+        let before = last.replace((heard, Instant::now()));
+        // What repeats nothing, or what was said long ago, only makes a beginning.
+        let counts = before.is_some_and(|(_, at)| at.elapsed() < 2 * period);
+        Ok(if counts { period } else { Duration::ZERO })
+    }
+}
+
+impl Vouched {
+    fn new(server: StorageServer) -> Self {
+        Vouched {
+            server,
+            state: Mutex::default(),
+            work: Notify::new(),
+            changes: watch::Sender::new(0),
+            retired: CancellationToken::new(),
+        }
+    }
+
+    /// Some job names it.
+    fn name(&self) {
+        if std::mem::take(&mut self.state.lock().unnamed) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Before the server is told that what it said at `heard_at` was heard: notes how long it may
+    /// count on that. False if it may not be told: something is owed to it, or it is not needed.
+    fn begin_vouch(&self, heard_at: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        if state.unnamed || !state.owed.is_empty() {
+            return false;
+        }
+        // It counts from when it spoke, which was earlier.
+        state.until = state.until.max(heard_at.map(|at| at + VOUCH_LASTS));
+        true
+    }
+
+    fn owe(&self, job: JobId, fence: Fence) {
+        let mut state = self.state.lock();
+        if !state.gone {
+            state.owed.insert(job, fence);
+            self.work.notify_one();
+        }
+    }
+
+    fn next_owed(&self) -> Option<(JobId, Fence)> {
+        let state = self.state.lock();
+        let (job, fence) = state.owed.first_key_value()?;
+        Some((*job, fence.clone()))
+    }
+
+    fn acknowledge(&self, job: JobId, edition: u64) {
+        let mut state = self.state.lock();
+        if state
+            .owed
+            .get(&job)
+            .is_some_and(|owed| owed.edition == edition)
+        {
+            state.owed.remove(&job);
+        }
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.gone = true;
+        state.owed.clear();
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Waits until nothing is owed of the job, or nobody is vouched for any more.
+    async fn await_fence(&self, job: JobId) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let until = {
+                let state = self.state.lock();
+                state.until.filter(|_| state.owed.contains_key(&job))
+            };
+            let Some(until) = until else {
+                return;
+            };
+            if timeout_at(until, changes.changed()).await.is_err() {
+                info!(%job, server = self.server.endpoint,
+                    "storage server does not answer: it is to change nothing until it does");
+                return;
+            }
+        }
+    }
+}
+
+fn key(server: &StorageServer) -> ServerKey {
+    (server.server, server.incarnation)
+}

@@ -1,0 +1,204 @@
+//! Mounts that are stopped and come back: what they had under way changes nothing any more.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+use pocket_tests::{Mount, ProcessCluster, errno_of, until, with_cluster, within};
+
+/// The lease of a session, with room for a machine under load.
+const LEASE: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(2);
+/// Longer than anything here takes that is not about the lease.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const BLOCK_BYTES: u64 = 1 << 20;
+const BLOCKS: u64 = 24;
+/// What is written late.
+const LATE_BYTES: usize = 4096;
+
+/// Starting a process closes, in the child, descriptors that the other test has open: that is a close
+/// as any other, and may be the one that is told of a failure.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn with_cluster_alone(body: impl FnOnce(&mut ProcessCluster)) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    with_cluster(body);
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
+}
+
+/// Two mounts, the first of which will be stopped.
+fn two_mounts(cluster: &mut ProcessCluster) -> (Mount, Mount) {
+    cluster.expect_in_logs("session with the metadata server lost");
+    cluster.expect_in_logs("buffered data lost");
+    // The recall that it did not answer in time.
+    cluster.expect_in_logs("a file that became shared was not committed");
+    (cluster.mount("fence"), cluster.mount("fence"))
+}
+
+/// The mount that was stopped works as any other, and sees what was done meanwhile.
+fn works_again(stopped: &Mount, other: &Mount, expected: &[u8]) {
+    let (path, wanted) = (stopped.join("f"), expected.to_vec());
+    until(
+        PATIENCE,
+        "fresh data on the mount that was stopped",
+        move || fs::read(&path).is_ok_and(|found| found == wanted),
+    );
+    fs::write(stopped.join("later"), "from the one").unwrap();
+    assert_eq!(fs::read(other.join("later")).unwrap(), b"from the one");
+    let file = open(&stopped.join("f"));
+    file.write_all_at(b"again", 0).unwrap();
+    drop(file);
+    assert_eq!(fs::read(other.join("f")).unwrap()[..5], *b"again");
+    fs::write(other.join("f"), "and back").unwrap();
+    assert_eq!(fs::read(stopped.join("f")).unwrap(), b"and back");
+}
+
+/// Bytes that wait in the sockets of a server on this host for it to read them.
+fn unread_bytes(endpoint: &str) -> u64 {
+    let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+    let port = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let unread = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, queues) = (fields.next()?, fields.nth(2)?);
+        let (_, unread) = queues.split_once(':')?;
+        let unread = u64::from_str_radix(unread, 16).ok()?;
+        local.ends_with(&port).then_some(unread)
+    });
+    unread.sum()
+}
+
+#[test]
+fn a_stopped_mount_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
+    with_cluster_alone(|cluster| {
+        let (mut stopped, other) = two_mounts(cluster);
+        fs::write(
+            stopped.join("f"),
+            vec![b'o'; (BLOCKS * BLOCK_BYTES) as usize],
+        )
+        .unwrap();
+        assert_eq!(
+            fs::metadata(other.join("f")).unwrap().len(),
+            BLOCKS * BLOCK_BYTES
+        );
+        // Blocks are sent as they fill: some are under way whenever the mount is stopped.
+        let file = open(&stopped.join("f"));
+        let (report, reports) = mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            for round in 0_u64.. {
+                let data = vec![round as u8; BLOCK_BYTES as usize];
+                if let Err(error) = file.write_all_at(&data, round % BLOCKS * BLOCK_BYTES) {
+                    return errno_of(&error);
+                }
+                report.send(round).unwrap_or_default();
+            }
+            unreachable!("it writes until it fails")
+        });
+        let under_way = reports.iter().find(|round| *round > 2 * BLOCKS);
+        assert!(under_way.is_some());
+        stopped.process().freeze();
+
+        let frozen = Instant::now();
+        let path = other.join("f");
+        let found = within(PATIENCE, "reading a stopped mount's file", move || {
+            fs::read(path).unwrap()
+        });
+        let waited = frozen.elapsed();
+        assert!(waited < LEASE + SLACK, "{waited:?}");
+        let changed = open(&other.join("f"));
+        changed.write_all_at(b"new", 0).unwrap();
+        drop(changed);
+        let expected = [b"new", &found[3..]].concat();
+
+        stopped.process().thaw();
+        let told = within(PATIENCE, "the writer", move || writer.join().unwrap());
+        assert_eq!(told, Errno::EIO);
+        let witness = cluster.mount("fence");
+        assert!(fs::read(witness.join("f")).unwrap() == expected);
+        works_again(&stopped, &other, &expected);
+        for mount in [stopped, other, witness] {
+            mount.finish();
+        }
+    });
+}
+
+#[test]
+fn a_write_in_a_storage_servers_socket_changes_nothing_once_its_mount_is_fenced() {
+    with_cluster_alone(|cluster| {
+        cluster.expect_in_logs("missed its heartbeats");
+        cluster.expect_in_logs("no storage server is alive");
+        let (mut stopped, other) = two_mounts(cluster);
+        let witness = cluster.mount("fence");
+        fs::write(stopped.join("f"), vec![b'o'; LATE_BYTES]).unwrap();
+        let file = open(&stopped.join("f"));
+        // Over each of its connections once, so that all are open.
+        for _ in 0..4 {
+            file.write_all_at(&[b'o'; LATE_BYTES], 0).unwrap();
+            file.sync_all().unwrap();
+        }
+        for index in 0..2 {
+            cluster.storage(index).process().freeze();
+        }
+        let syncing = std::thread::spawn(move || {
+            file.write_all_at(&[b'L'; LATE_BYTES], 0).unwrap();
+            (nix::unistd::fsync(&file), file)
+        });
+        let endpoints = [0, 1].map(|index| cluster.storage(index).endpoint().to_owned());
+        until(PATIENCE, "the write to be on its way", || {
+            endpoints
+                .iter()
+                .map(|endpoint| unread_bytes(endpoint))
+                .sum::<u64>()
+                > LATE_BYTES as u64
+        });
+        stopped.process().freeze();
+
+        // No storage server answers, but none is vouched for any more by then.
+        let frozen = Instant::now();
+        let path = other.join("f");
+        let changed = within(PATIENCE, "opening a stopped mount's file", move || {
+            open(&path)
+        });
+        let waited = frozen.elapsed();
+        assert!(waited < LEASE + SLACK, "{waited:?}");
+        for index in 0..2 {
+            cluster.storage(index).process().thaw();
+        }
+        within(PATIENCE, "writing to servers that were frozen", move || {
+            changed.write_all_at(b"new", 0).unwrap();
+            changed.sync_all().unwrap();
+        });
+        let mut expected = vec![b'o'; LATE_BYTES];
+        expected[..3].copy_from_slice(b"new");
+        assert!(fs::read(witness.join("f")).unwrap() == expected);
+
+        stopped.process().thaw();
+        let (told, file) = within(PATIENCE, "fsync", move || syncing.join().unwrap());
+        assert_eq!(told, Err(Errno::EIO));
+        // It is told once, and has nothing more to do with what the others have.
+        assert_eq!(nix::unistd::fsync(&file), Ok(()));
+        let refused = file.write_all_at(b"x", 0).map_err(|error| errno_of(&error));
+        assert_eq!(refused, Err(Errno::EIO));
+        drop(file);
+        assert!(fs::read(witness.join("f")).unwrap() == expected);
+        works_again(&stopped, &other, &expected);
+        for mount in [stopped, other, witness] {
+            mount.finish();
+        }
+    });
+}
