@@ -260,10 +260,12 @@ impl FileSystem {
     /// Where a new file's blocks go. None if the newest map is not at hand.
     fn newest_layout(&self) -> Option<Layout> {
         let epoch = self.metadata.newest_epoch();
-        self.maps.has(epoch).then_some(Layout {
+        let edition = self.maps.edition(epoch)?;
+        Some(Layout {
             epoch,
             block_bytes: self.block_bytes,
             exceptions: Vec::new(),
+            edition,
         })
     }
 

@@ -8,6 +8,7 @@
 
 mod engine;
 mod fences;
+mod leaving;
 mod pace;
 mod server;
 mod service;

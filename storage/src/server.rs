@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-
 use pocket_controller_client::{
-    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+    ControllerError, Report, ServerAgent, ServerIdentity, Totals, UsageMeter,
 };
 use pocket_proto::{
     ByteCount, ClusterKey, Incarnation, ServerId,
@@ -20,6 +19,7 @@ use tracing::info;
 use crate::{
     engine::{BlockEngine, DramEngine},
     fences::Fences,
+    leaving::Leaving,
     pace::Paces,
     service::BlockService,
     traffic::Traffic,
@@ -92,6 +92,7 @@ impl StorageServer {
         };
         let engine = Arc::new(DramEngine::new(config.capacity));
         let traffic = Arc::new(Traffic::default());
+        let leaving = Arc::new(Leaving::default());
         let paces = Arc::new(Paces::default());
         let incarnation = Incarnation::random();
         let stop = CancellationToken::new();
@@ -102,7 +103,7 @@ impl StorageServer {
                 identity(&config, incarnation, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
-                Arc::clone(&paces),
+                (Arc::clone(&leaving), Arc::clone(&paces)),
                 stop.clone(),
             )?),
         };
@@ -113,6 +114,7 @@ impl StorageServer {
             incarnation,
             fences: Fences::new(),
             traffic,
+            leaving: Arc::clone(&leaving),
             paces,
         });
         let limits = ServerLimits::default();
@@ -123,6 +125,7 @@ impl StorageServer {
             server: config.server,
             incarnation,
             engine,
+            leaving,
             agent,
             serving,
             stop: stop.drop_guard(),
@@ -136,6 +139,7 @@ pub struct RunningServer {
     server: ServerId,
     incarnation: Incarnation,
     engine: Arc<DramEngine>,
+    leaving: Arc<Leaving>,
     agent: Option<ServerAgent>,
     serving: JoinHandle<()>,
     stop: DropGuard,
@@ -169,6 +173,11 @@ impl RunningServer {
         }
     }
 
+    /// Waits until the controller says that nobody needs this server any more: it was drained.
+    pub async fn dismissed(&self) {
+        self.leaving.dismissed().await;
+    }
+
     /// Ends all connections and frees all blocks; returns when that is done.
     pub async fn stop(self) {
         drop(self.stop);
@@ -199,23 +208,31 @@ fn report(
     identity: ServerIdentity,
     engine: Arc<DramEngine>,
     traffic: Arc<Traffic>,
-    paces: Arc<Paces>,
+    (leaving, paces): (Arc<Leaving>, Arc<Paces>),
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
-    let usage = move || {
-        meter.sample(Totals {
+    let (told, paced) = (Arc::clone(&leaving), Arc::clone(&paces));
+    let reported = Mutex::new(Instant::now());
+    let report = move || {
+        // Before what is held: nothing is added later to what a leaving server held then.
+        let leave = leaving.report();
+        let usage = meter.sample(Totals {
             network_bytes: Some(traffic.network_bytes()),
             operations: traffic.operations(),
             used_bytes: engine.usage().used_bytes,
-        })
-    };
-    let for_reply = Arc::clone(&paces);
-    let reported = Mutex::new(Instant::now());
-    let moved = move || {
+        });
         let elapsed = std::mem::replace(&mut *reported.lock(), Instant::now()).elapsed();
-        JobsSeen::Moved(paces.report(elapsed))
+        Report {
+            usage,
+            leave,
+            traffic: paces.report(elapsed),
+            ..Report::default()
+        }
     };
-    let on_reply = move |reply: HeartbeatReply| for_reply.limit(&reply.limits, Instant::now());
-    ServerAgent::spawn(controller, identity, usage, moved, on_reply, stop)
+    let follow = move |reply: HeartbeatReply| {
+        paced.limit(&reply.limits, Instant::now());
+        told.follow(reply.leave);
+    };
+    ServerAgent::spawn(controller, identity, report, follow, stop)
 }

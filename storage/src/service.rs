@@ -21,9 +21,13 @@ use tracing::debug;
 use crate::{
     engine::BlockEngine,
     fences::{Fences, Standing},
+    leaving::{Leaving, Permit, moved},
     pace::{Pace, Paces},
     traffic::Traffic,
 };
+
+/// Inodes told of in one reply.
+const LISTED_INODES_MAX: usize = 65_536;
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService<E> {
@@ -33,6 +37,7 @@ pub(crate) struct BlockService<E> {
     pub(crate) incarnation: Incarnation,
     pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) leaving: Arc<Leaving>,
     pub(crate) paces: Arc<Paces>,
 }
 
@@ -107,15 +112,14 @@ impl<E: BlockEngine> Service for BlockService<E> {
         let request_bytes = body.len();
         let job = header.job;
         let answer: Answer = match header.operation {
-            Operation::ReadBlock => self.read(job, &body),
-            Operation::ListBlocks => self.list(job, &body),
+            Operation::ReadBlock => self.read(caller, job, &body),
+            Operation::ListBlocks => self.list(caller, job, &body),
+            Operation::ListInodes => self.list_inodes(job, &body),
             Operation::TruncateBlocks
             | Operation::AllocateBlock
             | Operation::ZeroBlock
             | Operation::PunchBlock
-            | Operation::CopyBlock => {
-                answer(caller.admit(|| self.change(header.operation, job, &body)))
-            }
+            | Operation::CopyBlock => answer(caller.admit(|| self.change(caller, &header, &body))),
             Operation::DropBlocks => return self.drop_blocks(caller, job, &body),
             Operation::DropJob => return self.drop_job(job),
             Operation::RemoveInodes => return self.remove_inodes(job, &body),
@@ -164,9 +168,12 @@ impl Caller {
 }
 
 impl<E: BlockEngine> BlockService<E> {
-    fn read(&self, job: JobId, body: &[u8]) -> Answer {
+    fn read(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
         let read = address(body).and_then(|address| self.engine.read(job, address));
         match read {
+            Ok(read) if read.hole && !caller.is_server() && !self.leaving.vouches_for_holes() => {
+                Answer::failed(moved())
+            }
             Ok(read) => {
                 let flags = if read.hole { REPLY_FLAG_HOLE } else { 0 };
                 Answer::ok(read.bytes).with_flags(flags)
@@ -187,6 +194,7 @@ impl<E: BlockEngine> BlockService<E> {
                 ),
             ));
         }
+        let _permit = self.permit(job, Some(address))?;
         self.engine.write(
             job,
             address.inode,
@@ -197,21 +205,37 @@ impl<E: BlockEngine> BlockService<E> {
     }
 
     /// Changes a block or some, in place.
-    fn change(&self, operation: Operation, job: JobId, body: &[u8]) -> Result<i64, Failure> {
-        let at = address(body)?;
+    fn change(&self, caller: &Caller, header: &Header, body: &[u8]) -> Result<i64, Failure> {
+        let (job, at) = (header.job, address(body)?);
         let engine = &self.engine;
-        match operation {
+        match header.operation {
             Operation::TruncateBlocks => {
+                let _permit = permit_to_drop(&self.leaving, &**engine, caller, job)?;
                 Ok(engine.truncate(job, at.inode, at.block, at.offset_bytes))
             }
-            Operation::AllocateBlock => engine.allocate(job, at, Fill::Missing),
-            Operation::ZeroBlock => engine.allocate(job, at, Fill::All),
-            Operation::PunchBlock => engine.punch(job, at),
+            Operation::AllocateBlock => self.allocate(job, at, Fill::Missing),
+            Operation::ZeroBlock => self.allocate(job, at, Fill::All),
+            Operation::PunchBlock => {
+                let _permit = self.permit(job, None)?;
+                engine.punch(job, at)
+            }
             _ => {
                 let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
-                engine.copy(job, at, address(to)?)
+                let to = address(to)?;
+                let _permit = self.permit(job, Some(to))?;
+                engine.copy(job, at, to)
             }
         }
+    }
+
+    fn allocate(&self, job: JobId, at: BlockAddress, fill: Fill) -> Result<i64, Failure> {
+        let _permit = self.permit(job, Some(at))?;
+        self.engine.allocate(job, at, fill)
+    }
+
+    /// Leave to change a block now; `makes` it where it is not there yet.
+    fn permit(&self, job: JobId, makes: Option<BlockAddress>) -> Result<Permit<'_>, Failure> {
+        self.leaving.permit(&*self.engine, job, makes)
     }
 
     fn vouch(&self, body: &[u8]) -> Answer {
@@ -234,7 +258,20 @@ impl<E: BlockEngine> BlockService<E> {
         }
     }
 
-    fn list(&self, job: JobId, body: &[u8]) -> Answer {
+    fn list_inodes(&self, job: JobId, body: &[u8]) -> Answer {
+        let Some(after) = body.first_chunk::<8>() else {
+            return Answer::failed(malformed(FrameError::TooShort));
+        };
+        let after = InodeId(u64::from_le_bytes(*after));
+        let inodes = self.engine.inodes(job, after, LISTED_INODES_MAX);
+        let ids: Vec<u8> = inodes.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+        Answer::ok(ids.into())
+    }
+
+    fn list(&self, caller: &Caller, job: JobId, body: &[u8]) -> Answer {
+        if !caller.is_server() && !self.leaving.vouches_for_lists() {
+            return Answer::failed(moved());
+        }
         match BlockSpan::decode(body) {
             Ok(span) => Answer::ok(self.engine.list(job, span).encode().into()),
             Err(error) => Answer::failed(malformed(error)),
@@ -243,11 +280,14 @@ impl<E: BlockEngine> BlockService<E> {
 
     fn drop_blocks(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         self.traffic.count(body.len(), size_of::<i64>());
-        let caller = Arc::clone(caller);
+        let (leaving, caller) = (Arc::clone(&self.leaving), Arc::clone(caller));
         match BlockSpan::decode(body) {
-            Ok(span) => {
-                self.beside(move |engine| caller.admit(|| Ok(engine.drop_blocks(job, span))))
-            }
+            Ok(span) => self.beside(move |engine| {
+                caller.admit(|| {
+                    let _permit = permit_to_drop(&leaving, engine, &caller, job)?;
+                    Ok(engine.drop_blocks(job, span))
+                })
+            }),
             Err(error) => Handled::Now(Answer::failed(malformed(error))),
         }
     }
@@ -283,6 +323,26 @@ impl<E: BlockEngine> BlockService<E> {
     }
 }
 
+impl Caller {
+    /// Whether it is one of the cluster's own servers.
+    fn is_server(&self) -> bool {
+        self.scope == Scope::Cluster
+    }
+}
+
+/// Leave to drop blocks. Metadata servers see to it that what they drop is not being moved.
+fn permit_to_drop<'a>(
+    leaving: &'a Leaving,
+    engine: &impl BlockEngine,
+    caller: &Caller,
+    job: JobId,
+) -> Result<Option<Permit<'a>>, Failure> {
+    match caller.is_server() {
+        true => Ok(None),
+        false => leaving.permit(engine, job, None).map(Some),
+    }
+}
+
 /// Whether the caller may speak of the job, and do this to it.
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
@@ -291,6 +351,7 @@ fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
         (
             Operation::DropJob
             | Operation::RemoveInodes
+            | Operation::ListInodes
             | Operation::Vouch
             | Operation::FenceSessions,
             _,

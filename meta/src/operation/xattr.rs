@@ -2,17 +2,27 @@
 
 use bytes::Bytes;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrReply, reply};
-use pocket_proto::{ACL_PREFIX, Failure, InodeId};
+use pocket_proto::{ACL_PREFIX, Failure, InodeId, Status};
 
 use super::{Context, Step, done};
 use crate::job::Touches;
 use crate::namespace::XattrMode;
 
+/// Where a file's blocks are, for people: read only, and in no list, so that copies of a file do not
+/// carry it along.
+const LAYOUT: &[u8] = b"user.pocket.layout";
+/// Of its text: what the kernel takes as a value.
+const LAYOUT_BYTES_MAX: usize = 60 << 10;
+
 pub(super) fn get_xattr(context: &mut Context<'_>, request: &GetXattr) -> Result<Step, Failure> {
-    let namespace = &context.state.namespace;
-    Ok(answer(
-        namespace.xattr(InodeId(request.inode), &request.name)?,
-    ))
+    let (state, inode) = (&context.state, InodeId(request.inode));
+    if request.name == LAYOUT {
+        let file = state.namespace.inode(inode)?.file();
+        let file = file.ok_or(Status::NoAttribute)?;
+        let text = state.layouts.describe(inode, file, LAYOUT_BYTES_MAX);
+        return Ok(answer(text.into()));
+    }
+    Ok(answer(state.namespace.xattr(inode, &request.name)?))
 }
 
 pub(super) fn list_xattr(context: &mut Context<'_>, request: &ListXattr) -> Result<Step, Failure> {
@@ -21,6 +31,9 @@ pub(super) fn list_xattr(context: &mut Context<'_>, request: &ListXattr) -> Resu
 }
 
 pub(super) fn set_xattr(context: &mut Context<'_>, request: &SetXattr) -> Result<Step, Failure> {
+    if request.name == LAYOUT {
+        return Err(Status::NotPermitted.into());
+    }
     let inode = InodeId(request.inode);
     if request.name.starts_with(ACL_PREFIX) {
         return set_acl(context, request);

@@ -32,9 +32,11 @@ pub fn weight_map(epoch: u32, count: u64) -> WeightMap {
             tier: "dram".to_owned(),
         }),
         weight: 1,
+        stands_for: 0,
     };
     WeightMap {
         epoch,
+        edition: 0,
         servers: (1..=count).map(server).collect(),
     }
 }

@@ -1,5 +1,6 @@
 //! `pocket controller`: the controller as a process.
 
+use std::future::pending;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -60,6 +61,7 @@ impl ControllerArguments {
                 metrics: running.metrics_endpoint(),
                 ..Announcement::new("controller", running.endpoint())
             },
+            async |_| pending().await,
             RunningController::stop,
         )
     }

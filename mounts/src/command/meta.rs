@@ -1,5 +1,7 @@
 //! `pocket meta`: a metadata server as a process.
 
+use std::future::pending;
+
 use clap::Args;
 use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
 
@@ -60,6 +62,7 @@ impl MetaArguments {
                 control_endpoint: Some(running.control_endpoint().to_owned()),
                 ..Announcement::new("meta", running.endpoint())
             },
+            async |_| pending().await,
             RunningMeta::stop,
         )
     }

@@ -103,6 +103,7 @@ impl StorageArguments {
                 Ok(StorageServer::start(config).await?)
             },
             |running| Announcement::new("storage", running.endpoint()),
+            RunningServer::dismissed,
             RunningServer::stop,
         )
     }

@@ -183,6 +183,11 @@ impl BlockEngine for DramEngine {
         blocks.map_or(0, |blocks| blocks.drop_all(&self.capacity))
     }
 
+    fn inodes(&self, job: JobId, after: InodeId, count: usize) -> Vec<InodeId> {
+        self.job(job)
+            .map_or_else(Vec::new, |blocks| blocks.inodes(after, count))
+    }
+
     fn usage(&self) -> EngineUsage {
         self.capacity.usage()
     }

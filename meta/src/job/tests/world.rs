@@ -79,11 +79,13 @@ impl World {
                 ..StorageServer::default()
             }),
             weight: 1,
+            stands_for: 0,
         };
         let order = CreateJobRequest {
             job: 1,
             capacity_bytes: 1 << 30,
             weight_map: Some(WeightMap {
+                edition: 0,
                 epoch: 1,
                 servers: vec![server],
             }),

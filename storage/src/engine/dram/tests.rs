@@ -434,3 +434,19 @@ fn space_operations_refuse_what_no_block_holds() {
     let gone = allocate(&engine, 0, 1, Fill::Missing).unwrap_err();
     assert_eq!(gone.status, Status::JobGone);
 }
+
+#[test]
+fn the_inodes_that_hold_blocks_are_told_in_order() {
+    let engine = engine(1 << 20);
+    let data = Bytes::from_static(b"data");
+    for inode in [70, 3, 35, 36] {
+        let written = engine.write(JOB, InodeId(inode), FIRST, 0, data.clone());
+        assert!(written.is_ok());
+    }
+    engine.remove_inodes(JOB, &[InodeId(36)]);
+    let told = |after, count| engine.inodes(JOB, InodeId(after), count);
+    assert_eq!(told(0, 10), [3, 35, 70].map(InodeId));
+    assert_eq!(told(3, 1), [InodeId(35)]);
+    assert!(told(70, 10).is_empty());
+    assert!(engine.inodes(OTHER_JOB, InodeId(0), 10).is_empty());
+}
