@@ -12,17 +12,23 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
-use pocket_tests::{Mount, ProcessCluster, errno_of, try_until, with_cluster};
+use nix::{
+    errno::Errno,
+    sys::{signal::Signal, stat::minor},
+    unistd::Pid,
+};
+use pocket_tests::{Mount, ProcessCluster, errno_of, try_until, until, with_cluster};
 use rand::Rng;
 
 /// Programs hear of the death within about a second; twice that on a busy machine.
 const HEARD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long it may take until a thread of a loaded mount waits for a directory.
 const STUCK_DEADLINE: Duration = Duration::from_secs(30);
+/// Who waits for longer than this while the mount is stopped waits for the mount.
+const STOPPED: Duration = Duration::from_millis(50);
 /// Names that programs on both mounts change.
 const NAMES: usize = 6;
 /// Mounts that are killed while they wait for a directory, and at any moment.
@@ -75,14 +81,14 @@ fn load(folder: &Path, stop: &Arc<AtomicBool>) -> Vec<Program> {
     ]
 }
 
-/// Threads of a process that wait in the kernel and cannot be interrupted.
-fn waiting_threads(pid: Pid) -> usize {
+/// Whether a thread of the process has the kernel drop a name, and waits for the directory.
+fn drops_a_name(pid: Pid) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-    let tasks = tasks.into_iter().flatten().flatten();
-    let state = |path: PathBuf| fs::read_to_string(path.join("status")).unwrap_or_default();
-    tasks
-        .filter(|task| state(task.path()).contains("\nState:\tD"))
-        .count()
+    let mut tasks = tasks.into_iter().flatten().flatten();
+    tasks.any(|task| {
+        let place = fs::read_to_string(task.path().join("wchan"));
+        place.is_ok_and(|place| place == "fuse_reverse_inval_entry")
+    })
 }
 
 /// Stops the mount at a moment when one of its threads waits for a directory whose lock a program
@@ -91,15 +97,13 @@ fn stop_while_stuck(mount: &mut Mount) {
     let process = mount.process();
     let pid = process.pid();
     let stuck = try_until(STUCK_DEADLINE, || {
+        try_until(STUCK_DEADLINE, || drops_a_name(pid).then_some(()))?;
         process.signal(Signal::SIGSTOP);
-        let stuck = try_until(Duration::from_millis(30), || {
-            (waiting_threads(pid) == 0).then_some(())
-        });
-        if stuck.is_none() {
-            return Some(());
+        let passed = try_until(STOPPED, || (!drops_a_name(pid)).then_some(()));
+        if passed.is_some() {
+            process.thaw();
         }
-        process.thaw();
-        None
+        passed.is_none().then_some(())
     });
     assert!(stuck.is_some(), "no thread of the mount ever waited");
 }
@@ -110,16 +114,22 @@ fn abort(connection: u64) {
 }
 
 /// Kills a mount that is under load from both sides, after `prepare`, and claims that its programs
-/// and its process end.
-fn kill_under_load(cluster: &mut ProcessCluster, others: &Mount, prepare: impl FnOnce(&mut Mount)) {
-    let mut mount = cluster.mount("killed");
-    let connection = nix::sys::stat::minor(fs::metadata(mount.path()).unwrap().dev());
+/// and its process end. Answers the programs on the other mount of the job, which are told to stop:
+/// they may wait for the dead one until its lease has ended.
+fn kill_under_load(
+    cluster: &mut ProcessCluster,
+    job: &str,
+    prepare: impl FnOnce(&mut Mount),
+) -> (Mount, Vec<Program>) {
+    let other = cluster.mount(job);
+    fs::create_dir(other.join("shared")).unwrap();
+    let mut mount = cluster.mount(job);
+    let connection = minor(fs::metadata(mount.path()).unwrap().dev());
     let stop = Arc::new(AtomicBool::new(false));
-    let elsewhere = load(&others.join("shared"), &stop);
+    let elsewhere = load(&other.join("shared"), &stop);
     let programs = load(&mount.join("shared"), &stop);
     prepare(&mut mount);
     mount.process().signal(Signal::SIGKILL);
-    let killed = Instant::now();
     let heard = try_until(HEARD_DEADLINE, || {
         programs.iter().all(JoinHandle::is_finished).then_some(())
     });
@@ -128,30 +138,64 @@ fn kill_under_load(cluster: &mut ProcessCluster, others: &Mount, prepare: impl F
         abort(connection);
     }
     stop.store(true, Ordering::Relaxed);
-    for program in programs.into_iter().chain(elsewhere) {
+    for program in programs {
         program.join().unwrap();
     }
-    assert!(
-        heard.is_some(),
-        "programs waited for {:?}",
-        killed.elapsed()
-    );
+    assert!(heard.is_some(), "programs waited for a dead mount");
     assert!(reaped.is_some(), "the process was not gone");
+    (other, elsewhere)
+}
+
+fn kill_often(rounds: usize, prepare: impl Fn(&mut Mount)) {
+    with_cluster(|cluster| {
+        cluster.expect_in_logs("session");
+        let others: Vec<_> = (0..rounds)
+            .map(|round| kill_under_load(cluster, &format!("killed-{round}"), &prepare))
+            .collect();
+        for (other, programs) in others {
+            for program in programs {
+                program.join().unwrap();
+            }
+            other.finish();
+        }
+    });
 }
 
 #[test]
-fn a_mount_killed_under_load_leaves_no_program_waiting() {
+fn a_mount_killed_while_it_waits_for_a_directory_leaves_no_program_waiting() {
+    kill_often(ROUNDS_STUCK, stop_while_stuck);
+}
+
+#[test]
+fn a_mount_killed_at_any_moment_leaves_no_program_waiting() {
+    kill_often(ROUNDS_RANDOM, |_| {
+        let life = Duration::from_millis(rand::rng().random_range(0..LIFE_MS_MAX));
+        std::thread::park_timeout(life);
+    });
+}
+
+/// The guard of a process, if there is one.
+fn guard_of(pid: Pid) -> Option<PathBuf> {
+    let line = format!("pocket-guard\0{pid}\0");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut processes = processes.map(|process| process.path());
+    processes.find(|process| {
+        fs::read(process.join("cmdline")).is_ok_and(|found| found == line.as_bytes())
+    })
+}
+
+#[test]
+fn the_guard_of_a_mount_leaves_with_it() {
     with_cluster(|cluster| {
-        cluster.expect_in_logs("session");
-        let others = cluster.mount("killed");
-        fs::create_dir(others.join("shared")).unwrap();
-        for _ in 0..ROUNDS_STUCK {
-            kill_under_load(cluster, &others, stop_while_stuck);
-        }
-        for _ in 0..ROUNDS_RANDOM {
-            let life = Duration::from_millis(rand::rng().random_range(0..LIFE_MS_MAX));
-            kill_under_load(cluster, &others, |_| std::thread::park_timeout(life));
-        }
-        others.finish();
+        let mut mount = cluster.mount("guarded");
+        let pid = mount.process().pid();
+        let guard = guard_of(pid).expect("a mount has a guard");
+        let open = fs::read_dir(guard.join("fd")).unwrap();
+        let open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        assert!(open.into_iter().all(|file| file != Path::new("/dev/fuse")));
+        mount.unmount();
+        until(HEARD_DEADLINE, "the guard to leave", || {
+            guard_of(pid).is_none()
+        });
     });
 }
