@@ -121,7 +121,7 @@ fn kill_under_load(
     job: &str,
     prepare: impl FnOnce(&mut Mount),
 ) -> (Mount, Vec<Program>) {
-    let other = cluster.mount(job);
+    let other = cluster.mount_with(job, &["--capacity", "64MiB"]);
     fs::create_dir(other.join("shared")).unwrap();
     let mut mount = cluster.mount(job);
     let connection = minor(fs::metadata(mount.path()).unwrap().dev());
