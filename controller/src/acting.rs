@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use pocket_metrics::Page;
 use pocket_policy::{self as policy, History, Ticket};
 use pocket_proto::{
-    ClusterKey, Credential, Failure, JobId, Scope, SessionScope, Status,
+    ClusterKey, Credential, Failure, JobId, Scope, ServerId, SessionScope, Status,
     control::{
-        DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListRunsReply, ListServersReply, RegisterJobReply, RegisterJobRequest,
-        RegisterServerRequest,
+        DeregisterJobReply, DeregisterJobRequest, DrainServerReply, DrainServerRequest,
+        HeartbeatReply, HeartbeatRequest, ListJobsReply, ListRunsReply, ListServersReply,
+        PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
     },
 };
 use tokio::{
@@ -36,6 +36,9 @@ use crate::{
 const REGISTER_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a deregistration waits, below the 7 s that clients give it.
 const END_PATIENCE: Duration = Duration::from_secs(6);
+/// How long a drain waits until the server has heard of it: longer than heartbeats are apart, and
+/// below the 5 s that clients give it.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 /// A metadata server answers these from memory.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(2);
 /// Dropping a job waits for its storage servers.
@@ -195,6 +198,36 @@ impl Acting {
     /// What is remembered of earlier runs, if that is another edition.
     pub(crate) fn history_after(&self, edition: u64) -> Option<History> {
         self.with(|cluster, _| cluster.history_after(edition))
+    }
+
+    /// Answers when the server has heard of it, which then keeps it whatever becomes of this
+    /// controller, or after a while.
+    pub(crate) async fn drain_server(
+        &self,
+        request: &DrainServerRequest,
+    ) -> Result<DrainServerReply, Failure> {
+        let give_up = Instant::now() + DRAIN_PATIENCE;
+        let mut changes = self.changes.subscribe();
+        let reply = self.with(|cluster, now| cluster.drain_server(request, now))?;
+        // Jobs get maps without it now, not at the next look.
+        self.hurry.notify_one();
+        let server = ServerId(reply.server);
+        while !self.with(|cluster, _| cluster.has_heard_of_leaving(server)) {
+            let silent = Failure::from(Status::Unavailable);
+            if self
+                .wait(&mut changes, None, give_up, silent)
+                .await
+                .is_err()
+            {
+                break;
+            }
+            changes.mark_unchanged();
+        }
+        Ok(reply)
+    }
+
+    pub(crate) fn report_pool(&self, status: PoolStatus) {
+        self.with(|cluster, now| cluster.report_pool(status, now));
     }
 
     pub(crate) fn register_server(&self, request: &RegisterServerRequest) -> Result<(), Failure> {

@@ -7,7 +7,9 @@
 mod account;
 mod heartbeat;
 mod jobs;
+mod leaving;
 mod metrics;
+mod pool;
 mod registration;
 mod revision;
 mod servers;
@@ -20,11 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Weight};
+use pocket_policy::{
+    AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Ticket, Weight,
+};
 use pocket_proto::{
     Failure, JobId, ServerId,
-    control::CreateJobRequest,
-    control::{JobStatus, RegisterServerRequest},
+    control::{CreateJobRequest, JobStatus, PoolStatus, RegisterServerRequest},
     session::{StorageServer, WeightMap, WeightedServer},
 };
 
@@ -77,6 +80,10 @@ pub(crate) struct Cluster {
     history: History,
     /// Registrations that wait for room.
     queue: AdmissionQueue,
+    /// What those who wait lack, in bytes.
+    wanted: HashMap<Ticket, u64>,
+    /// Who starts and ends storage servers, and when that was last heard.
+    pool: Option<(PoolStatus, Instant)>,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
     /// Jobs as they were at their end, the latest first.
@@ -104,6 +111,8 @@ impl Cluster {
             catalogue: config.catalogue.clone(),
             history: History::default(),
             queue: AdmissionQueue::default(),
+            wanted: HashMap::new(),
+            pool: None,
             revised: None,
             last_seen: VecDeque::new(),
             decisions: Decisions::default(),
@@ -158,7 +167,7 @@ impl Cluster {
 
     /// The living storage servers as policy sees them.
     fn spaces(&self) -> Vec<StorageSpace> {
-        let alive = self.servers.alive_storage();
+        let alive = self.servers.staying_storage();
         let space = |server: &Server| match server.role {
             Role::Storage {
                 tier,
@@ -188,11 +197,13 @@ impl Cluster {
             Some(WeightedServer {
                 server: Some(self.servers.get(weight.server)?.to_storage_server()),
                 weight: weight.weight,
+                stands_for: 0,
             })
         });
         WeightMap {
             epoch,
             servers: servers.collect(),
+            edition: 0,
         }
     }
 

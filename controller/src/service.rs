@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pocket_proto::{
     Failure,
     control::{
-        DeregisterJobReply, DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, ListJobsReply,
-        ListJobsRequest, ListRunsReply, ListRunsRequest, ListServersReply, ListServersRequest,
-        RegisterJobReply, RegisterJobRequest, RegisterServerReply, RegisterServerRequest,
+        DeregisterJobReply, DeregisterJobRequest, DrainServerReply, DrainServerRequest,
+        HeartbeatReply, HeartbeatRequest, ListJobsReply, ListJobsRequest, ListRunsReply,
+        ListRunsRequest, ListServersReply, ListServersRequest, PoolStatus, RegisterJobReply,
+        RegisterJobRequest, RegisterServerReply, RegisterServerRequest, ReportPoolReply,
         controller_server::Controller,
     },
 };
@@ -54,6 +55,21 @@ impl Controller for Service {
         _: Request<ListServersRequest>,
     ) -> Result<Response<ListServersReply>, Status> {
         answer(Ok(self.0.list_servers()))
+    }
+
+    async fn drain_server(
+        &self,
+        request: Request<DrainServerRequest>,
+    ) -> Result<Response<DrainServerReply>, Status> {
+        answer(self.0.drain_server(&request.into_inner()).await)
+    }
+
+    async fn report_pool(
+        &self,
+        request: Request<PoolStatus>,
+    ) -> Result<Response<ReportPoolReply>, Status> {
+        self.0.report_pool(request.into_inner());
+        answer(Ok(ReportPoolReply {}))
     }
 
     async fn register_server(

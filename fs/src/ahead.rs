@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pocket_proto::InodeId;
 use pocket_proto::session::{
     Ahead, Attributes, Entry, FileKind, GrantInodes, Layout, Time, reply, request,
 };
+use pocket_proto::{Inherited, InodeId};
 use tokio::runtime::Handle;
 
 use crate::exclusive::{Change, Heritage, Known, Owned};
@@ -90,6 +90,7 @@ impl InodeNumbers {
 pub(crate) struct New<'a> {
     pub(crate) kind: FileKind,
     pub(crate) mode: u32,
+    pub(crate) umask: u32,
     pub(crate) caller: Caller,
     pub(crate) device: u32,
     /// Of a symbolic link.
@@ -119,7 +120,7 @@ impl FileSystem {
     /// that cannot be done ahead. To be called while no recall can begin.
     pub(crate) fn make_ahead(
         self: &Arc<Self>,
-        heritage: Heritage,
+        heritage: &Heritage,
         new: &New<'_>,
         describe: impl FnOnce(Ahead) -> request::Operation,
     ) -> Option<(Entry, InodeId)> {
@@ -153,8 +154,15 @@ impl FileSystem {
             self.numbers.short.store(true, Ordering::Relaxed);
         }
         let inode = made?;
+        let Inherited { mode, acls } =
+            heritage
+                .acls
+                .hand_on(new.kind, new.mode & 0o7777, new.umask);
+        let mut attributes = made_attributes(inode, new, heritage.group, time);
+        attributes.mode |= mode;
         let entry = Entry {
-            attributes: Some(made_attributes(inode, new, heritage.group, time)),
+            attributes: Some(attributes),
+            acls: (!acls.is_empty()).then(|| Box::new(acls)),
             layout,
             attributes_valid_ms: self.object_lease_ms,
             name_valid_ms: self.object_lease_ms,
@@ -232,31 +240,32 @@ impl FileSystem {
         &self,
         inode: InodeId,
         operation: impl FnOnce() -> request::Operation,
-        change: impl FnOnce(&mut Attributes),
+        change: impl FnOnce(&mut Entry),
     ) -> Option<(Entry, Tick)> {
         if !self.is_in_touch() {
             return None;
         }
         let validity = Duration::from_millis(u64::from(self.object_lease_ms));
-        self.inodes
-            .update_owned(inode, validity, |attributes, owned| {
-                let fit = attributes.kind() != FileKind::Directory;
-                if !fit || !self.exclusive.is_owned(owned) {
-                    return None;
-                }
-                self.metadata.tell(operation()).ok()?;
-                change(attributes);
-                Some(owned)
-            })
+        self.inodes.update_owned(inode, validity, |entry, owned| {
+            let fit = entry.attributes?.kind() != FileKind::Directory;
+            if !fit || !self.exclusive.is_owned(owned) {
+                return None;
+            }
+            self.metadata.tell(operation()).ok()?;
+            change(entry);
+            Some(owned)
+        })
     }
 
     /// Where a new file's blocks go. None if the newest map is not at hand.
     fn newest_layout(&self) -> Option<Layout> {
         let epoch = self.metadata.newest_epoch();
-        self.maps.has(epoch).then_some(Layout {
+        let edition = self.maps.edition(epoch)?;
+        Some(Layout {
             epoch,
             block_bytes: self.block_bytes,
             exceptions: Vec::new(),
+            edition,
         })
     }
 
@@ -306,6 +315,7 @@ impl FileSystem {
     }
 }
 
+/// But for the permission bits.
 fn made_attributes(inode: InodeId, new: &New<'_>, group: Option<u32>, time: Time) -> Attributes {
     let is_directory = new.kind == FileKind::Directory;
     let handed_on = match (group, is_directory) {
@@ -316,7 +326,7 @@ fn made_attributes(inode: InodeId, new: &New<'_>, group: Option<u32>, time: Time
     Attributes {
         inode: inode.0,
         kind: new.kind.into(),
-        mode: (new.mode & 0o7777) | handed_on,
+        mode: handed_on,
         link_count: if is_directory { 2 } else { 1 },
         uid: owner.uid,
         gid: group.unwrap_or(owner.gid),

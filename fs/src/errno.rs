@@ -39,6 +39,7 @@ impl From<Status> for Errno {
             | Status::SessionEnded
             | Status::VersionMismatch
             | Status::Malformed
+            | Status::Moved
             | Status::Internal
             | Status::Ok => libc::EIO,
         })
@@ -53,6 +54,7 @@ impl From<Failure> for Errno {
             | Status::SessionEnded
             | Status::VersionMismatch
             | Status::Malformed
+            | Status::Moved
             | Status::Internal => tracing::debug!(%failure, "answered with EIO"),
             _ => {}
         }

@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
-use pocket_proto::session::{Attributes, Entry, Time};
+use pocket_proto::session::{Acls, Attributes, Entry, Time};
 
 use crate::inode_cache::Tick;
 
@@ -43,11 +43,13 @@ pub(crate) struct Owned {
 }
 
 /// What a new inode takes from its directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heritage {
     pub(crate) owned: Owned,
     /// The group, where the directory hands its own on.
     pub(crate) group: Option<u32>,
+    /// The directory's, of which the default one is handed on.
+    pub(crate) acls: Acls,
 }
 
 /// A name in a directory that this mount has to itself.
@@ -100,7 +102,7 @@ struct Directory {
     era: u64,
     /// Its attributes, if they are known; what this mount does in it changes their times.
     entry: Entry,
-    /// When this mount last changed a name in it.
+    /// When this mount last changed it, or a name in it.
     last_change: Option<Tick>,
     names: HashMap<Box<[u8]>, Known>,
     /// What is not among the names is absent.
@@ -215,6 +217,7 @@ impl ExclusiveDirectories {
                 era: held.era,
             },
             group: (attributes.mode & SET_GROUP_ID != 0).then_some(attributes.gid),
+            acls: held.entry.acls.as_deref().cloned().unwrap_or_default(),
         })
     }
 
@@ -231,10 +234,12 @@ impl ExclusiveDirectories {
         inner.set(directory, name, known);
     }
 
-    /// The directory's own attributes changed in a way that was not told: they are asked for.
-    pub(crate) fn forget_attributes(&self, directory: InodeId) {
+    /// The directory's own attributes change in a way that is not told: they are asked for, and
+    /// what was asked for before `at` says nothing.
+    pub(crate) fn forget_attributes(&self, directory: InodeId, at: Tick) {
         let mut inner = self.inner.lock();
         if let Some(held) = inner.directories.get_mut(&directory) {
+            held.last_change = held.last_change.max(Some(at));
             held.entry.attributes = None;
         }
     }

@@ -18,6 +18,7 @@ use crate::exclusive::{ExclusiveDirectories, Known};
 use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
+use crate::kernel_acls::KernelAcls;
 use crate::listings::Listings;
 use crate::locks::MountLocks;
 use crate::maps::Maps;
@@ -32,6 +33,8 @@ const LOOKS_MAX: u32 = 5;
 /// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
 /// server allows for the way.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// The kernel drops lists so long before their lease ends: the above, and room for being late.
+const ACL_MARGIN: Duration = Duration::from_millis(300);
 
 /// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
 pub struct FileSystem {
@@ -57,6 +60,7 @@ pub struct FileSystem {
     pub(crate) read_budget: Budget,
     /// A writer is sending what idle files hold, to make room.
     pub(crate) making_room: AtomicBool,
+    pub(crate) kernel_acls: KernelAcls,
     kernel: RwLock<Arc<dyn KernelCache>>,
 }
 
@@ -118,6 +122,7 @@ impl FileSystem {
             write_budget: Budget::new(quarter * 2),
             read_budget: Budget::new(quarter),
             making_room: AtomicBool::new(false),
+            kernel_acls: KernelAcls::default(),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
             metadata,
             stores: Stores::new(storage),
@@ -150,7 +155,7 @@ impl FileSystem {
         }
     }
 
-    /// Returns unused grants while the mount lives. To be spawned once.
+    /// Returns unused grants, and has the kernel drop lists whose leases lapse, while the mount lives. To be spawned once.
     pub async fn run_housekeeping(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TELL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -159,6 +164,9 @@ impl FileSystem {
             ticks.tick().await;
             self.return_directories();
             self.metadata.flush();
+            for inode in self.kernel_acls.take_due(ACL_MARGIN) {
+                self.kernel().drop_attributes(inode);
+            }
             if returned.elapsed() < GRANT_RETURN_INTERVAL {
                 continue;
             }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
-use pocket_proto::session::{Attributes, Entry, FileKind};
+use pocket_proto::session::{Entry, FileKind};
 
 use crate::exclusive::Owned;
 
@@ -155,13 +155,13 @@ impl InodeCache {
         since
     }
 
-    /// Changes the attributes of an inode that nobody else knows. `change` is given what they are,
-    /// and what that rests on; if it answers none, nothing is changed. One change at a time.
+    /// Changes the entry of an inode that nobody else knows. `change` is given what it is, and what
+    /// that rests on; if it answers none, nothing is changed. One change at a time.
     pub(crate) fn update_owned(
         &self,
         inode: InodeId,
         validity: Duration,
-        change: impl FnOnce(&mut Attributes, Owned) -> Option<Owned>,
+        change: impl FnOnce(&mut Entry, Owned) -> Option<Owned>,
     ) -> Option<(Entry, Tick)> {
         let mut shard = self.shard(inode).lock();
         let cached = shard.get_mut(&inode)?;
@@ -169,7 +169,7 @@ impl InodeCache {
             return None;
         }
         let mut entry = cached.entry.clone()?;
-        cached.owned = Some(change(entry.attributes.as_mut()?, cached.owned?)?);
+        cached.owned = Some(change(&mut entry, cached.owned?)?);
         cached.since = self.tick();
         cached.valid_until = Instant::now() + validity;
         cached.entry = Some(entry.clone());

@@ -15,6 +15,7 @@ mod file;
 mod filesystem;
 mod handle;
 mod inode_cache;
+mod kernel_acls;
 mod listings;
 mod locks;
 mod maps;
@@ -34,10 +35,10 @@ pub use filesystem::{FileSystem, Gauges};
 pub use handle::HandleId;
 pub use locks::{LockKind, LockOwner};
 pub use operation::{
-    Access, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest,
+    Access, AclKind, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest,
     CreateTemporaryRequest, DirectoryPage, FilePlace, HeldLock, LockMode, LockPatience,
     LockRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode, SeekTarget,
-    SetAttributesRequest, StatFs, TimeChange, WriteRequest, XattrMode,
+    SetAttributesRequest, SetGroupId, StatFs, TimeChange, WriteRequest, XattrMode,
 };
 pub use renewal::RecallInbox;
 pub use start::start;

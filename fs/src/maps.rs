@@ -22,7 +22,10 @@ pub(crate) struct Maps {
 
 #[derive(Default)]
 struct Known {
-    placements: HashMap<u32, Arc<Placement>>,
+    /// By epoch and edition.
+    placements: HashMap<(u32, u32), Arc<Placement>>,
+    /// The latest edition of each epoch.
+    editions: HashMap<u32, u32>,
     servers: HashMap<u64, Arc<StorageServer>>,
 }
 
@@ -47,7 +50,7 @@ impl Maps {
         match exceptions.binary_search_by_key(&block.0, |exception| exception.block) {
             Ok(at) => known.servers.get(&exceptions[at].server).cloned(),
             Err(_) => {
-                let placement = known.placements.get(&layout.epoch)?;
+                let placement = known.placements.get(&(layout.epoch, layout.edition))?;
                 Some(placement.shared_server_of(inode, block))
             }
         }
@@ -81,14 +84,15 @@ impl Maps {
         &self,
         layout: &Layout,
     ) -> Result<Vec<Arc<StorageServer>>, Failure> {
-        if !self.has(layout.epoch) {
+        let key = (layout.epoch, layout.edition);
+        if !self.known.read().placements.contains_key(&key) {
             self.fetch(layout.epoch).await?;
         }
         let mut servers: HashMap<u64, Arc<StorageServer>> = HashMap::new();
         {
             let known = self.known.read();
-            let placement = known.placements.get(&layout.epoch).ok_or_else(|| {
-                let what = format!("no weight map of epoch {}", layout.epoch);
+            let placement = known.placements.get(&key).ok_or_else(|| {
+                let what = format!("no weight map {}, edition {}", key.0, key.1);
                 Failure::new(Status::Lost, what)
             })?;
             for server in placement.servers() {
@@ -116,18 +120,19 @@ impl Maps {
         }
     }
 
-    /// Adds a map.
-    /// Whether the map of an epoch is at hand.
-    pub(crate) fn has(&self, epoch: u32) -> bool {
-        self.known.read().placements.contains_key(&epoch)
+    /// The latest edition of an epoch's map that is at hand.
+    pub(crate) fn edition(&self, epoch: u32) -> Option<u32> {
+        self.known.read().editions.get(&epoch).copied()
     }
 
+    /// Adds a map.
     pub(crate) fn learn(&self, map: &WeightMap) -> Result<(), Failure> {
         let placement = Placement::new(map)
             .map_err(|error| Failure::new(Status::NoSpace, error.to_string()))?;
         let mut known = self.known.write();
         if known.placements.len() >= EPOCHS_MAX {
             known.placements.clear();
+            known.editions.clear();
         }
         for server in map
             .servers
@@ -138,7 +143,10 @@ impl Maps {
                 .servers
                 .insert(server.server, Arc::new(server.clone()));
         }
-        known.placements.insert(map.epoch, Arc::new(placement));
+        let key = (map.epoch, map.edition);
+        known.placements.insert(key, Arc::new(placement));
+        let latest = known.editions.entry(map.epoch).or_default();
+        *latest = map.edition.max(*latest);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The operations, one file each, named as POSIX and the metadata server name them.
 
 mod access;
+mod acl;
 mod allocate;
 mod copy_range;
 mod create;
@@ -26,6 +27,7 @@ mod write;
 mod xattr;
 
 pub use access::{Access, Caller};
+pub use acl::{AclKind, SetGroupId};
 pub use allocate::{AllocateMode, AllocateRequest};
 pub use copy_range::{CopyRequest, FilePlace};
 pub use create::CreateRequest;

@@ -91,7 +91,8 @@ impl FileSystem {
             parent,
             name,
             node: NewNode::Directory,
-            mode: 0o755,
+            mode: 0o777,
+            umask: 0o022,
             caller,
         };
         let made = match self.make_node(node).await {

@@ -7,9 +7,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use pocket_fs::{NewNode, RenameMode, SetAttributesRequest, TimeChange};
+use pocket_fs::{AclKind, NewNode, RenameMode, SetAttributesRequest, SetGroupId, TimeChange};
 use pocket_proto::InodeId;
-use pocket_proto::session::{Attributes, FileKind, Time};
+use pocket_proto::session::{Acls, Attributes, FileKind, Time};
 use proptest::prelude::*;
 use support::{Client, Job, Op, name, runtime};
 
@@ -104,12 +104,58 @@ enum Step {
     Rename(Place, Place),
     Link(Place, Place),
     Change(Place, Change),
+    /// An access list of what is there.
+    List(Place, List),
+    /// The default list of a directory.
+    DefaultList(bool, List),
     Look(Place),
     /// The other mount looks, and what was this mount's alone is no more.
     Disturb(Place),
 }
 
 type Place = (bool, u8);
+
+#[derive(Clone, Copy, Debug)]
+enum List {
+    None,
+    /// No more than a mode says.
+    Minimal,
+    /// With a user and a mask.
+    Full,
+}
+
+impl List {
+    /// As setxattr(2) takes it.
+    fn bytes(self) -> Vec<u8> {
+        const NOBODY: u32 = u32::MAX;
+        let entries: &[(u16, u16, u32)] = match self {
+            List::None => &[],
+            List::Minimal => &[(1, 6, NOBODY), (4, 5, NOBODY), (0x20, 4, NOBODY)],
+            List::Full => &[
+                (1, 7, NOBODY),
+                (2, 6, 10),
+                (4, 5, NOBODY),
+                (0x10, 6, NOBODY),
+                (0x20, 1, NOBODY),
+            ],
+        };
+        let mut bytes = vec![2, 0, 0, 0];
+        for (tag, permissions, id) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(permissions.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+fn list() -> impl Strategy<Value = List> {
+    prop_oneof![
+        1 => Just(List::None),
+        1 => Just(List::Minimal),
+        2 => Just(List::Full),
+    ]
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -137,6 +183,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (place(), place()).prop_map(|(from, to)| Step::Rename(from, to)),
         1 => (place(), place()).prop_map(|(from, to)| Step::Link(from, to)),
         4 => (place(), change).prop_map(|(place, change)| Step::Change(place, change)),
+        2 => (place(), list()).prop_map(|(place, list)| Step::List(place, list)),
+        1 => (any::<bool>(), list()).prop_map(|(second, list)| Step::DefaultList(second, list)),
         2 => place().prop_map(Step::Look),
         1 => place().prop_map(Step::Disturb),
     ]
@@ -185,6 +233,17 @@ async fn work(one: &Client, two: &Client, directories: [InodeId; 2], steps: &[St
                     one.change(inode, request(change)).await;
                 }
             }
+            Step::List(place, list) => {
+                let (parent, name) = at(place);
+                if let Some(found) = one.look(parent, &name).await {
+                    let inode = InodeId(found.inode);
+                    set_list(one, inode, AclKind::Access, list).await;
+                }
+            }
+            Step::DefaultList(second, list) => {
+                let directory = directories[usize::from(second)];
+                set_list(one, directory, AclKind::Default, list).await;
+            }
             Step::Look(place) => {
                 let (parent, name) = at(place);
                 one.look(parent, &name).await;
@@ -195,6 +254,13 @@ async fn work(one: &Client, two: &Client, directories: [InodeId; 2], steps: &[St
             }
         }
     }
+}
+
+/// Symbolic links have none.
+async fn set_list(mount: &Client, inode: InodeId, kind: AclKind, list: List) {
+    let bytes = list.bytes();
+    let set = mount.fs.set_acl(inode, kind, &bytes, SetGroupId::Keep);
+    let _ = set.await;
 }
 
 fn request(change: Change) -> SetAttributesRequest {
@@ -222,16 +288,19 @@ fn request(change: Change) -> SetAttributesRequest {
     }
 }
 
+type Shown = (Attributes, Option<Box<Acls>>);
+
 /// All that a mount shows of the directories.
-async fn view(mount: &Client, directories: [InodeId; 2]) -> BTreeMap<Place, Attributes> {
+async fn view(mount: &Client, directories: [InodeId; 2]) -> BTreeMap<Place, Shown> {
     let mut view = BTreeMap::new();
     for second in [false, true] {
         let directory = directories[usize::from(second)];
         let own = mount.fs.get_attributes(directory).await.unwrap().value;
-        view.insert((second, 255), own.attributes.unwrap());
+        view.insert((second, 255), (own.attributes.unwrap(), own.acls));
         for number in 0..5_u8 {
             if let Some(found) = mount.look(directory, &name('n', number.into())).await {
-                view.insert((second, number), found);
+                let entry = mount.fs.get_acls(InodeId(found.inode)).await.unwrap();
+                view.insert((second, number), (found, entry.value.acls));
             }
         }
     }

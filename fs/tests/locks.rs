@@ -41,6 +41,7 @@ async fn create(fs: &Arc<FileSystem>) -> HandleId {
         parent: InodeId::ROOT,
         name: b"f",
         mode: 0o644,
+        umask: 0,
         flags: libc::O_RDWR,
         caller: Caller { uid: 0, gid: 0 },
     };

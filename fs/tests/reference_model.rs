@@ -186,6 +186,7 @@ impl World {
             parent: InodeId::ROOT,
             name: NAMES[name],
             mode: 0o644,
+            umask: 0,
             flags: libc::O_RDWR | libc::O_EXCL,
             caller: CALLER,
         };

@@ -19,6 +19,7 @@ async fn create(fs: &Arc<FileSystem>, name: &[u8]) -> HandleId {
         parent: InodeId::ROOT,
         name,
         mode: 0o644,
+        umask: 0,
         flags: libc::O_RDWR,
         caller: Caller { uid: 0, gid: 0 },
     };

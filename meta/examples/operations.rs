@@ -28,12 +28,14 @@ impl RecallHandler for Deaf {
 async fn main() -> Result<(), Failure> {
     let weight_map = WeightMap {
         epoch: 1,
+        edition: 0,
         servers: vec![WeightedServer {
             server: Some(StorageServer {
                 server: 1,
                 ..StorageServer::default()
             }),
             weight: 1,
+            stands_for: 0,
         }],
     };
     let config = LocalJobConfig {

@@ -1,9 +1,12 @@
-//! What a metadata server has storage servers do: drop blocks, and take changes of live sessions
-//! only.
+//! What a metadata server has storage servers do: drop blocks, hand them on, and take changes of
+//! live sessions only.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{BlockIndex, Failure, Fence, InodeId, JobId, Vouch};
+use pocket_proto::{
+    BlockAddress, BlockIndex, BlockSpan, Failure, Fence, HeldBlocks, InodeId, JobId, Vouch,
+};
 use pocket_storage_client::ClusterStorage;
 
 /// Drops blocks on storage servers, and fences mounts there. Every operation may be repeated, and ends within a deadline.
@@ -39,6 +42,115 @@ pub trait BlockRemover: Send + Sync {
     /// changes anything any more.
     async fn fence(&self, server: &StorageServer, job: JobId, fence: &Fence)
     -> Result<(), Failure>;
+
+    /// How blocks are moved; `None` where none can be.
+    fn mover(&self) -> Option<&dyn BlockMover> {
+        None
+    }
+}
+
+/// What it takes to move blocks from a storage server to others. Every operation may be repeated,
+/// and ends within a deadline.
+#[async_trait]
+pub trait BlockMover: Send + Sync {
+    /// The inodes that the server holds blocks of, in order, behind `after`; none at the end.
+    async fn inodes(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        after: InodeId,
+    ) -> Result<Vec<InodeId>, Failure>;
+
+    /// The blocks of a span that the server holds, as far as one answer tells.
+    async fn list(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        span: BlockSpan,
+    ) -> Result<HeldBlocks, Failure>;
+
+    /// A block as the server holds it; `None` where there is none.
+    async fn read(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+    ) -> Result<Option<Bytes>, Failure>;
+
+    /// Puts a block on the server, in the place of whatever it had there.
+    async fn put(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+        data: Bytes,
+    ) -> Result<(), Failure>;
+
+    /// Drops one block.
+    async fn drop_block(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+    ) -> Result<(), Failure>;
+}
+
+#[async_trait]
+impl BlockMover for ClusterStorage {
+    async fn inodes(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        after: InodeId,
+    ) -> Result<Vec<InodeId>, Failure> {
+        ClusterStorage::inodes(self, server, job, after).await
+    }
+
+    async fn list(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        span: BlockSpan,
+    ) -> Result<HeldBlocks, Failure> {
+        ClusterStorage::list(self, server, job, span).await
+    }
+
+    async fn read(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+    ) -> Result<Option<Bytes>, Failure> {
+        ClusterStorage::read(self, server, job, address).await
+    }
+
+    async fn put(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+        data: Bytes,
+    ) -> Result<(), Failure> {
+        // A copy from an earlier time may lie there, and be longer.
+        self.drop_block(server, job, address).await?;
+        ClusterStorage::write(self, server, job, address, data).await?;
+        Ok(())
+    }
+
+    async fn drop_block(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+    ) -> Result<(), Failure> {
+        let span = BlockSpan {
+            inode: address.inode,
+            first: address.block,
+            count: 1,
+        };
+        ClusterStorage::drop_blocks(self, server, job, span).await?;
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -80,6 +192,10 @@ impl BlockRemover for ClusterStorage {
         fence: &Fence,
     ) -> Result<(), Failure> {
         ClusterStorage::fence(self, server, job, fence).await
+    }
+
+    fn mover(&self) -> Option<&dyn BlockMover> {
+        Some(self)
     }
 }
 

@@ -5,6 +5,7 @@
 //! then looks again at what it wanted to do ([`execute`]). Locks: the job's, and within it only
 //! the reaper's queue and the sessions' connections; none is held over an `.await`.
 
+mod evacuation;
 mod execute;
 mod fencing;
 mod granted;
@@ -15,18 +16,19 @@ mod truncation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pocket_proto::control::{CreateJobRequest, JobReport};
 use pocket_proto::session::{StorageServer, WeightMap};
-use pocket_proto::{BlockBytes, Epoch, Failure, InodeId, JobId, SessionId, Status};
+use pocket_proto::{BlockBytes, BlockIndex, Epoch, Failure, InodeId, JobId, SessionId, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+pub(crate) use evacuation::Move;
 pub(crate) use execute::Executed;
 pub(crate) use recall::{Awaited, Touches};
 pub(crate) use sessions::Caller;
@@ -76,7 +78,11 @@ pub(crate) struct JobState {
     /// When the last session left.
     idle_since: Option<Instant>,
     gone: bool,
-    /// Counts the times when objects were recalled no more.
+    /// Blocks that are being moved: nothing is done to them.
+    pub(crate) moving: HashSet<(InodeId, BlockIndex)>,
+    /// Files that are being cut, and by how many at once: their blocks are not moved.
+    pub(crate) truncating: HashMap<InodeId, u32>,
+    /// Counts the times when objects were recalled, or blocks moved, no more.
     pub(crate) unmarked: watch::Sender<u64>,
 }
 
@@ -154,6 +160,8 @@ impl Job {
             created: now.tick,
             idle_since: Some(now.tick),
             gone: false,
+            moving: HashSet::new(),
+            truncating: HashMap::new(),
             unmarked: watch::Sender::new(0),
             order,
         };

@@ -125,7 +125,8 @@ impl Jobs {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Job>> {
+    /// Those there are.
+    pub(crate) fn all(&self) -> Vec<Arc<Job>> {
         self.jobs.read().values().cloned().collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pocket_proto::session::{Layout, StorageServer, WeightMap};
+use pocket_proto::session::{Layout, StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{BlockIndex, Epoch, Failure, InodeId, Placement, ServerId, Status};
 use tokio::time::Instant;
 
@@ -13,6 +13,9 @@ use crate::namespace::File;
 /// Files of more blocks than this are taken to be on every server of their map, which is simpler
 /// and nearly true.
 const BLOCKS_PLACED_MAX: u64 = 64;
+
+/// Blocks of a file that are told of to people: finding out takes a while, under the job's lock.
+const BLOCKS_DESCRIBED_MAX: u64 = 4096;
 
 /// The weight maps of a job, from its first file's to the newest.
 #[derive(Debug)]
@@ -114,6 +117,7 @@ impl Layouts {
             epoch: file.epoch.0,
             block_bytes: self.block_bytes,
             exceptions: file.exceptions(),
+            edition: self.edition(file.epoch).map.edition,
         }
     }
 
@@ -124,6 +128,34 @@ impl Layouts {
         let known: BTreeMap<u64, StorageServer> =
             servers.map(|server| (server.server, server)).collect();
         known.into_values().collect()
+    }
+
+    /// The layout of a file for people: a line of figures, and one for each run of blocks on one
+    /// server, as many as fit.
+    pub(crate) fn describe(&self, inode: InodeId, file: &File, bytes_max: usize) -> String {
+        let (epoch, block_bytes) = (file.epoch, self.block_bytes);
+        let mut text = format!("epoch {epoch}, blocks of {block_bytes} bytes\n");
+        let blocks = file.size_bytes.div_ceil(u64::from(block_bytes));
+        let name = |block| match self.server_of(inode, file, BlockIndex(block)) {
+            Some(server) => format!("{} {}", server.endpoint, server.tier),
+            None => "nowhere".to_owned(),
+        };
+        let mut first = 0;
+        while first < blocks {
+            let server = name(first);
+            let mut end = first + 1;
+            while end < blocks.min(BLOCKS_DESCRIBED_MAX) && name(end) == server {
+                end += 1;
+            }
+            let line = format!("{first}-{} {server}\n", end - 1);
+            if text.len() + line.len() > bytes_max || first >= BLOCKS_DESCRIBED_MAX {
+                text.push_str("...\n");
+                break;
+            }
+            text.push_str(&line);
+            first = end;
+        }
+        text
     }
 
     /// Servers that may hold blocks of `range` of a file.
@@ -192,10 +224,55 @@ impl Layouts {
         });
         let map = WeightMap {
             epoch: newest.epoch,
+            edition: 0,
             servers: usable.cloned().collect(),
         };
         let placement = Placement::new(&map).ok()?;
         Some(placement.server_of(inode, block).clone())
+    }
+
+    /// Whether any map places blocks on the server.
+    pub(crate) fn name(&self, server: &StorageServer) -> bool {
+        let maps = self.maps.values().map(|edition| &edition.map);
+        let mut named = maps.flat_map(|map| &map.servers);
+        named.any(|weighted| is_of(weighted, server))
+    }
+
+    /// The server that takes the place of one that leaves: of the newest map's the one with the
+    /// most weight. `None`: there is no other.
+    pub(crate) fn successor_of(
+        &self,
+        leaving: &StorageServer,
+        alive: impl Fn(&StorageServer) -> bool,
+    ) -> Option<StorageServer> {
+        let others = self.newest().servers.iter().filter(|weighted| {
+            let server = weighted.server.as_ref();
+            server.is_some_and(|server| server.server != leaving.server && alive(server))
+        });
+        others.max_by_key(|other| other.weight)?.server.clone()
+    }
+
+    /// The server has left, and holds nothing that anybody needs: `successor` stands in its place
+    /// in every map, so that what was a hole there is one here.
+    pub(crate) fn depart(&mut self, gone: &StorageServer, successor: &StorageServer) {
+        for edition in self.maps.values_mut() {
+            let mut changed = false;
+            for weighted in &mut edition.map.servers {
+                if !is_of(weighted, gone) {
+                    continue;
+                }
+                if weighted.stands_for == 0 {
+                    weighted.stands_for = gone.server;
+                }
+                weighted.server = Some(successor.clone());
+                changed = true;
+            }
+            if changed {
+                edition.map.edition += 1;
+                edition.placement = Placement::new(&edition.map)
+                    .expect("the map had a server with a weight and still has");
+            }
+        }
     }
 
     /// Deletions may have made room: no server is avoided any more.
@@ -215,6 +292,14 @@ impl Layouts {
             .get(&epoch)
             .expect("files have epochs that were published, and maps are kept")
     }
+}
+
+/// Whether it is this life of the server, wherever it was reached at that time.
+fn is_of(weighted: &WeightedServer, server: &StorageServer) -> bool {
+    let named = weighted.server.as_ref();
+    named.is_some_and(|named| {
+        (named.server, named.incarnation) == (server.server, server.incarnation)
+    })
 }
 
 impl BlockRange {
@@ -252,8 +337,6 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
-    use pocket_proto::session::WeightedServer;
-
     use super::*;
 
     const BLOCK: u32 = 1 << 20;
@@ -266,9 +349,11 @@ mod tests {
                 ..Default::default()
             }),
             weight: 1,
+            stands_for: 0,
         };
         WeightMap {
             epoch,
+            edition: 0,
             servers: ids.iter().map(server).collect(),
         }
     }
@@ -334,6 +419,32 @@ mod tests {
         assert_eq!(choose(1, now), Some(2));
         assert_eq!(choose(2, now), None);
         assert_eq!(choose(2, now + FULL_SERVER_MEMORY), Some(1));
+    }
+
+    #[test]
+    fn a_successor_stands_in_the_place_of_a_server_that_left() {
+        let mut layouts = Layouts::new(BLOCK, map(1, &[1, 2])).unwrap();
+        layouts.publish(map(2, &[2, 3])).unwrap();
+        let server = |id: u64| map(1, &[id]).servers[0].server.clone().unwrap();
+        let placed = |layouts: &Layouts, epoch| {
+            let of = |block| layouts.server_of(InodeId(7), &file(epoch), BlockIndex(block));
+            let ids = (0..64).map(|block| of(block).map(|server| server.server));
+            ids.collect::<Vec<_>>()
+        };
+        let before = placed(&layouts, 1);
+        let successor = layouts.successor_of(&server(1), |_| true).unwrap();
+        assert!([2, 3].contains(&successor.server));
+        assert!(layouts.name(&server(1)));
+        layouts.depart(&server(1), &server(3));
+        assert!(!layouts.name(&server(1)));
+        let after = placed(&layouts, 1);
+        for (old, new) in before.iter().zip(&after) {
+            assert_eq!(*new, if *old == Some(1) { Some(3) } else { *old });
+        }
+        assert_eq!(layouts.layout(&file(1)).edition, 1);
+        assert_eq!(layouts.layout(&file(2)).edition, 0);
+        layouts.depart(&server(3), &server(2));
+        assert!(placed(&layouts, 1).iter().all(|id| *id == Some(2)));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod blocks;
 mod control;
 mod environment;
+mod evacuation;
 mod job;
 mod jobs;
 mod layouts;

@@ -9,6 +9,7 @@
 //! `link_count` is the number of its names (for a directory: 2 and one for each directory in it;
 //! 0 once removed); an inode without names stays until [`Namespace::forget`].
 
+mod acl;
 mod attributes;
 mod commit;
 mod directory;

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 
 pub(crate) use ahead::{Answered, of as answered_ahead};
 
-use crate::job::{Awaited, Job, JobState, Truncated, Truncation};
+use crate::job::{Awaited, Job, JobState, Move, Truncated, Truncation};
 use crate::leases::Object;
 use crate::now::Now;
 
@@ -51,10 +51,12 @@ pub(crate) enum Step {
     Recall(Vec<Awaited>),
     /// Storage servers have to drop blocks.
     Truncate(Truncation),
-    /// Others who recall the same names have to be done first.
+    /// Others who recall the same names, or move blocks, have to be done first.
     AwaitUnmarked(watch::Receiver<u64>),
     /// Deletions under way may make room.
     AwaitRoom,
+    /// A block has to be moved first.
+    Move(Move),
 }
 
 /// What earlier attempts have done.
@@ -66,6 +68,8 @@ pub(crate) struct Progress {
     pub(crate) opened: Option<CountedOpen>,
     /// Blocks that were dropped.
     pub(crate) truncated: Option<Truncated>,
+    /// What became of the block that was to be moved.
+    pub(crate) moved: Option<Result<(), Failure>>,
     /// Room has been waited for.
     pub(crate) awaited_room: bool,
     /// Other inodes that were changed: they go with the answer.

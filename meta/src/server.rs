@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pocket_controller_client::{
-    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+    ControllerError, Report, ServerAgent, ServerIdentity, Totals, UsageMeter,
 };
-use pocket_proto::control::ServerRole;
 use pocket_proto::control::metadata_control_server::MetadataControlServer;
+use pocket_proto::control::{HeartbeatReply, ServerRole};
 use pocket_proto::{ClusterKey, ServerId};
 use pocket_storage_client::{ClusterStorage, StorageClientOptions};
 use pocket_wire::{ServerLimits, serve};
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::blocks::BlockRemover;
 use crate::control::ControlService;
 use crate::environment::Environment;
+use crate::evacuation::Evacuation;
 use crate::jobs::Jobs;
 use crate::limits::ORPHAN_GRACE;
 use crate::service::MetaService;
@@ -250,22 +251,30 @@ fn report(
     environment: &Arc<Environment>,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
-    let (used, service) = (Arc::clone(jobs), Arc::clone(service));
-    let usage = move || {
-        meter.sample(Totals {
+    let (jobs, service) = (Arc::clone(jobs), Arc::clone(service));
+    let evacuation = Evacuation::new(Arc::clone(&jobs), Arc::clone(environment));
+    let emptied = Arc::clone(&evacuation);
+    let report = move || Report {
+        usage: meter.sample(Totals {
             network_bytes: None,
             operations: service.operations(),
-            used_bytes: used.allocated_bytes(),
-        })
+            used_bytes: jobs.allocated_bytes(),
+        }),
+        jobs: jobs.reports(),
+        leave: None,
+        traffic: Vec::new(),
+        evacuated: emptied.done(),
     };
-    let jobs = Arc::clone(jobs);
     let liveness = Arc::clone(&environment.liveness);
+    let follow = move |reply: HeartbeatReply| {
+        liveness.update(&reply.storage_servers);
+        evacuation.follow(reply.evacuate);
+    };
     ServerAgent::spawn(
         controller,
         identity,
-        usage,
-        move || JobsSeen::Held(jobs.reports()),
-        move |reply| liveness.update(&reply.storage_servers),
+        report,
+        follow,
         environment.stop.clone(),
     )
 }

@@ -212,6 +212,7 @@ async fn relocate_block(
         inode,
         block,
         failed_server,
+        reason: 0,
     });
     match mount
         .call(relocate)

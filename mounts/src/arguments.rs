@@ -38,9 +38,9 @@ Examples:
   umount /pocket/sort-42
       Leave the job. When its last mount has been gone for the lease time, its data are gone.
 
-Mount options (-o): ro, rw, allow_other, auto_unmount, nobtime, suid, dev, noexec, noatime, noac,
-fsname=NAME, subtype=NAME, uid=N, gid=N, umask=OCTAL, and every long flag that describes the job,
-with underscores: capacity=SIZE, max_tasks=N, controller=HOST:PORT, keep, ...
+Mount options (-o): ro, rw, allow_other, auto_unmount, noacl, nobtime, suid, dev, noexec,
+noatime, noac, fsname=NAME, subtype=NAME, uid=N, gid=N, umask=OCTAL, and every long flag that
+describes the job, with underscores: capacity=SIZE, max_tasks=N, controller=HOST:PORT, keep, ...
 
 Exit codes, as of mount(8): 1 wrong usage, 2 system error, 32 the mount failed.
 Signals: INT and TERM flush, unmount and exit; USR2 cycles the log level.";

@@ -6,6 +6,7 @@ mod job;
 mod jobs;
 mod ls;
 mod meta;
+mod node;
 mod nodes;
 mod plan;
 mod put;
@@ -33,6 +34,9 @@ const EXAMPLES: &str = "\
 Examples:
   pocket up --storage-servers 2 --capacity 4GiB
       A cluster of processes on this machine, until Ctrl-C; prints how to mount a job.
+
+  pocket up --autoscale --min 2 --max 8 --capacity 1GiB
+      The same, with as many storage servers as the jobs need.
 
   pocket controller --listen 0.0.0.0:7300
   pocket meta --controller 10.0.0.5:7300 --advertise 10.0.0.6
@@ -70,6 +74,7 @@ enum Command {
     Storage(storage::StorageArguments),
     Status(status::StatusArguments),
     Nodes(nodes::NodesArguments),
+    Node(node::NodeArguments),
     Jobs(jobs::JobsArguments),
     Job(job::JobArguments),
     Put(put::PutArguments),
@@ -118,6 +123,7 @@ impl Program {
             Command::Storage(arguments) => arguments.run(log),
             Command::Status(arguments) => arguments.run(),
             Command::Nodes(arguments) => arguments.run(),
+            Command::Node(arguments) => arguments.run(),
             Command::Jobs(arguments) => arguments.run(),
             Command::Job(arguments) => arguments.run(),
             Command::Put(arguments) => arguments.run(),

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use crate::{
     connection::{ConnectError, JobConnection, JobTerms},
+    guard::Guard,
     mountpoint::{self, MountPoint, MountPointError},
     presentation::Presentation,
 };
@@ -25,24 +26,26 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to mount, where and how.
 #[derive(Clone, Debug)]
-pub struct JobMountConfig {
+pub(crate) struct JobMountConfig {
     /// The cluster's controller, "host:port".
-    pub controller: String,
+    pub(crate) controller: String,
     /// The job.
-    pub terms: JobTerms,
+    pub(crate) terms: JobTerms,
     /// An existing directory.
-    pub mountpoint: PathBuf,
+    pub(crate) mountpoint: PathBuf,
     /// How the kernel mounts it.
-    pub settings: MountSettings,
+    pub(crate) settings: MountSettings,
     /// Memory and read-only.
-    pub filesystem: FileSystemConfig,
+    pub(crate) filesystem: FileSystemConfig,
+    /// Take the mount out of the tree when the process is dead, however it died.
+    pub(crate) auto_unmount: bool,
     /// How files are shown.
-    pub presentation: Presentation,
+    pub(crate) presentation: Presentation,
 }
 
 /// Why there is no mount. None is left behind.
 #[derive(Debug, Error)]
-pub enum JobMountError {
+pub(crate) enum JobMountError {
     /// The mount point cannot be used.
     #[error(transparent)]
     MountPoint(#[from] MountPointError),
@@ -52,6 +55,9 @@ pub enum JobMountError {
     /// The kernel refused.
     #[error(transparent)]
     Mount(#[from] pocket_fuse::MountError),
+    /// It is mounted, and nothing would end it if this process died.
+    #[error("the mount's guard does not answer: {0}")]
+    Guard(io::Error),
     /// It is mounted and does not answer.
     #[error("the mounted root does not answer: {0}")]
     Root(io::Error),
@@ -59,18 +65,24 @@ pub enum JobMountError {
 
 /// A job mounted on a directory, with its root answering. To be unmounted; dropping it leaves the
 /// mount to the end of the process.
-pub struct JobMount {
+pub(crate) struct JobMount {
     connection: JobConnection,
     mounted: Mounted,
     path: PathBuf,
+    /// Dropped last: what is still connected then has lost its file system.
+    _guard: Guard,
 }
 
 /// A mount that is not complete: it is taken out of the tree should it be given up half way.
 struct Unfinished<'a>(Option<&'a Path>);
 
 impl JobMount {
-    /// Mounts, and returns when the root has answered. A dead mount in the way is removed first.
-    pub async fn start(config: JobMountConfig) -> Result<Self, JobMountError> {
+    /// Mounts under the eyes of `guard`, and returns when the root has answered. A dead mount in
+    /// the way is removed first.
+    pub(crate) async fn start(
+        config: JobMountConfig,
+        mut guard: Guard,
+    ) -> Result<Self, JobMountError> {
         let path = MountPoint::prepare(&config.mountpoint)?.path;
         let connection = JobConnection::open(
             &config.controller,
@@ -88,10 +100,16 @@ impl JobMount {
         };
         // Whoever waits for this may lose patience.
         let mut unfinished = Unfinished(Some(&path));
-        if let Err(error) = root_answers(path.clone()).await {
+        let answered = match watched(&mut guard, &path, &mounted, config.auto_unmount) {
+            Ok(()) => root_answers(path.clone())
+                .await
+                .map_err(JobMountError::Root),
+            Err(error) => Err(JobMountError::Guard(error)),
+        };
+        if let Err(error) = answered {
             drop(unfinished);
             connection.abandon().await;
-            return Err(JobMountError::Root(error));
+            return Err(error);
         }
         unfinished.0 = None;
         drop(unfinished);
@@ -99,32 +117,28 @@ impl JobMount {
             connection,
             mounted,
             path,
+            _guard: guard,
         })
     }
 
     /// Where it is mounted, absolute and without symbolic links.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// What the controller answered to the registration.
-    pub fn registration(&self) -> &RegisterJobReply {
+    pub(crate) fn registration(&self) -> &RegisterJobReply {
         self.connection.registration()
     }
 
-    /// The job's files.
-    pub fn connection(&self) -> &JobConnection {
-        &self.connection
-    }
-
     /// Waits until somebody else has unmounted it.
-    pub async fn unmounted(&self) {
+    pub(crate) async fn unmounted(&self) {
         self.mounted.wait().await;
     }
 
     /// Unmounts where that has not happened yet, writes back what is buffered and leaves the job.
     /// A mount that is in use is detached: programs that have files open there lose them.
-    pub async fn unmount(self) -> Result<(), Failure> {
+    pub(crate) async fn unmount(self) -> Result<(), Failure> {
         match self.mounted.unmount() {
             Ok(()) => {
                 let ended = tokio::time::timeout(END_PATIENCE, self.mounted.wait());
@@ -153,6 +167,22 @@ fn detach(path: &Path) {
     if let Err(error) = mountpoint::detach(path) {
         warn!("{error}");
     }
+}
+
+/// Has the guard watch, until the mount has ended.
+fn watched(
+    guard: &mut Guard,
+    path: &Path,
+    mounted: &Mounted,
+    auto_unmount: bool,
+) -> io::Result<()> {
+    guard.watch(path, auto_unmount)?;
+    let (notice, ended) = (guard.end_notice()?, mounted.wait());
+    tokio::spawn(async move {
+        ended.await;
+        notice.send();
+    });
+    Ok(())
 }
 
 /// Asks the mounted root twice, as `df` and `ls` would: from a thread, since it may hang.

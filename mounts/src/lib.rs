@@ -3,7 +3,7 @@
 //!
 //! Command lines are read here, processes started, watched and ended, and results shown to people
 //! and programs. What files do is `pocket-fs`'s business, how the kernel reaches them
-//! `pocket-fuse`'s; this crate only puts the pieces together ([`JobConnection`], [`JobMount`],
+//! `pocket-fuse`'s; this crate only puts the pieces together ([`JobConnection`],
 //! [`embedded::Cluster`]).
 
 pub mod bench;
@@ -15,6 +15,7 @@ mod command;
 mod connection;
 mod daemon;
 mod endpoint;
+mod guard;
 mod job_mount;
 mod logging;
 mod machine;
@@ -31,7 +32,6 @@ mod view;
 
 pub use command::run_pocket;
 pub use connection::{ConnectError, JobConnection, JobTerms};
-pub use job_mount::{JobMount, JobMountConfig, JobMountError};
 pub use mount_command::run_mount;
 pub use mountpoint::MountPointError;
 pub use presentation::Presentation;

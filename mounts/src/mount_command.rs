@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::{
     arguments::{ArgumentError, MountRequest},
     daemon::{self, DaemonError, Report, Reporter},
+    guard,
     logging::{Log, Verbosity},
     mountpoint::{MountPoint, MountPointError},
     output,
@@ -68,6 +69,9 @@ impl From<MountPointError> for MountFailure {
 
 /// Runs the command line, the program's name first, and says with what to exit.
 pub fn run_mount(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(code) = guard::inherit() {
+        return code;
+    }
     let request = match MountRequest::parse(arguments) {
         Ok(request) => request,
         Err(ArgumentError::Clap(error)) => {

@@ -109,6 +109,10 @@ impl MountPoint {
 /// What is mounted on a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MountedHere {
+    /// The mount's number, until it is gone.
+    pub(crate) id: u32,
+    /// The minor number of the file system's device.
+    pub(crate) device_minor: u32,
     /// The type, as `fuse.pocket`.
     pub(crate) kind: String,
     /// The source, as the kernel shows it.
@@ -167,6 +171,12 @@ fn check_free(path: &Path) -> Result<(), MountPointError> {
     })
 }
 
+/// Whether what is mounted on `path` is dead. Asks it, and waits for what lives there.
+pub(crate) fn is_dead_at(path: &Path) -> bool {
+    let asked = nix::sys::statvfs::statvfs(path);
+    asked.is_err_and(|error| is_dead(&error.into()))
+}
+
 /// The process behind a FUSE mount is gone, or its connection was aborted.
 fn is_dead(error: &io::Error) -> bool {
     matches!(
@@ -187,10 +197,16 @@ fn unusable(path: &Path, source: io::Error) -> MountPointError {
 fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
     let mut mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let mount_point = fields.nth(4)?;
+        let id = number(fields.next()?)?;
+        let device = fields.nth(1)?;
+        let colon = device.iter().position(|byte| *byte == b':')?;
+        let device_minor = number(&device[colon + 1..])?;
+        let mount_point = fields.nth(1)?;
         fields.find(|field| *field == b"-")?;
         let (kind, source) = (fields.next()?, fields.next()?);
         (unescape(mount_point) == path.as_os_str().as_bytes()).then(|| MountedHere {
+            id,
+            device_minor,
             kind: String::from_utf8_lossy(kind).into_owned(),
             source: std::ffi::OsString::from_vec(unescape(source))
                 .to_string_lossy()
@@ -199,6 +215,10 @@ fn find_mount(table: &[u8], path: &Path) -> Option<MountedHere> {
     });
     // Later lines lie on top of earlier ones.
     mounts.next_back()
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
 }
 
 /// Undoes the kernel's writing of blanks and backslashes as `\040`.
@@ -235,14 +255,16 @@ mod tests {
     #[test]
     fn the_topmost_mount_is_found() {
         let found = |path: &str| find_mount(TABLE, Path::new(path));
-        let expect = |kind: &str, source: &str| {
+        let expect = |id, device_minor, kind: &str, source: &str| {
             Some(MountedHere {
+                id,
+                device_minor,
                 kind: kind.to_owned(),
                 source: source.to_owned(),
             })
         };
-        assert_eq!(found("/mnt/a b"), expect("fuse.pocket", "sort 42"));
-        assert_eq!(found("/mnt/c"), expect("fuse.sshfs", "host:/"));
+        assert_eq!(found("/mnt/a b"), expect(40, 35, "fuse.pocket", "sort 42"));
+        assert_eq!(found("/mnt/c"), expect(42, 37, "fuse.sshfs", "host:/"));
         assert_eq!(found("/mnt"), None);
     }
 

@@ -52,6 +52,9 @@ pub(crate) struct MountOptions {
     /// `nobtime`: statx(2) does not tell when a file was born, which costs programs that always ask
     /// one request more for each file they meet.
     pub(crate) no_birth_times: bool,
+    /// `noacl`: access control lists are neither obeyed here nor told, which spares the kernel the
+    /// questions for them whenever another than a file's owner uses it.
+    pub(crate) no_acls: bool,
     /// `suid`: set-user-id programs work. Off, as data come from other machines.
     pub(crate) set_user_id: bool,
     /// `dev`: device nodes work. Off, for the same reason.
@@ -178,6 +181,8 @@ impl MountOptions {
             "auto_unmount" => self.auto_unmount = true,
             "btime" => self.no_birth_times = false,
             "nobtime" => self.no_birth_times = true,
+            "acl" => self.no_acls = false,
+            "noacl" => self.no_acls = true,
             "suid" => self.set_user_id = true,
             "nosuid" => self.set_user_id = false,
             "dev" => self.devices = true,

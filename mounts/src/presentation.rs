@@ -39,6 +39,11 @@ impl Presentation {
         }
     }
 
+    /// Whether owners, groups and modes are shown as they are.
+    pub(crate) fn shows_permissions(self) -> bool {
+        self.uid.is_none() && self.gid.is_none() && self.umask.is_none()
+    }
+
     fn optional(self, entry: &mut Option<Entry>) {
         if let Some(entry) = entry {
             self.entry(entry);

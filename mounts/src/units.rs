@@ -107,7 +107,7 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-fn parse_time(text: &str) -> Result<Duration, UnitError> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, UnitError> {
     let wrong = || UnitError::Time(text.to_owned());
     let trimmed = text.trim();
     let digits = trimmed

@@ -4,7 +4,7 @@
 
 use pocket_proto::{
     Bandwidth, ByteCount, JobId, ServerId,
-    control::{JobStatus, ServerRole, ServerStatus, Usage},
+    control::{JobStatus, Leave, LeaveStage, ServerRole, ServerStatus, Usage},
 };
 use serde::Serialize;
 
@@ -259,7 +259,43 @@ pub(crate) struct ServerView {
     pub(crate) used_bytes: u64,
     pub(crate) reserved_bytes: u64,
     pub(crate) capacity_bytes: u64,
+    bandwidth_bytes_per_second: u64,
+    reserved_bandwidth_bytes_per_second: u64,
     incarnation: String,
+    /// Absent while it stays.
+    leaving: Option<LeaveView>,
+}
+
+/// How far the leaving of a server is.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LeaveView {
+    stage: &'static str,
+    reason: String,
+    since_seconds: u64,
+    /// After which its blocks are moved; absent: never.
+    deadline_seconds: Option<u64>,
+}
+
+impl From<Leave> for LeaveView {
+    fn from(leave: Leave) -> Self {
+        LeaveView {
+            stage: match leave.stage() {
+                LeaveStage::Stays => "stays",
+                LeaveStage::Closed => "draining",
+                LeaveStage::Sealed => "moving",
+                LeaveStage::Gone => "gone",
+            },
+            reason: leave.reason,
+            since_seconds: leave.since_seconds,
+            deadline_seconds: leave.deadline_seconds,
+        }
+    }
+}
+
+impl std::fmt::Display for LeaveView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} for {}", self.stage, show_seconds(self.since_seconds))
+    }
 }
 
 impl From<ServerStatus> for ServerView {
@@ -284,7 +320,10 @@ impl From<ServerStatus> for ServerView {
             used_bytes,
             reserved_bytes: status.reserved_bytes,
             capacity_bytes: status.capacity_bytes,
+            bandwidth_bytes_per_second: status.bandwidth_bytes_per_second,
+            reserved_bandwidth_bytes_per_second: status.reserved_bandwidth_bytes_per_second,
             incarnation: pocket_proto::Incarnation(status.incarnation).to_string(),
+            leaving: status.leave.map(LeaveView::from),
         }
     }
 }
@@ -329,9 +368,10 @@ impl ServerView {
     }
 
     fn state(&self) -> String {
-        match self.alive {
-            true => "alive".to_owned(),
-            false => format!(
+        match (self.alive, &self.leaving) {
+            (true, None) => "alive".to_owned(),
+            (true, Some(leaving)) => leaving.to_string(),
+            (false, _) => format!(
                 "dead for {}",
                 show_seconds(self.last_heartbeat_ms_ago / 1000)
             ),
@@ -366,6 +406,7 @@ mod tests {
                 ..StorageServer::default()
             }),
             weight,
+            stands_for: 0,
         };
         JobStatus {
             job: 255,
@@ -378,6 +419,7 @@ mod tests {
                 capacity_bytes: 10 << 30,
                 weight_map: Some(WeightMap {
                     epoch: 1,
+                    edition: 0,
                     servers: vec![server(1, 1), server(2, 3)],
                 }),
                 ..Allocation::default()

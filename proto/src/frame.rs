@@ -75,6 +75,9 @@ pub enum Operation {
     /// Storage: a [`Fence`](crate::Fence) of a job's sessions; when it is answered, nothing that a
     /// fenced one asked for changes blocks any more. Cluster credential only.
     FenceSessions = 28,
+    /// Storage: tell which inodes of a job have blocks here, a u64 each in order, behind the one
+    /// given (u64). Cluster credential only.
+    ListInodes = 29,
     /// Metadata: `Request`, answered by `Reply`.
     Metadata = 32,
     /// Metadata: pushed by the server, `Recall`.
@@ -99,6 +102,7 @@ impl Operation {
             26 => Operation::CopyBlock,
             27 => Operation::Vouch,
             28 => Operation::FenceSessions,
+            29 => Operation::ListInodes,
             32 => Operation::Metadata,
             33 => Operation::Recall,
             _ => return None,

@@ -57,6 +57,7 @@ fn nearest_code(status: Status) -> Code {
         Status::Unavailable | Status::Again => Code::Unavailable,
         Status::Deadlock => Code::Aborted,
         Status::NoLocks => Code::ResourceExhausted,
+        Status::Moved => Code::FailedPrecondition,
         Status::Unsupported => Code::Unimplemented,
         Status::Internal => Code::Internal,
     }

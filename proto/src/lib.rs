@@ -3,6 +3,7 @@
 //! Ids, units, status codes, credentials, the frame header, placement, and the messages generated
 //! from the schemas in `schema/`. Every role depends on this crate; it depends on none of them.
 
+mod acl;
 mod credential;
 mod fence;
 mod frame;
@@ -15,6 +16,7 @@ mod status;
 mod units;
 mod version;
 
+pub use acl::{ACCESS_ACL, ACL_PREFIX, Acl, DEFAULT_ACL, Inherited};
 pub use credential::{ClusterKey, Credential, CredentialError, Scope, SessionScope};
 pub use fence::{Fence, VOUCH_BYTES, VOUCH_LASTS, Vouch};
 pub use frame::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::session::{StorageServer, WeightMap, WeightedServer};
+use crate::session::{StorageServer, WeightMap};
 use crate::{BlockIndex, InodeId};
 
 /// Why a weight map cannot place blocks.
@@ -30,6 +30,8 @@ pub struct Placement {
 #[derive(Clone, Debug)]
 struct Candidate {
     server: Arc<StorageServer>,
+    /// The id that draws: that of the server whose place this one has taken, or its own.
+    drawn_as: u64,
     weight: u32,
 }
 
@@ -39,11 +41,15 @@ impl Placement {
         let candidates: Vec<_> = map
             .servers
             .iter()
-            .filter_map(|WeightedServer { server, weight }| {
-                let server = Arc::new(server.clone()?);
-                (*weight > 0).then_some(Candidate {
+            .filter_map(|weighted| {
+                let server = Arc::new(weighted.server.clone()?);
+                (weighted.weight > 0).then_some(Candidate {
+                    drawn_as: match weighted.stands_for {
+                        0 => server.server,
+                        departed => departed,
+                    },
                     server,
-                    weight: *weight,
+                    weight: weighted.weight,
                 })
             })
             .collect();
@@ -95,12 +101,12 @@ impl Placement {
 
 /// Larger wins; the server's id breaks ties.
 fn draw(candidate: &Candidate, inode: InodeId, block: BlockIndex) -> (u128, u64) {
-    let uniform = mix(mix(mix(candidate.server.server) ^ inode.0) ^ block.0);
+    let uniform = mix(mix(mix(candidate.drawn_as) ^ inode.0) ^ block.0);
     let surprise = minus_log2(uniform).max(1);
     // The weight is scaled by 2^64, so that the quotient keeps the precision of both.
     (
         (u128::from(candidate.weight) << 64) / u128::from(surprise),
-        candidate.server.server,
+        candidate.drawn_as,
     )
 }
 
@@ -138,10 +144,12 @@ fn minus_log2(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::WeightedServer;
 
     fn map(weights: &[u32]) -> WeightMap {
         WeightMap {
             epoch: 1,
+            edition: 0,
             servers: weights
                 .iter()
                 .enumerate()
@@ -151,6 +159,7 @@ mod tests {
                         ..Default::default()
                     }),
                     weight,
+                    stands_for: 0,
                 })
                 .collect(),
         }
@@ -201,6 +210,22 @@ mod tests {
                 after.server_of(InodeId(9), block),
             );
             assert!(old.server == 3 || old == new);
+        }
+    }
+
+    #[test]
+    fn a_server_in_anothers_place_gets_exactly_its_blocks() {
+        let mut later = map(&[1, 1, 1, 1]);
+        let before = Placement::new(&later).expect("has weights");
+        later.servers[2].stands_for = 3;
+        later.servers[2].server = later.servers[0].server.clone();
+        let after = Placement::new(&later).expect("has weights");
+        for block in (0..10_000).map(BlockIndex) {
+            let (old, new) = (
+                before.server_of(InodeId(9), block).server,
+                after.server_of(InodeId(9), block).server,
+            );
+            assert_eq!(new, if old == 3 { 1 } else { old });
         }
     }
 

@@ -86,6 +86,9 @@ statuses! {
     Deadlock = 40,
     /// As many locks are held or waited for as may be.
     NoLocks = 41,
+    /// This storage server is leaving and does not speak for the block any more: ask the metadata
+    /// server where it is.
+    Moved = 42,
 }
 
 impl Status {
@@ -132,6 +135,7 @@ impl fmt::Display for Status {
             Status::Internal => "internal error",
             Status::LimitReached => "limit reached",
             Status::Deadlock => "deadlock",
+            Status::Moved => "the block has moved",
             Status::NoLocks => "no locks available",
         })
     }

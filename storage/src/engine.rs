@@ -128,6 +128,9 @@ pub trait BlockEngine: Send + Sync + 'static {
     /// charged.
     fn drop_job(&self, job: JobId) -> Change;
 
+    /// The inodes of a job that blocks are held of: the `count` lowest behind `after`, in order.
+    fn inodes(&self, job: JobId, after: InodeId, count: usize) -> Vec<InodeId>;
+
     /// What is held now.
     fn usage(&self) -> EngineUsage;
 

@@ -10,6 +10,7 @@
 mod calibrate;
 mod engine;
 mod fences;
+mod leaving;
 mod pace;
 mod server;
 mod service;

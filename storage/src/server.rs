@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-
 use pocket_controller_client::{
-    ControllerError, JobsSeen, ServerAgent, ServerIdentity, Totals, UsageMeter,
+    ControllerError, Report, ServerAgent, ServerIdentity, Totals, UsageMeter,
 };
 use pocket_proto::{
     ByteCount, ClusterKey, Failure, Incarnation, ServerId,
@@ -21,6 +20,7 @@ use crate::{
     calibrate::calibrate,
     engine::{BlockEngine, OpenFailure},
     fences::Fences,
+    leaving::Leaving,
     pace::Paces,
     service::BlockService,
     store::Store,
@@ -117,6 +117,7 @@ impl StorageServer {
             StoreBandwidth::Measured => calibrate(&engine).await.map_err(StartError::Calibrate)?,
         };
         let traffic = Arc::new(Traffic::default());
+        let leaving = Arc::new(Leaving::default());
         let paces = Arc::new(Paces::default());
         let stop = CancellationToken::new();
         let agent = match &config.controller {
@@ -126,7 +127,7 @@ impl StorageServer {
                 identity(&config, (server, incarnation), bandwidth, &endpoint),
                 Arc::clone(&engine),
                 Arc::clone(&traffic),
-                Arc::clone(&paces),
+                (Arc::clone(&leaving), Arc::clone(&paces)),
                 stop.clone(),
             )?),
         };
@@ -137,6 +138,7 @@ impl StorageServer {
             incarnation,
             fences: Fences::new(),
             traffic,
+            leaving: Arc::clone(&leaving),
             paces,
         });
         let limits = ServerLimits::default();
@@ -148,6 +150,7 @@ impl StorageServer {
             server,
             incarnation,
             engine,
+            leaving,
             agent,
             serving,
             stop: stop.drop_guard(),
@@ -161,6 +164,7 @@ pub struct RunningServer {
     server: ServerId,
     incarnation: Incarnation,
     engine: Arc<dyn BlockEngine>,
+    leaving: Arc<Leaving>,
     agent: Option<ServerAgent>,
     serving: JoinHandle<()>,
     stop: DropGuard,
@@ -192,6 +196,11 @@ impl RunningServer {
         if let Some(agent) = &self.agent {
             agent.registered().await;
         }
+    }
+
+    /// Waits until the controller says that nobody needs this server any more: it was drained.
+    pub async fn dismissed(&self) {
+        self.leaving.dismissed().await;
     }
 
     /// Ends all connections, and frees all blocks that are in memory; returns when that is done.
@@ -234,29 +243,37 @@ fn report(
     identity: ServerIdentity,
     engine: Arc<dyn BlockEngine>,
     traffic: Arc<Traffic>,
-    paces: Arc<Paces>,
+    (leaving, paces): (Arc<Leaving>, Arc<Paces>),
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
-    let usage = move || {
+    let (told, paced) = (Arc::clone(&leaving), Arc::clone(&paces));
+    let reported = Mutex::new(Instant::now());
+    let report = move || {
+        // Before what is held: nothing is added later to what a leaving server held then.
+        let leave = leaving.report();
         let held = engine.usage();
         // Placement leaves full servers out, and so one whose medium fails.
         let used_bytes = match engine.medium().failed {
             true => held.capacity_bytes,
             false => held.used_bytes,
         };
-        meter.sample(Totals {
+        let usage = meter.sample(Totals {
             network_bytes: Some(traffic.network_bytes()),
             operations: traffic.operations(),
             used_bytes,
-        })
-    };
-    let for_reply = Arc::clone(&paces);
-    let reported = Mutex::new(Instant::now());
-    let moved = move || {
+        });
         let elapsed = std::mem::replace(&mut *reported.lock(), Instant::now()).elapsed();
-        JobsSeen::Moved(paces.report(elapsed))
+        Report {
+            usage,
+            leave,
+            traffic: paces.report(elapsed),
+            ..Report::default()
+        }
     };
-    let on_reply = move |reply: HeartbeatReply| for_reply.limit(&reply.limits, Instant::now());
-    ServerAgent::spawn(controller, identity, usage, moved, on_reply, stop)
+    let follow = move |reply: HeartbeatReply| {
+        paced.limit(&reply.limits, Instant::now());
+        told.follow(reply.leave);
+    };
+    ServerAgent::spawn(controller, identity, report, follow, stop)
 }

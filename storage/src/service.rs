@@ -22,9 +22,13 @@ use tracing::debug;
 use crate::{
     engine::{BlockEngine, BlockRead, Change, Completion},
     fences::{Fences, Standing},
+    leaving::{Leaving, Permit, moved},
     pace::{Pace, Paces},
     traffic::Traffic,
 };
+
+/// Inodes told of in one reply.
+const LISTED_INODES_MAX: usize = 65_536;
 
 /// Serves blocks of an engine.
 pub(crate) struct BlockService {
@@ -34,6 +38,7 @@ pub(crate) struct BlockService {
     pub(crate) incarnation: Incarnation,
     pub(crate) fences: Fences,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) leaving: Arc<Leaving>,
     pub(crate) paces: Arc<Paces>,
 }
 
@@ -107,16 +112,14 @@ impl Service for BlockService {
         }
         let (job, bytes) = (header.job, body.len());
         match header.operation {
-            Operation::ReadBlock => match address(&body) {
-                Ok(at) => self.answered(caller, bytes, self.engine.read(job, at), found),
-                Err(failure) => refused(failure),
-            },
+            Operation::ReadBlock => self.read(caller, job, &body),
             Operation::ListBlocks => self.list(caller, job, &body),
+            Operation::ListInodes => self.list_inodes(caller, job, &body),
             Operation::TruncateBlocks
             | Operation::AllocateBlock
             | Operation::ZeroBlock
             | Operation::PunchBlock => {
-                let change = caller.admit(|| self.change(header.operation, job, &body));
+                let change = caller.admit(|| self.change(caller, &header, &body));
                 self.changed(caller, bytes, change)
             }
             Operation::CopyBlock => self.copy(caller, job, &body),
@@ -163,6 +166,21 @@ impl Caller {
 }
 
 impl BlockService {
+    fn read(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let at = match address(body) {
+            Ok(at) => at,
+            Err(failure) => return refused(failure),
+        };
+        let read = self.engine.read(job, at);
+        let (leaving, is_server) = (Arc::clone(&self.leaving), caller.is_server());
+        self.answered(caller, body.len(), read, move |read| {
+            match read.hole && !is_server && !leaving.vouches_for_holes() {
+                true => Answer::failed(moved()),
+                false => found(read),
+            }
+        })
+    }
+
     fn write(&self, job: JobId, head: &[u8], data: Bytes) -> Result<Change, Failure> {
         let address = address(head)?;
         if address.length_bytes as usize != data.len() {
@@ -175,31 +193,51 @@ impl BlockService {
                 ),
             ));
         }
-        Ok(self.engine.write(
+        let permit = self.permit(job, Some(address))?;
+        Ok(permit.through(self.engine.write(
             job,
             address.inode,
             address.block,
             address.offset_bytes,
             data,
-        ))
+        )))
     }
 
     /// Changes a block or some.
-    fn change(&self, operation: Operation, job: JobId, body: &[u8]) -> Result<Change, Failure> {
-        let at = address(body)?;
-        let engine = &self.engine;
-        Ok(match operation {
-            Operation::TruncateBlocks => engine.truncate(job, at.inode, at.block, at.offset_bytes),
-            Operation::AllocateBlock => engine.allocate(job, at, Fill::Missing),
-            Operation::ZeroBlock => engine.allocate(job, at, Fill::All),
-            _ => engine.punch(job, at),
+    fn change(&self, caller: &Caller, header: &Header, body: &[u8]) -> Result<Change, Failure> {
+        let (job, at) = (header.job, address(body)?);
+        let engine = &*self.engine;
+        Ok(match header.operation {
+            Operation::TruncateBlocks => {
+                let permit = permit_to_drop(&self.leaving, engine, caller, job)?;
+                let change = engine.truncate(job, at.inode, at.block, at.offset_bytes);
+                dropped(permit, change)
+            }
+            Operation::AllocateBlock => self.allocate(job, at, Fill::Missing)?,
+            Operation::ZeroBlock => self.allocate(job, at, Fill::All)?,
+            _ => {
+                let permit = self.permit(job, None)?;
+                permit.through(engine.punch(job, at))
+            }
         })
+    }
+
+    fn allocate(&self, job: JobId, at: BlockAddress, fill: Fill) -> Result<Change, Failure> {
+        let permit = self.permit(job, Some(at))?;
+        Ok(permit.through(self.engine.allocate(job, at, fill)))
+    }
+
+    /// Leave to change a block now; `makes` it where it is not there yet.
+    fn permit(&self, job: JobId, makes: Option<BlockAddress>) -> Result<Permit, Failure> {
+        self.leaving.permit(&*self.engine, job, makes)
     }
 
     fn copy(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         let copied = caller.admit(|| {
             let to = body.get(BLOCK_ADDRESS_BYTES..).unwrap_or_default();
-            Ok(self.engine.copy(job, address(body)?, address(to)?))
+            let (from, to) = (address(body)?, address(to)?);
+            let permit = self.permit(job, Some(to))?;
+            Ok(permit.through(self.engine.copy(job, from, to)))
         });
         let Ok(Completion::Later(copying)) = copied else {
             return self.changed(caller, body.len(), copied);
@@ -232,6 +270,9 @@ impl BlockService {
     }
 
     fn list(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        if !caller.is_server() && !self.leaving.vouches_for_lists() {
+            return refused(moved());
+        }
         let span = BlockSpan::decode(body).map_err(malformed);
         let told = span.map(|span| self.engine.list(job, span));
         self.answered(caller, body.len(), Completion::Now(told), |held| {
@@ -239,11 +280,26 @@ impl BlockService {
         })
     }
 
+    fn list_inodes(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
+        let after = body.first_chunk::<8>().ok_or(FrameError::TooShort);
+        let told = after.map_err(malformed).map(|after| {
+            let after = InodeId(u64::from_le_bytes(*after));
+            self.engine.inodes(job, after, LISTED_INODES_MAX)
+        });
+        self.answered(caller, body.len(), Completion::Now(told), |inodes| {
+            let ids: Vec<u8> = inodes.iter().flat_map(|id| id.0.to_le_bytes()).collect();
+            Answer::ok(ids.into())
+        })
+    }
+
     fn drop_blocks(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
-        let admitting = Arc::clone(caller);
+        let (leaving, admitting) = (Arc::clone(&self.leaving), Arc::clone(caller));
         match BlockSpan::decode(body) {
             Ok(span) => self.beside(caller, body.len(), move |engine| {
-                admitting.admit(|| Ok(engine.drop_blocks(job, span)))
+                admitting.admit(|| {
+                    let permit = permit_to_drop(&leaving, engine, &admitting, job)?;
+                    Ok(dropped(permit, engine.drop_blocks(job, span)))
+                })
             }),
             Err(error) => refused(malformed(error)),
         }
@@ -301,7 +357,7 @@ impl BlockService {
         caller: &Arc<Caller>,
         request_bytes: usize,
         outcome: Completion<Result<T, Failure>>,
-        answer: fn(T) -> Answer,
+        answer: impl FnOnce(T) -> Answer + Send + 'static,
     ) -> Handled {
         let reply = move |traffic: &Traffic, caller: &Caller, outcome: Result<T, Failure>| {
             let answer = outcome.map_or_else(Answer::failed, answer);
@@ -319,6 +375,34 @@ impl BlockService {
     }
 }
 
+impl Caller {
+    /// Whether it is one of the cluster's own servers.
+    fn is_server(&self) -> bool {
+        self.scope == Scope::Cluster
+    }
+}
+
+/// Leave to drop blocks. Metadata servers see to it that what they drop is not being moved.
+fn permit_to_drop(
+    leaving: &Arc<Leaving>,
+    engine: &dyn BlockEngine,
+    caller: &Caller,
+    job: JobId,
+) -> Result<Option<Permit>, Failure> {
+    match caller.is_server() {
+        true => Ok(None),
+        false => leaving.permit(engine, job, None).map(Some),
+    }
+}
+
+/// A change that [`permit_to_drop`] gave leave to.
+fn dropped(permit: Option<Permit>, change: Change) -> Change {
+    match permit {
+        Some(permit) => permit.through(change),
+        None => change,
+    }
+}
+
 /// Whether the caller may speak of the job, and do this to it.
 fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
     authorize(caller.scope, header.job)?;
@@ -327,6 +411,7 @@ fn check(caller: &Caller, header: &Header) -> Result<(), Failure> {
         (
             Operation::DropJob
             | Operation::RemoveInodes
+            | Operation::ListInodes
             | Operation::Vouch
             | Operation::FenceSessions,
             _,

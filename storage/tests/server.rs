@@ -166,6 +166,7 @@ async fn jobs_and_inodes_are_dropped_by_the_cluster_only() {
     for operation in [
         Operation::DropJob,
         Operation::RemoveInodes,
+        Operation::ListInodes,
         Operation::Vouch,
         Operation::FenceSessions,
     ] {

@@ -176,6 +176,23 @@ impl ProcessCluster {
         &mut self.storage[index]
     }
 
+    /// Starts another storage server, and answers its index. Does not wait until it serves.
+    pub fn add_storage(&mut self, capacity: &'static str) -> usize {
+        let index = self.storage.len();
+        let address = self.controller.endpoint().to_owned();
+        let shape = Shape {
+            storage_capacity: capacity,
+            ..Shape::default()
+        };
+        let mut server = Server::storage(self.scratch.path(), index, &shape, &address);
+        server.touched = true;
+        for words in &self.expected {
+            server.process.expect_in_log(words);
+        }
+        self.storage.push(server);
+        index
+    }
+
     /// Excuses log lines with `words`, of every server and of mounts made from now on.
     pub fn expect_in_logs(&mut self, words: &str) {
         self.expected.push(words.to_owned());

@@ -4,6 +4,7 @@
 //! mounted directories and bytes on sockets. This crate starts those processes, waits for the real
 //! condition, reads what they said, and cleans up after them.
 
+mod acl;
 mod binaries;
 mod cluster;
 mod control;
@@ -15,9 +16,11 @@ mod mount;
 mod process;
 mod rights;
 mod scratch;
+mod shell;
 mod syscall;
 mod wait;
 
+pub use acl::{acl, acl_text};
 pub use binaries::{binary, workspace};
 pub use cluster::{
     CLUSTER_KEY, ProcessCluster, Server, Shape, free_endpoint, with_cluster, with_shape,
@@ -28,6 +31,7 @@ pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount, wit
 pub use process::Process;
 pub use rights::{can_mount, is_root};
 pub use scratch::{Scratch, mounts_below};
+pub use shell::{may, may_not, shell_as};
 pub use syscall::{
     Map, RawEntry, Sharing, errno_of, get_xattr, get_xattr_into, list_xattr, list_xattr_into,
     read_entries, remove_xattr, set_xattr,

@@ -3,14 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{io, path::Path};
 
 use nix::errno::Errno;
-use pocket_tests::Scratch;
+use pocket_tests::{Scratch, shell_as};
 
 /// Makes two tests of each claim, a function of an empty directory.
 macro_rules! claims {
@@ -24,6 +20,8 @@ macro_rules! claims {
     };
 }
 
+#[path = "posix/acls.rs"]
+mod acls;
 #[path = "posix/attributes.rs"]
 mod attributes;
 #[path = "posix/data.rs"]
@@ -76,17 +74,6 @@ fn shell(folder: &Path, script: &str) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}\n{text}{errors}");
     text
-}
-
-/// Runs a shell script as another user, if one is given.
-fn shell_as(folder: &Path, script: &str, user: Option<u32>) -> Output {
-    use std::os::unix::process::CommandExt;
-    let mut command = Command::new("sh");
-    command.current_dir(folder).args(["-euc", script]);
-    if let Some(user) = user {
-        command.uid(user).gid(user);
-    }
-    command.output().expect("there is a shell")
 }
 
 /// `length` bytes, none of them zero, no two blocks alike.

@@ -274,6 +274,7 @@ fn a_mount_does_not_drop_even_its_own_job_nor_speak_as_its_metadata_server() {
         for operation in [
             Operation::DropJob,
             Operation::RemoveInodes,
+            Operation::ListInodes,
             Operation::Vouch,
             Operation::FenceSessions,
         ] {
@@ -494,6 +495,7 @@ fn random_frames_kill_no_server() {
             Operation::DropBlocks,
             Operation::ListBlocks,
             Operation::CopyBlock,
+            Operation::ListInodes,
             Operation::Vouch,
             Operation::FenceSessions,
             Operation::Metadata,

@@ -1,13 +1,13 @@
 //! A server's side of its registration: registers, reports every second, registers again when the
 //! controller does not know it, and goes on trying while the controller is away.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
-        HeartbeatReply, HeartbeatRequest, JobReport, JobTraffic, RegisterServerRequest, ServerRole,
-        Usage,
+        HeartbeatReply, HeartbeatRequest, JobReport, JobTraffic, Leave, LeaveStage,
+        RegisterServerRequest, ServerRole, Usage,
     },
 };
 use tokio::{
@@ -52,13 +52,19 @@ pub struct ServerIdentity {
     pub cluster_key: ClusterKey,
 }
 
-/// What a server tells of jobs.
-#[derive(Clone, Debug)]
-pub enum JobsSeen {
+/// What a server says in a heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What it uses.
+    pub usage: Usage,
     /// Metadata servers: every job they hold.
-    Held(Vec<JobReport>),
+    pub jobs: Vec<JobReport>,
     /// Storage servers: every job that moved anything since the last report.
-    Moved(Vec<JobTraffic>),
+    pub traffic: Vec<JobTraffic>,
+    /// Storage servers: how far their leaving is; they say it when they register, too.
+    pub leave: Option<Leave>,
+    /// Metadata servers: storage servers that were to be emptied and that no job needs any more.
+    pub evacuated: Vec<ServerId>,
 }
 
 /// The task that keeps a server registered. Runs until the stop token is cancelled.
@@ -72,14 +78,12 @@ impl ServerAgent {
     /// Starts the agent. Fails only if the endpoint makes no sense: a controller that is away is
     /// waited for.
     ///
-    /// `usage` and `jobs` are called for every heartbeat and `on_reply` for every reply of a
-    /// controller that knows this server; none of them may block. Must be called within a tokio
-    /// runtime.
+    /// `report` is called for every heartbeat and `on_reply` for every reply of a controller that
+    /// knows this server; neither may block. Must be called within a tokio runtime.
     pub fn spawn(
         endpoint: &str,
         identity: ServerIdentity,
-        usage: impl Fn() -> Usage + Send + Sync + 'static,
-        jobs: impl Fn() -> JobsSeen + Send + Sync + 'static,
+        report: impl Fn() -> Report + Send + Sync + 'static,
         on_reply: impl Fn(HeartbeatReply) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Result<ServerAgent, ControllerError> {
@@ -90,8 +94,7 @@ impl ServerAgent {
             client,
             identity,
             credential: credential.as_bytes().to_vec(),
-            usage,
-            jobs,
+            report,
             on_reply,
             registered: registered_sender,
             away: Away::default(),
@@ -124,21 +127,19 @@ impl ServerAgent {
     }
 }
 
-struct Agent<U, J, R> {
+struct Agent<S, R> {
     client: ControllerClient,
     identity: ServerIdentity,
     credential: Vec<u8>,
-    usage: U,
-    jobs: J,
+    report: S,
     on_reply: R,
     registered: watch::Sender<bool>,
     away: Away,
 }
 
-impl<U, J, R> Agent<U, J, R>
+impl<S, R> Agent<S, R>
 where
-    U: Fn() -> Usage,
-    J: Fn() -> JobsSeen,
+    S: Fn() -> Report,
     R: Fn(HeartbeatReply),
 {
     async fn run(mut self) {
@@ -172,8 +173,17 @@ where
             match self.client.heartbeat(self.heartbeat()).await {
                 Ok(reply) if reply.known => {
                     self.away.over(self.client.endpoint());
+                    if reply.next_in_ms > 0 {
+                        let soon = Duration::from_millis(reply.next_in_ms.into());
+                        ticks.reset_after(soon.min(HEARTBEAT_INTERVAL));
+                    }
+                    let dismissed = reply.leave.as_ref().map(Leave::stage);
                     (self.on_reply)(reply);
                     self.registered.send_replace(true);
+                    if dismissed == Some(LeaveStage::Gone) {
+                        // The controller has forgotten this server, which is to end.
+                        return pending().await;
+                    }
                 }
                 Ok(_) => return,
                 Err(error) => {
@@ -197,21 +207,21 @@ where
             bandwidth_bytes_per_second: identity.bandwidth_bytes_per_second,
             protocol_version: PROTOCOL_VERSION,
             credential: self.credential.clone().into(),
+            leave: (self.report)().leave,
         }
     }
 
     fn heartbeat(&self) -> HeartbeatRequest {
-        let (jobs, traffic) = match (self.jobs)() {
-            JobsSeen::Held(jobs) => (jobs, Vec::new()),
-            JobsSeen::Moved(traffic) => (Vec::new(), traffic),
-        };
+        let report = (self.report)();
         HeartbeatRequest {
             server: self.identity.server.0,
             incarnation: self.identity.incarnation.0,
-            usage: Some((self.usage)()),
-            jobs,
-            traffic,
+            usage: Some(report.usage),
+            jobs: report.jobs,
+            traffic: report.traffic,
             credential: self.credential.clone().into(),
+            leave: report.leave,
+            evacuated: report.evacuated.iter().map(|server| server.0).collect(),
         }
     }
 }

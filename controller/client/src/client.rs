@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pocket_proto::control::{
-    DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, JobStatus, ListJobsReply,
-    ListJobsRequest, ListRunsRequest, ListServersReply, ListServersRequest, RegisterJobReply,
-    RegisterJobRequest, RegisterServerRequest, Run, controller_client::ControllerClient as Stub,
+    DeregisterJobRequest, DrainServerReply, DrainServerRequest, HeartbeatReply, HeartbeatRequest,
+    JobStatus, ListJobsReply, ListJobsRequest, ListRunsRequest, ListServersReply,
+    ListServersRequest, PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
+    Run, controller_client::ControllerClient as Stub,
 };
 use tonic::{
     Response, Status,
@@ -117,6 +118,25 @@ impl ControllerClient {
         let mut stub = self.stub.clone();
         let call = stub.list_servers(ListServersRequest {});
         self.within("list-servers", CALL_DEADLINE, call).await
+    }
+
+    /// Has a storage server leave, or stay after all. Idempotent.
+    pub async fn drain_server(
+        &self,
+        request: DrainServerRequest,
+    ) -> Result<DrainServerReply, ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.drain_server(request);
+        self.within("drain-server", CALL_DEADLINE, call).await
+    }
+
+    /// Says what whoever starts and ends servers can do and has decided; to be repeated every
+    /// second.
+    pub async fn report_pool(&self, status: PoolStatus) -> Result<(), ControllerError> {
+        let mut stub = self.stub.clone();
+        let call = stub.report_pool(status);
+        self.within("report-pool", HEARTBEAT_DEADLINE, call).await?;
+        Ok(())
     }
 
     /// Makes a server known. Idempotent. Servers leave this to their [`crate::ServerAgent`].

@@ -9,7 +9,7 @@ mod endpoint;
 mod error;
 mod usage;
 
-pub use agent::{JobsSeen, ServerAgent, ServerIdentity};
+pub use agent::{Report, ServerAgent, ServerIdentity};
 pub use client::ControllerClient;
 pub use endpoint::{DEFAULT_PORT, parse as parse_endpoint};
 pub use error::ControllerError;

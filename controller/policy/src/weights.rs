@@ -95,9 +95,11 @@ mod tests {
                 ..StorageServer::default()
             }),
             weight: weight.weight,
+            stands_for: 0,
         });
         WeightMap {
             epoch: 1,
+            edition: 0,
             servers: servers.collect(),
         }
     }

@@ -33,14 +33,17 @@ impl Cluster {
         }
         let mut reply = HeartbeatReply {
             known: true,
+            next_in_ms: self.next_heartbeat_ms(),
             ..HeartbeatReply::default()
         };
         if self.servers.get(server).is_some_and(|s| !s.is_storage()) {
             self.take_reports(server, request.jobs, now);
             reply.storage_servers = self.storage_servers(now);
+            reply.evacuate = self.evacuations(server, &request.evacuated);
         } else {
             self.take_traffic(server, &request.traffic, now);
             reply.limits = self.limits(server, &request.traffic);
+            reply.leave = self.leave_of(server, request.leave.as_ref(), now);
         }
         reply
     }

@@ -102,6 +102,7 @@ impl Cluster {
     /// A registration has come to its end, one way or another. Idempotent.
     pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
         self.queue.leave(ticket);
+        self.wanted.remove(&ticket);
         // The next one may go.
         self.changed = true;
     }
@@ -174,7 +175,8 @@ impl Cluster {
             let why = format!("job '{name}' waits for room, and others have waited for longer");
             return self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
         }
-        let fits_when_empty = fits_when_empty(&demand, &spaces);
+        let fits_later = fits_later(&demand, &spaces, self.startable_bytes(now));
+        let wanted = demand.clone();
         // What earlier runs used is what is reserved; a run that needs more must not fail for it
         // before the next look, so it may hold what it could without them.
         let without_past = past.is_some().then(|| {
@@ -189,7 +191,13 @@ impl Cluster {
             Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
                 RegisterStep::Wait(failure, None)
             }
-            Err(failure) if fits_when_empty => self.wait_in_turn(failure, ticket),
+            Err(failure) if fits_later => {
+                let step = self.wait_in_turn(failure, ticket);
+                if let Some(ticket) = *ticket {
+                    self.want(ticket, &wanted);
+                }
+                step
+            }
             Err(failure) => RegisterStep::Refused(failure),
         }
     }
@@ -341,10 +349,10 @@ impl Cluster {
     }
 }
 
-/// Whether the job would find room if no other ran.
-fn fits_when_empty(demand: &Demand, spaces: &[StorageSpace]) -> bool {
+/// Whether the job would find room if no other ran and servers of so many bytes were started.
+fn fits_later(demand: &Demand, spaces: &[StorageSpace], startable_bytes: u64) -> bool {
     let all = spaces.iter().map(|space| space.capacity_bytes);
-    let all = all.fold(0, u64::saturating_add);
+    let all = all.fold(startable_bytes, u64::saturating_add);
     match demand.capacity_bytes {
         Wanted::Exactly(bytes) => bytes <= all,
         Wanted::Expected(_) | Wanted::UpTo(_) => all > 0,

@@ -14,6 +14,8 @@ use tracing::{info, warn};
 
 use pocket_policy::Tier;
 
+use super::leaving::Leaving;
+
 /// More than any cluster has; bounds what a broken peer can make us remember.
 const SERVERS_MAX: usize = 100_000;
 /// A metadata server that failed gets no new job for so long while others answer.
@@ -57,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) failed_at: Option<Instant>,
     /// Another server registered at its endpoint: if it stays silent it is gone for good.
     pub(crate) replaced_by: Option<ServerId>,
+    /// It takes no new blocks and will go.
+    pub(crate) leaving: Option<Leaving>,
 }
 
 impl Server {
@@ -123,6 +127,10 @@ impl Server {
             alive: true,
             failed_at: None,
             replaced_by: None,
+            leaving: request
+                .leave
+                .as_ref()
+                .and_then(|leave| Leaving::read(leave, now)),
         })
     }
 
@@ -225,6 +233,19 @@ impl Servers {
         self.by_id.get(&id)
     }
 
+    pub(super) fn get_mut(&mut self, id: ServerId) -> Option<&mut Server> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Server> {
+        self.by_id.values_mut()
+    }
+
+    /// It left in order.
+    pub(super) fn remove(&mut self, id: ServerId) {
+        self.by_id.remove(&id);
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Server> {
         self.by_id.values()
     }
@@ -232,6 +253,16 @@ impl Servers {
     pub(crate) fn alive_storage(&self) -> impl Iterator<Item = &Server> {
         self.all()
             .filter(|server| server.alive && server.is_storage())
+    }
+
+    /// Those that take new blocks.
+    pub(crate) fn staying_storage(&self) -> impl Iterator<Item = &Server> {
+        self.alive_storage()
+            .filter(|server| server.leaving.is_none())
+    }
+
+    pub(crate) fn all_metadata(&self) -> impl Iterator<Item = &Server> {
+        self.all().filter(|server| !server.is_storage())
     }
 
     pub(crate) fn alive_metadata(&self) -> impl Iterator<Item = &Server> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use pocket_proto::{
     ClusterKey, PROTOCOL_VERSION, Status,
     control::{
-        DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, Hints, JobReport, JobStatus,
-        RegisterJobReply, RegisterJobRequest, ServerRole, Usage,
+        DeregisterJobRequest, HeartbeatReply, HeartbeatRequest, Hints, JobReport, JobStatus, Leave,
+        LeaveStage, RegisterJobReply, RegisterJobRequest, ServerRole, Usage,
     },
 };
 
@@ -15,6 +15,7 @@ use pocket_policy::{Ticket, check_request};
 
 mod invariants;
 mod jobs;
+mod leaving;
 mod metrics;
 mod restart;
 mod revision;
@@ -35,6 +36,10 @@ struct World {
     storage: Vec<u64>,
     /// What storage servers say they hold.
     used: HashMap<u64, u64>,
+    /// What they were told of their leaving.
+    leaves: HashMap<u64, Leave>,
+    /// Storage servers that no job of any metadata server needs.
+    evacuated: Vec<u64>,
     /// Places in the queue, by job name.
     tickets: HashMap<String, Ticket>,
 }
@@ -64,6 +69,8 @@ impl World {
             held: HashMap::new(),
             storage: Vec::new(),
             used: HashMap::new(),
+            leaves: HashMap::new(),
+            evacuated: Vec::new(),
             tickets: HashMap::new(),
         }
     }
@@ -96,6 +103,8 @@ impl World {
 
     fn heartbeat(&mut self, id: u64) -> HeartbeatReply {
         let request = HeartbeatRequest {
+            leave: self.leaves.get(&id).cloned(),
+            evacuated: self.evacuated.clone(),
             server: id,
             incarnation: id,
             usage: Some(Usage {
@@ -105,7 +114,20 @@ impl World {
             jobs: self.held.get(&id).cloned().unwrap_or_default(),
             ..HeartbeatRequest::default()
         };
-        self.cluster.heartbeat(request, self.now)
+        let reply = self.cluster.heartbeat(request, self.now);
+        match &reply.leave {
+            Some(leave) if leave.stage() == LeaveStage::Gone => {
+                self.storage.retain(|known| *known != id);
+                self.leaves.insert(id, leave.clone());
+            }
+            Some(leave) => {
+                self.leaves.insert(id, leave.clone());
+            }
+            None => {
+                self.leaves.remove(&id);
+            }
+        }
+        reply
     }
 
     /// So many seconds pass, every server but those named reports, and commands are carried out.

@@ -35,6 +35,7 @@ impl Cluster {
     pub(crate) fn upkeep(&mut self, now: Instant, commands_max: usize) -> Vec<Command> {
         self.expire_servers(now);
         self.lapse_leases(now);
+        self.advance_leaving(now);
         self.revise_jobs(now);
         let remembered_for = match self.ended.len() {
             0..ENDED_MAX => ENDED_REMEMBERED_FOR,
@@ -231,13 +232,15 @@ impl Cluster {
         let named: HashSet<_> = named_by(map).map(|server| server.server).collect();
         let lives = |named: &StorageServer| {
             let server = self.servers.get(ServerId(named.server));
-            server.is_some_and(|server| server.alive && server.to_storage_server() == *named)
+            server.is_some_and(|server| {
+                server.alive && server.leaving.is_none() && server.to_storage_server() == *named
+            })
         };
         let full = |named: &StorageServer| {
             let server = self.servers.get(ServerId(named.server));
             server.is_some_and(|server| server.full)
         };
-        let others_have_room = || self.servers.alive_storage().any(|server| !server.full);
+        let others_have_room = || self.servers.staying_storage().any(|server| !server.full);
         if named_by(map).any(full) && others_have_room() {
             return false;
         }

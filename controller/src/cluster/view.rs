@@ -78,15 +78,22 @@ impl Cluster {
                 .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            pool: self.pool(now),
+            wanted_bytes: self.wanted_bytes(),
         }
     }
 
     fn server_status(&self, server: &Server, now: Instant) -> ServerStatus {
         let seen = server.to_storage_server();
-        let (role, capacity_bytes) = match server.role {
-            Role::Metadata { .. } => (ServerRole::Metadata, 0),
-            Role::Storage { capacity_bytes, .. } => (ServerRole::Storage, capacity_bytes),
+        let (role, capacity_bytes, bandwidth) = match server.role {
+            Role::Metadata { .. } => (ServerRole::Metadata, 0, 0),
+            Role::Storage {
+                capacity_bytes,
+                bytes_per_second,
+                ..
+            } => (ServerRole::Storage, capacity_bytes, bytes_per_second),
         };
+        let ledger = self.jobs.ledger();
         ServerStatus {
             server: seen.server,
             role: role.into(),
@@ -98,7 +105,10 @@ impl Cluster {
             usage: Some(server.usage),
             capacity_bytes,
             incarnation: seen.incarnation,
-            reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
+            reserved_bytes: ledger.reserved_bytes(server.id),
+            leave: server.leaving.as_ref().map(|leaving| leaving.show(now)),
+            bandwidth_bytes_per_second: bandwidth,
+            reserved_bandwidth_bytes_per_second: ledger.reserved_bytes_per_second(server.id),
         }
     }
 }

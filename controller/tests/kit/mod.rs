@@ -15,12 +15,12 @@ use std::{
 
 use parking_lot::Mutex;
 use pocket_controller::{Controller, ControllerConfig, RunningController};
-use pocket_controller_client::{ControllerClient, JobsSeen, ServerAgent, ServerIdentity};
+use pocket_controller_client::{ControllerClient, Report, ServerAgent, ServerIdentity};
 use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
         CreateJobReply, CreateJobRequest, DropJobReply, DropJobRequest, HeartbeatReply, Hints,
-        JobReport, RegisterJobRequest, ServerRole, SetWeightMapReply, SetWeightMapRequest, Usage,
+        JobReport, RegisterJobRequest, ServerRole, SetWeightMapReply, SetWeightMapRequest,
         metadata_control_server::{MetadataControl, MetadataControlServer},
     },
 };
@@ -125,8 +125,10 @@ fn member(
     let agent = ServerAgent::spawn(
         controller,
         identity,
-        Usage::default,
-        move || JobsSeen::Held(jobs()),
+        move || Report {
+            jobs: jobs(),
+            ..Report::default()
+        },
         on_reply,
         stop.clone(),
     );

@@ -14,7 +14,7 @@ mod space;
 use std::future::Future;
 use std::sync::Arc;
 
-use pocket_fs::{Caller, FileSystem};
+use pocket_fs::{AclKind, Caller, FileSystem};
 use pocket_proto::InodeId;
 
 use crate::dispatch::Dispatcher;
@@ -24,7 +24,14 @@ use crate::kernel::{Handler, Operation, Reply, Request};
 pub(crate) struct Adapter {
     fs: Arc<FileSystem>,
     dispatcher: Dispatcher,
-    birth_times: bool,
+    offers: Offers,
+}
+
+/// What a mount need not have: see [`crate::MountSettings`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offers {
+    pub(crate) birth_times: bool,
+    pub(crate) acls: bool,
 }
 
 /// What all operations come with.
@@ -35,12 +42,11 @@ struct Call {
 }
 
 impl Adapter {
-    /// `birth_times`: see [`crate::MountSettings`].
-    pub(crate) fn new(fs: Arc<FileSystem>, dispatcher: Dispatcher, birth_times: bool) -> Self {
+    pub(crate) fn new(fs: Arc<FileSystem>, dispatcher: Dispatcher, offers: Offers) -> Self {
         Adapter {
             fs,
             dispatcher,
-            birth_times,
+            offers,
         }
     }
 
@@ -65,8 +71,15 @@ impl Handler for Adapter {
         };
         match request.operation {
             Operation::Lookup { name } => self.lookup(call, name),
-            Operation::MakeNode { name, mode, device } => self.make_node(call, name, mode, device),
-            Operation::MakeDirectory { name, mode } => self.make_directory(call, name, mode),
+            Operation::MakeNode {
+                name,
+                mode,
+                umask,
+                device,
+            } => self.make_node(call, name, (mode, umask), device),
+            Operation::MakeDirectory { name, mode, umask } => {
+                self.make_directory(call, name, (mode, umask));
+            }
             Operation::Symlink { name, target } => self.make_symlink(call, name, target),
             Operation::Unlink { name } => self.unlink(call, name),
             Operation::RemoveDirectory { name } => self.remove_directory(call, name),
@@ -79,20 +92,39 @@ impl Handler for Adapter {
             Operation::Link { target, name } => self.link(call, InodeId(target), name),
 
             Operation::GetAttributes => self.get_attributes(call),
-            Operation::Statx { .. } if self.birth_times => self.statx(call),
+            Operation::Statx { .. } if self.offers.birth_times => self.statx(call),
             Operation::SetAttributes(set) => self.set_attributes(call, &set),
             Operation::ReadLink => self.read_link(call),
-            Operation::SetXattr { name, value, flags } => {
-                self.set_xattr(call, name, value, flags);
-            }
-            Operation::GetXattr { name, bytes_max } => self.get_xattr(call, name, bytes_max),
+            Operation::SetXattr {
+                name,
+                value,
+                flags,
+                clear_set_group_id,
+            } => match AclKind::of(name) {
+                Some(kind) => self.set_acl(call, kind, value, clear_set_group_id),
+                None => self.set_xattr(call, name, value, flags),
+            },
+            Operation::GetXattr { name, bytes_max } => match AclKind::of(name) {
+                Some(kind) => self.get_acl(call, kind, bytes_max),
+                None => self.get_xattr(call, name, bytes_max),
+            },
             Operation::ListXattr { bytes_max } => self.list_xattr(call, bytes_max),
-            Operation::RemoveXattr { name } => self.remove_xattr(call, name),
+            Operation::RemoveXattr { name } => match AclKind::of(name) {
+                Some(kind) => self.set_acl(call, kind, &[], false),
+                None => self.remove_xattr(call, name),
+            },
             Operation::StatFs => self.stat_fs(call),
 
             Operation::Open(open) => self.open(call, open),
-            Operation::Create { name, mode, open } => self.create(call, name, mode, open),
-            Operation::TemporaryFile { mode, open } => self.create_temporary(call, mode, open),
+            Operation::Create {
+                name,
+                mode,
+                umask,
+                open,
+            } => self.create(call, name, (mode, umask), open),
+            Operation::TemporaryFile { mode, umask, open } => {
+                self.create_temporary(call, (mode, umask), open);
+            }
             Operation::Read(read) => self.read(call, read),
             Operation::Write { arguments, data } => {
                 self.write(call, arguments, data, request.shared);

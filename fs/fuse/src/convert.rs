@@ -1,6 +1,8 @@
 //! Between the kernel's vocabulary and Pocket's.
 
+use bytes::Bytes;
 use pocket_fs::{RenameMode, SetAttributesRequest, TimeChange, XattrMode};
+use pocket_proto::ACL_PREFIX;
 use pocket_proto::session::{Attributes, FileKind, Time};
 
 use crate::kernel::abi::{Attr, SetattrIn, Statx, SxTime, fattr};
@@ -49,6 +51,13 @@ pub(crate) fn xattr_mode(flags: u32) -> XattrMode {
         (false, true) => XattrMode::Replace,
         (true, true) => XattrMode::CreateAndReplace,
     }
+}
+
+/// What listxattr(2) tells where access control lists are not offered.
+pub(crate) fn names_without_acls(names: &[u8]) -> Bytes {
+    let names = names.split_inclusive(|byte| *byte == 0);
+    let others = names.filter(|name| !name.starts_with(ACL_PREFIX));
+    others.collect::<Vec<_>>().concat().into()
 }
 
 fn mode(attributes: &Attributes) -> u32 {
@@ -178,6 +187,13 @@ mod tests {
         assert_eq!((attr.mtime, attr.mtimensec), (set.mtime, set.mtimensec));
         let statx = statx(&attributes, 0);
         assert_eq!((statx.btime.tv_sec, statx.btime.tv_nsec), (-2, 500_000_000));
+    }
+
+    #[test]
+    fn lists_that_are_not_offered_are_not_told() {
+        let names = b"system.posix_acl_access\0user.a\0system.posix_acl_default\0user.b\0";
+        assert_eq!(names_without_acls(names)[..], b"user.a\0user.b\0"[..]);
+        assert_eq!(names_without_acls(b""), b""[..]);
     }
 
     #[test]

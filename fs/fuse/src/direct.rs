@@ -18,10 +18,6 @@ use crate::mount::{MountSettings, Readers};
 
 /// Mounts, and answers the device to serve. None: not with our privileges.
 pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<Option<OwnedFd>> {
-    // Only the helper can watch over the process.
-    if settings.auto_unmount {
-        return Ok(None);
-    }
     let root_mode = std::fs::metadata(mount_point)?.permissions().mode();
     let device = OpenOptions::new()
         .read(true)

@@ -1,8 +1,7 @@
 //! Mounting through fusermount3, for users who may not mount by themselves.
 //!
 //! The helper, which runs as root, mounts and hands the connection's descriptor back over a socket
-//! whose number it finds in its environment. Asked to unmount when this process is gone, it stays
-//! until the socket is closed.
+//! whose number it finds in its environment.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSliceMut};
@@ -10,12 +9,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use parking_lot::Mutex;
 
 use crate::mount::{MountSettings, Readers};
 
@@ -23,30 +21,11 @@ const PROGRAM: &str = "fusermount3";
 /// Where the helper finds the number of its end of the socket.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
-/// A mount that the helper made.
-#[derive(Debug)]
-pub(crate) struct Helped {
-    mount_point: PathBuf,
-    /// Stays as long as this process, to unmount after it.
-    watched: Mutex<Option<Watched>>,
-}
-
-/// A helper that stays.
-#[derive(Debug)]
-struct Watched {
-    socket: UnixStream,
-    helper: Child,
-}
-
-/// Mounts, and answers the device to serve.
-pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<(OwnedFd, Helped)> {
-    if settings.auto_unmount && settings.readers == Readers::Owner {
-        // It could not look at the mount point, to see whether that is still ours.
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "unmounting automatically needs a mount that everyone may use",
-        ));
-    }
+/// Mounts, and answers the device to serve and the mount point without symbolic links.
+pub(crate) fn mount(
+    mount_point: &Path,
+    settings: &MountSettings,
+) -> io::Result<(OwnedFd, PathBuf)> {
     let mount_point = mount_point.canonicalize()?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new(PROGRAM);
@@ -62,51 +41,23 @@ pub(crate) fn mount(mount_point: &Path, settings: &MountSettings) -> io::Result<
     pass_on(&mut command, theirs.as_raw_fd());
     let helper = command.spawn()?;
     drop(theirs);
-    let Some(device) = receive(&ours)? else {
-        drop(ours);
-        return Err(refusal(&helper.wait_with_output()?));
-    };
-    let watched = match settings.auto_unmount {
-        true => Some(Watched {
-            socket: ours,
-            helper,
-        }),
-        false => {
-            drop(ours);
-            let output = helper.wait_with_output()?;
-            if !output.status.success() {
-                return Err(refusal(&output));
-            }
-            None
-        }
-    };
-    let watched = Mutex::new(watched);
-    Ok((
-        device,
-        Helped {
-            mount_point,
-            watched,
-        },
-    ))
+    let device = receive(&ours)?;
+    drop(ours);
+    let output = helper.wait_with_output()?;
+    match device {
+        Some(device) if output.status.success() => Ok((device, mount_point)),
+        _ => Err(refusal(&output)),
+    }
 }
 
-impl Helped {
-    /// Takes the mount out of the tree at once; it ends when nobody uses it any more.
-    pub(crate) fn unmount(&self) -> io::Result<()> {
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["-u", "-q", "-z", "--"])
-            .arg(&self.mount_point);
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            return Err(refusal(&output));
-        }
-        // A helper that watches unmounts only what is dead, and goes when it finds nothing.
-        if let Some(Watched { socket, mut helper }) = self.watched.lock().take() {
-            drop(socket);
-            helper.wait()?;
-        }
-        Ok(())
+/// Takes the mount out of the tree at once; it ends when nobody uses it any more.
+pub(crate) fn unmount(mount_point: &Path) -> io::Result<()> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["-u", "-q", "-z", "--"]).arg(mount_point);
+    let output = command.stdin(Stdio::null()).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(refusal(&output)),
     }
 }
 
@@ -118,9 +69,6 @@ fn options(settings: &MountSettings) -> String {
         format!("subtype={}", escaped(&settings.subtype)),
         "default_permissions".to_owned(),
     ];
-    if settings.auto_unmount {
-        options.push("auto_unmount".to_owned());
-    }
     options.extend(settings.options.iter().cloned());
     if settings.readers == Readers::Everyone {
         options.push("allow_other".to_owned());

@@ -10,10 +10,10 @@ use pocket_fs::{FileSystem, NoKernelCache};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Offers};
 use crate::direct;
 use crate::dispatch::Dispatcher;
-use crate::helper::{self, Helped};
+use crate::helper;
 use crate::kernel::Session;
 use crate::kernel_cache::FuseKernelCache;
 
@@ -41,12 +41,12 @@ pub struct MountSettings {
     pub subtype: String,
     /// Who may use it.
     pub readers: Readers,
-    /// Unmount when the process is gone (through fusermount3).
-    pub auto_unmount: bool,
     /// Tell statx(2) when a file was born. Costs a request more for every inode that a program asks
     /// about which always asks for that (those in Rust, Node.js): the kernel learns it from nothing
     /// but STATX, and leaves that away for good once it was refused.
     pub birth_times: bool,
+    /// Access control lists (acl(5)) are obeyed, and can be read and set.
+    pub acls: bool,
     /// Further options for the kernel, by their usual names (ro, nosuid, noexec, ...).
     pub options: Vec<String>,
     /// Threads that read the kernel's requests.
@@ -59,8 +59,8 @@ impl Default for MountSettings {
             source: "pocket".to_owned(),
             subtype: "pocket".to_owned(),
             readers: Readers::Everyone,
-            auto_unmount: false,
             birth_times: true,
+            acls: true,
             options: Vec::new(),
             threads: 2,
         }
@@ -93,7 +93,7 @@ pub struct Mounted {
 #[derive(Clone)]
 enum Unmounter {
     Direct(PathBuf),
-    Helper(Arc<Helped>),
+    Helper(PathBuf),
 }
 
 impl Unmounter {
@@ -101,7 +101,7 @@ impl Unmounter {
     fn unmount(&self) -> io::Result<()> {
         match self {
             Unmounter::Direct(mount_point) => direct::unmount(mount_point),
-            Unmounter::Helper(helped) => helped.unmount(),
+            Unmounter::Helper(mount_point) => helper::unmount(mount_point),
         }
     }
 
@@ -109,17 +109,19 @@ impl Unmounter {
     fn detach(&self) -> io::Result<()> {
         match self {
             Unmounter::Direct(mount_point) => direct::detach(mount_point),
-            Unmounter::Helper(helped) => helped.unmount(),
+            Unmounter::Helper(mount_point) => helper::unmount(mount_point),
         }
     }
 }
 
 impl Mounted {
     /// Waits until the mount has ended: unmounted by anyone, or its connection aborted.
-    pub async fn wait(&self) {
+    pub fn wait(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.clone();
-        // An error says that the serving thread is gone, which is the same.
-        let _ = ended.wait_for(|ended| *ended).await;
+        async move {
+            // An error says that the serving thread is gone, which is the same.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 
     /// Unmounts. The mount point is free when this returns, unless files are open.
@@ -149,8 +151,8 @@ pub fn mount(
     let (device, unmounter) = match direct::mount(mount_point, settings).map_err(system)? {
         Some(device) => (device, Unmounter::Direct(mount_point.to_owned())),
         None => {
-            let (device, helped) = helper::mount(mount_point, settings).map_err(system)?;
-            (device, Unmounter::Helper(Arc::new(helped)))
+            let (device, mount_point) = helper::mount(mount_point, settings).map_err(system)?;
+            (device, Unmounter::Helper(mount_point))
         }
     };
     serve(fs, device, unmounter.clone(), settings)
@@ -171,9 +173,13 @@ fn serve(
     settings: &MountSettings,
 ) -> io::Result<watch::Receiver<bool>> {
     let runtime = Handle::current();
-    let session = Session::begin(device, runtime.clone())?;
+    let session = Session::begin(device, runtime.clone(), settings.acls)?;
     let dispatcher = Dispatcher::new(runtime);
-    let adapter = Adapter::new(Arc::clone(fs), dispatcher, settings.birth_times);
+    let offers = Offers {
+        birth_times: settings.birth_times,
+        acls: session.has_acls(),
+    };
+    let adapter = Adapter::new(Arc::clone(fs), dispatcher, offers);
     let threads = settings.threads.max(1);
     let (end, ended) = watch::channel(false);
     let served = Arc::clone(fs);

@@ -149,7 +149,7 @@ fn answer_that_does_not_know_of_a_change_says_nothing_of_attributes() {
     exclusive.granted(DIRECTORY, &entry(0o700, 1), Tick(10), false);
     let known = exclusive.attributes(DIRECTORY).unwrap();
     assert_eq!(known.attributes.unwrap().mode, 0o700);
-    exclusive.forget_attributes(DIRECTORY);
+    exclusive.forget_attributes(DIRECTORY, NOW);
     assert_eq!(exclusive.attributes(DIRECTORY), None);
 }
 

@@ -73,6 +73,7 @@ impl State {
     pub(super) fn adopt_layout(&mut self, layout: &Layout) {
         if layout.block_bytes == self.layout.block_bytes
             && layout.exceptions.len() >= self.layout.exceptions.len()
+            && (layout.epoch, layout.edition) >= (self.layout.epoch, self.layout.edition)
         {
             self.layout = layout.clone();
         }

@@ -125,7 +125,10 @@ impl FileSystem {
                     ..*commit
                 })
             };
-            let change = |attributes: &mut Attributes| {
+            let change = |entry: &mut Entry| {
+                let Some(attributes) = &mut entry.attributes else {
+                    return;
+                };
                 attributes.size_bytes = attributes.size_bytes.max(commit.size_bytes);
                 attributes.allocated_bytes = attributes
                     .allocated_bytes

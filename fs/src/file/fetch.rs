@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use pocket_proto::session::{StorageServer, Time};
+use pocket_proto::session::{RelocateReason, StorageServer, Time};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 use tokio::runtime::Handle;
 
@@ -309,15 +309,13 @@ impl FileSystem {
         length: u32,
     ) -> Result<Bytes, Failure> {
         let block = BlockIndex(block);
-        let server = self.server_of(file, block).await?;
         let address = BlockAddress {
             inode: file.inode,
             block,
             offset_bytes: start,
             length_bytes: length,
         };
-        let storage = self.stores.newest();
-        let mut bytes = storage.read(&server, address).await?.bytes;
+        let mut bytes = self.read_block(file, address).await?.bytes;
         bytes.truncate(length as usize);
         Ok(bytes)
     }
@@ -338,9 +336,14 @@ impl FileSystem {
         match (known, layout) {
             (Some(server), _) => Ok(server),
             (None, layout) => {
-                self.maps
-                    .server(&layout.unwrap_or_default(), file.inode, block)
-                    .await
+                let layout = layout.unwrap_or_default();
+                match self.maps.server(&layout, file.inode, block).await {
+                    // The layout is older than any map that can still be had.
+                    Err(failure) if failure.status == Status::Lost => {
+                        self.ask_place(file, block, 0, RelocateReason::Ask).await
+                    }
+                    found => found,
+                }
             }
         }
     }

@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use pocket_proto::session::StorageServer;
+use pocket_proto::session::{RelocateReason, StorageServer};
 use pocket_proto::{BlockIndex, BlockSpan, Failure, HeldBlocks, Status};
 
 use super::File;
+use super::relocation::moves_on;
+use super::space::ROUNDS_MAX;
 use crate::filesystem::FileSystem;
 
 /// So many blocks are looked up one by one; for more, every server of the file is asked.
@@ -46,25 +48,50 @@ impl FileSystem {
         blocks: Range<u64>,
         gone: Gone,
     ) -> Result<Held, Failure> {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(held) = self.held_blocks_now(file, blocks.clone(), gone).await? {
+                return Ok(held);
+            }
+        }
+        Err(moves_on(BlockIndex(blocks.start)))
+    }
+
+    /// `None`: some of them moved meanwhile.
+    async fn held_blocks_now(
+        &self,
+        file: &File,
+        blocks: Range<u64>,
+        gone: Gone,
+    ) -> Result<Option<Held>, Failure> {
         let span = BlockSpan {
             inode: file.inode,
             first: BlockIndex(blocks.start),
             count: blocks.end.saturating_sub(blocks.start),
         };
         let servers = self.servers_of(file, blocks.clone()).await?;
+        let nothing = || HeldBlocks {
+            told_to: span.end(),
+            blocks: Vec::new(),
+        };
         let storage = &self.stores.newest();
-        let lists = servers.iter().map(|server| async move {
-            match storage.list(server, span).await {
+        let lists = servers.iter().map(|server| async {
+            let failure = match storage.list(server, span).await {
+                Ok(told) => return Ok(Some(told)),
+                Err(failure) => failure,
+            };
+            match self.follow(file, blocks.clone(), server, failure).await {
+                Ok(true) => Ok(None),
+                Ok(false) => Ok(Some(nothing())),
                 Err(failure) if gone == Gone::HoldsNothing && is_gone(failure.status) => {
-                    Ok(HeldBlocks {
-                        told_to: span.end(),
-                        blocks: Vec::new(),
-                    })
+                    Ok(Some(nothing()))
                 }
-                told => told,
+                Err(failure) => Err(failure),
             }
         });
-        let lists = try_join_all(lists).await?;
+        let lists: Option<Vec<HeldBlocks>> = try_join_all(lists).await?.into_iter().collect();
+        let Some(lists) = lists else {
+            return Ok(None);
+        };
         let told = lists.iter().map(|list| list.told_to.0);
         let mut held = Held {
             told_to: told.min().unwrap_or(blocks.end).min(blocks.end),
@@ -80,7 +107,7 @@ impl FileSystem {
                 }
             }
         }
-        Ok(held)
+        Ok(Some(held))
     }
 
     /// The servers that may hold some of these blocks.
@@ -91,7 +118,16 @@ impl FileSystem {
     ) -> Result<Vec<Arc<StorageServer>>, Failure> {
         if blocks.end.saturating_sub(blocks.start) > PLACED_BLOCKS_MAX {
             let layout = file.with(|state| state.layout.clone());
-            return self.maps.all_servers(&layout).await;
+            return match self.maps.all_servers(&layout).await {
+                Err(failure) if failure.status == Status::Lost => {
+                    // The layout is older than any map that can still be had.
+                    let first = BlockIndex(blocks.start);
+                    self.ask_place(file, first, 0, RelocateReason::Ask).await?;
+                    let layout = file.with(|state| state.layout.clone());
+                    self.maps.all_servers(&layout).await
+                }
+                servers => servers,
+            };
         }
         let mut servers: Vec<Arc<StorageServer>> = Vec::new();
         for block in blocks {

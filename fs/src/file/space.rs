@@ -14,10 +14,13 @@ use pocket_proto::{BlockAddress, BlockIndex, BlockSpan, Failure, Fill, Status};
 use pocket_storage_client::{BlockStore, Payload};
 
 use super::held::Gone;
+use super::relocation::{may_have_moved, moves_on};
 use super::reservation::round_up;
 use super::{File, Sharing};
 use crate::filesystem::FileSystem;
 
+/// How often blocks are looked for anew that move away from a leaving server.
+pub(super) const ROUNDS_MAX: u32 = 4;
 /// Blocks that are allocated at the same time.
 const ALLOCATIONS_MAX: usize = 16;
 
@@ -115,7 +118,7 @@ impl FileSystem {
             (true, Fill::All) => piece.start,
             (true, Fill::Missing) => {
                 let whole = self::address(file, block, 0..file.block_bytes);
-                let held = storage.read(&server, whole).await?;
+                let held = self.read_block(file, whole).await?;
                 (held.bytes.len() as u32).min(piece.end)
             }
         };
@@ -144,9 +147,8 @@ impl FileSystem {
                 continue;
             }
             let (start, end) = within(file, range, block);
-            let server = self.server_of(file, BlockIndex(block)).await?;
             let address = address(file, block, start..end);
-            let change = storage.punch(&server, address).await?;
+            let change = self.punch_block(file, &storage, address).await?;
             file.with(|state| state.allocated_delta += change);
         }
         if whole.is_empty() {
@@ -157,11 +159,43 @@ impl FileSystem {
             first: BlockIndex(whole.start),
             count: whole.end - whole.start,
         };
-        for server in self.servers_of(file, whole).await? {
-            let change = storage.drop_blocks(&server, span).await?;
-            file.with(|state| state.allocated_delta += change);
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = false;
+            for server in self.servers_of(file, whole.clone()).await? {
+                match storage.drop_blocks(&server, span).await {
+                    Ok(change) => file.with(|state| state.allocated_delta += change),
+                    Err(failure) => {
+                        moved |= self.follow(file, whole.clone(), &server, failure).await?;
+                    }
+                }
+            }
+            if !moved {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(moves_on(span.first))
+    }
+
+    async fn punch_block(
+        &self,
+        file: &File,
+        storage: &Arc<dyn BlockStore>,
+        address: BlockAddress,
+    ) -> Result<i64, Failure> {
+        let mut server = self.server_of(file, address.block).await?;
+        for _ in 0..ROUNDS_MAX {
+            let failure = match storage.punch(&server, address).await {
+                Err(failure) if may_have_moved(failure.status) => failure,
+                done => return done,
+            };
+            let place = self.place_now(file, address.block, &server, &failure);
+            let place = place.await?;
+            if place.server == server.server {
+                return Err(failure);
+            }
+            server = place;
+        }
+        Err(moves_on(address.block))
     }
 
     /// Whether one server holds the blocks at these offsets.
@@ -229,7 +263,7 @@ impl FileSystem {
 fn is_elsewhere(status: Status) -> bool {
     matches!(
         status,
-        Status::ServerFull | Status::Unavailable | Status::Lost
+        Status::ServerFull | Status::Moved | Status::Unavailable | Status::Lost
     )
 }
 

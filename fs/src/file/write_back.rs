@@ -122,17 +122,19 @@ impl FileSystem {
         let server = self.server_of(file, placed).await?;
         let storage = self.stores.of(session).await?;
         let write = storage.write(&server, file.inode, placed, start, data.clone());
-        match write.await {
-            Err(failure) if failure.status == Status::SessionEnded => {
-                self.stores.outlive(session).await;
-                Err(failure)
-            }
-            Err(failure) => {
+        let stored = match write.await {
+            Err(failure) if failure.status != Status::SessionEnded => {
                 self.store_elsewhere(file, &storage, (placed, server), (start, data), failure)
                     .await
             }
             stored => stored,
+        };
+        if let Err(failure) = &stored
+            && failure.status == Status::SessionEnded
+        {
+            self.stores.outlive(session).await;
         }
+        stored
     }
 }
 

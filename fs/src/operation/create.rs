@@ -19,8 +19,10 @@ pub struct CreateRequest<'a> {
     pub parent: InodeId,
     /// The name in it.
     pub name: &'a [u8],
-    /// Permission bits, the umask already applied.
+    /// Permission bits as asked for.
     pub mode: u32,
+    /// Taken off the mode, unless the directory has a default ACL.
+    pub umask: u32,
     /// open(2)'s flags.
     pub flags: i32,
     /// The new file's owner.
@@ -85,6 +87,7 @@ impl FileSystem {
         let new = New {
             kind: FileKind::Regular,
             mode: create.mode,
+            umask: create.umask,
             caller: create.caller,
             device: 0,
             target: &[],
@@ -93,7 +96,7 @@ impl FileSystem {
         let made = self.coherence.stamped(|stamp, session| {
             let heritage = self.exclusive.heritage(create.parent, create.name)?;
             let describe = |ahead| request::Operation::Create(create.request(Some(ahead)));
-            let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
+            let (entry, inode) = self.make_ahead(&heritage, &new, describe)?;
             let since = self.show_made(create.parent, create.name, &entry, heritage.owned);
             let cached = (&entry, Sharing::Cached);
             let file = self
@@ -114,6 +117,7 @@ impl CreateRequest<'_> {
             parent: self.parent.0,
             name: self.name.to_vec().into(),
             mode: self.mode & 0o7777,
+            umask: self.umask,
             owner: Some(self.caller.owner()),
             exclusive: self.flags & libc::O_EXCL != 0,
             write: flags.access() == Access::Write,

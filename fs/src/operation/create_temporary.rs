@@ -15,8 +15,10 @@ use crate::{Errno, FileSystem, Leased};
 pub struct CreateTemporaryRequest {
     /// The directory, which hands its group on if it is set-group-id.
     pub parent: InodeId,
-    /// Permission bits, the umask already applied.
+    /// Permission bits as asked for.
     pub mode: u32,
+    /// Taken off the mode, unless the directory has a default ACL.
+    pub umask: u32,
     /// open(2)'s flags; with O_EXCL the file will never have a name.
     pub flags: i32,
     /// The new file's owner.
@@ -35,6 +37,7 @@ impl FileSystem {
         let request = CreateTemporary {
             parent: create.parent.0,
             mode: create.mode & 0o7777,
+            umask: create.umask,
             owner: Some(create.caller.owner()),
             write: flags.access() == Access::Write,
             linkable: create.flags & libc::O_EXCL == 0,

@@ -32,8 +32,10 @@ pub struct NodeRequest<'a> {
     pub name: &'a [u8],
     /// What to make.
     pub node: NewNode<'a>,
-    /// Permission bits, the umask already applied.
+    /// Permission bits as asked for.
     pub mode: u32,
+    /// Taken off the mode, unless the directory has a default ACL. Does not count for symlinks.
+    pub umask: u32,
     /// The owner.
     pub caller: Caller,
 }
@@ -66,7 +68,7 @@ impl FileSystem {
         let made = self.coherence.stamped(|stamp, session| {
             let heritage = self.exclusive.heritage(node.parent, node.name)?;
             let describe = |ahead| request::Operation::MakeNode(node.request(Some(ahead)));
-            let (entry, inode) = self.make_ahead(heritage, &new, describe)?;
+            let (entry, inode) = self.make_ahead(&heritage, &new, describe)?;
             let since = self.show_made(node.parent, node.name, &entry, heritage.owned);
             if new.kind == FileKind::Directory {
                 self.exclusive.made(inode, &entry);
@@ -88,6 +90,7 @@ impl NodeRequest<'_> {
         New {
             kind,
             mode: self.mode,
+            umask: self.umask,
             caller: self.caller,
             device,
             target,
@@ -101,6 +104,7 @@ impl NodeRequest<'_> {
             name: self.name.to_vec().into(),
             kind: new.kind.into(),
             mode: self.mode & 0o7777,
+            umask: self.umask,
             owner: Some(self.caller.owner()),
             device: new.device,
             target: new.target.to_vec().into(),

@@ -134,13 +134,12 @@ impl FileSystem {
     fn show_moved(&self, moved: InodeId, now_in: Owned, time: Time) {
         let key = |time: Time| (time.seconds, time.nanoseconds);
         let validity = Duration::from_millis(u64::from(self.object_lease_ms));
-        let updated = self
-            .inodes
-            .update_owned(moved, validity, |attributes, owned| {
-                let later = attributes.changed.filter(|known| key(*known) > key(time));
-                attributes.changed = later.or(Some(time));
-                self.exclusive.is_owned(owned).then_some(now_in)
-            });
+        let updated = self.inodes.update_owned(moved, validity, |entry, owned| {
+            let attributes = entry.attributes.as_mut()?;
+            let later = attributes.changed.filter(|known| key(*known) > key(time));
+            attributes.changed = later.or(Some(time));
+            self.exclusive.is_owned(owned).then_some(now_in)
+        });
         if updated.is_none() {
             self.inodes.forget(moved);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pocket_proto::InodeId;
-use pocket_proto::session::{Attributes, Entry, SetAttributes, Time, request};
+use pocket_proto::session::{Entry, SetAttributes, Time, request};
 
 use crate::file::FILE_BYTES_MAX;
 use crate::{Errno, FileSystem, Leased};
@@ -107,7 +107,7 @@ impl FileSystem {
                     ..self.request(inode, change)
                 })
             };
-            let apply = |attributes: &mut Attributes| change.apply(attributes, time);
+            let apply = |entry: &mut Entry| change.apply(entry, time);
             let (entry, since) = self.change_owned(inode, operation, apply)?;
             Some(self.answered_here(entry, since, (stamp, session)))
         })
@@ -136,21 +136,24 @@ impl FileSystem {
 }
 
 impl SetAttributesRequest {
-    /// What the server makes of the attributes of a file that is no directory, at `now`.
-    fn apply(&self, attributes: &mut Attributes, now: Time) {
+    /// What the server makes of a file that is no directory, at `now`.
+    fn apply(&self, entry: &mut Entry, now: Time) {
         let nothing = self.mode.is_none()
             && self.uid.is_none()
             && self.gid.is_none()
             && self.accessed.is_none()
             && self.modified.is_none()
             && !self.clear_set_id;
-        if nothing {
+        let Some(attributes) = entry.attributes.as_mut().filter(|_| !nothing) else {
             return;
-        }
+        };
         attributes.uid = self.uid.unwrap_or(attributes.uid);
         attributes.gid = self.gid.unwrap_or(attributes.gid);
         if let Some(mode) = self.mode {
             attributes.mode = mode & 0o7777;
+            if let Some(acls) = &mut entry.acls {
+                acls.set_mode(mode);
+            }
         } else if self.clear_set_id || self.uid.is_some() || self.gid.is_some() {
             attributes.mode &= !SET_USER_ID;
             if attributes.mode & GROUP_EXECUTE != 0 {

@@ -36,7 +36,7 @@ pub enum XattrMode {
 
 impl FileSystem {
     /// Sets an attribute. The namespaces `user`, `trusted` and `security` are kept as they come;
-    /// `system` (ACLs) is not offered.
+    /// in `system` there are only access control lists ([`FileSystem::set_acl`]).
     pub async fn set_xattr(
         self: &Arc<Self>,
         inode: InodeId,
@@ -62,12 +62,10 @@ impl FileSystem {
             value: value.to_vec().into(),
             create: matches!(mode, XattrMode::Create | XattrMode::CreateAndReplace),
             replace: matches!(mode, XattrMode::Replace | XattrMode::CreateAndReplace),
+            ..SetXattr::default()
         };
-        self.inodes.forget(inode);
-        let done = self.call_done(request::Operation::SetXattr(request)).await;
-        self.inodes.forget(inode);
-        self.exclusive.forget_attributes(inode);
-        Ok(done?)
+        self.change_xattrs(inode, request::Operation::SetXattr(request))
+            .await
     }
 
     /// An attribute's value; ENODATA if there is none.
@@ -104,12 +102,22 @@ impl FileSystem {
             inode: inode.0,
             name: name.to_vec().into(),
         };
+        self.change_xattrs(inode, request::Operation::RemoveXattr(request))
+            .await
+    }
+
+    /// Asks for a change that other attributes follow: they are looked at anew.
+    pub(crate) async fn change_xattrs(
+        &self,
+        inode: InodeId,
+        operation: request::Operation,
+    ) -> Result<(), Errno> {
+        // What is made in a directory meanwhile may or may not inherit the change.
+        self.exclusive.forget_attributes(inode, self.inodes.tick());
         self.inodes.forget(inode);
-        let done = self
-            .call_done(request::Operation::RemoveXattr(request))
-            .await;
+        let done = self.call_done(operation).await;
         self.inodes.forget(inode);
-        self.exclusive.forget_attributes(inode);
+        self.exclusive.forget_attributes(inode, self.inodes.tick());
         Ok(done?)
     }
 

@@ -19,6 +19,9 @@ pub(crate) const CALLER: Caller = Caller {
     gid: 100,
 };
 
+/// Of programs; it takes nothing away where a directory has a default ACL.
+const UMASK: u32 = 0o022;
+
 /// A mount with a tap on its way to the server.
 pub(crate) struct Client {
     pub(crate) fs: Arc<FileSystem>,
@@ -71,6 +74,7 @@ impl Client {
             name,
             node,
             mode,
+            umask: UMASK,
             caller: CALLER,
         };
         let made = self.fs.make_node(node).await?;
@@ -96,6 +100,7 @@ impl Client {
             parent,
             name,
             mode,
+            umask: UMASK,
             flags: libc::O_RDWR | libc::O_CREAT,
             caller: CALLER,
         };

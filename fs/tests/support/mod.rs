@@ -167,6 +167,7 @@ impl Job {
         let weighted = WeightedServer {
             server: Some(server),
             weight: 1,
+            stands_for: 0,
         };
         let config = LocalJobConfig {
             job: JOB,
@@ -174,6 +175,7 @@ impl Job {
             block_bytes,
             weight_map: WeightMap {
                 epoch: 1,
+                edition: 0,
                 servers: vec![weighted],
             },
             lease: Duration::from_secs(5),

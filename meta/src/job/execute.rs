@@ -131,6 +131,9 @@ impl Job {
                     // Late or not, the names are looked at again.
                     let _ = timeout(self.lease, unmarked.changed()).await;
                 }
+                Step::Move(wanted) => {
+                    work.progress.moved = Some(self.move_block(wanted).await);
+                }
                 Step::AwaitRoom => self.environment.reaper.settled(ROOM_PATIENCE).await,
                 Step::Done(_) => unreachable!("what is done has no further round"),
             }

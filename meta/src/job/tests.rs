@@ -14,6 +14,7 @@
 //! is accepted. In the end every request was answered, every recall was acknowledged or its session
 //! ended, everyone who waited for a lock has it or was told that it will not, and no mark is left.
 
+mod messages;
 mod mount;
 mod schedule;
 mod world;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use pocket_proto::InodeId;
 use pocket_proto::session::LockMode;
 
-use self::mount::Wish;
+use self::messages::Wish;
 use self::schedule::{Choose, Exhaustive, Random};
 use self::world::{Faults, World, place};
 

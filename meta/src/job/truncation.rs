@@ -8,7 +8,7 @@ use pocket_proto::{BlockIndex, Failure, InodeId, Status};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::Job;
+use super::{Job, JobState};
 use crate::reaper::is_gone;
 
 /// A server that does not answer is asked again until the controller calls it dead, but no longer
@@ -51,6 +51,7 @@ impl Job {
                 (Err(failure), _) | (_, Err(failure)) => Err(failure),
             };
         }
+        self.state.lock().truncated(truncation.inode);
         Truncated { truncation, result }
     }
 
@@ -84,6 +85,19 @@ impl Job {
                     ));
                 }
                 Err(_) => sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+}
+
+impl JobState {
+    /// A truncation is over: the file's blocks may be moved.
+    fn truncated(&mut self, inode: InodeId) {
+        if let Some(count) = self.truncating.get_mut(&inode) {
+            *count -= 1;
+            if *count == 0 {
+                self.truncating.remove(&inode);
+                self.unmarked.send_modify(|times| *times += 1);
             }
         }
     }

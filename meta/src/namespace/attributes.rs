@@ -50,6 +50,9 @@ impl Namespace {
         inode.gid = change.gid.unwrap_or(inode.gid);
         if let Some(mode) = change.mode {
             inode.mode = mode & MODE_BITS;
+            let mut acls = inode.acls();
+            acls.set_mode(mode);
+            inode.take_acls(acls);
         } else if change.clear_set_id || (given_away && !inode.is_directory()) {
             inode.clear_set_id();
         }

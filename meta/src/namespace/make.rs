@@ -13,6 +13,8 @@ use crate::now::Timestamp;
 #[derive(Debug)]
 pub(crate) struct NewInode {
     pub(crate) mode: u32,
+    /// Taken off the mode, unless a default ACL says what it is to be.
+    pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// What it is; for a directory, see [`NewInode::directory`].
@@ -25,6 +27,7 @@ impl NewInode {
     pub(crate) fn whiteout(uid: u32, gid: u32) -> Self {
         NewInode {
             mode: 0,
+            umask: 0,
             uid,
             gid,
             content: Content::Special {
@@ -137,14 +140,16 @@ impl Namespace {
     }
 
     /// What is made in a directory. In a set-group-id directory it gets the directory's group, and a
-    /// directory also the bit.
+    /// directory also the bit; of a directory's default ACL it gets its own.
     fn heir(&mut self, parent: InodeId, new: NewInode, now: Timestamp) -> Inode {
-        let (parent_mode, parent_gid) = {
+        let (parent_mode, parent_gid, parent_acls) = {
             let parent = self.planned(parent);
-            (parent.mode, parent.gid)
+            (parent.mode, parent.gid, parent.acls())
         };
         let mut inode = Inode::new(new.content, now);
-        inode.mode = new.mode & MODE_BITS;
+        let inherited = parent_acls.hand_on(inode.kind(), new.mode & MODE_BITS, new.umask);
+        inode.mode = inherited.mode;
+        inode.take_acls(inherited.acls);
         inode.uid = new.uid;
         inode.gid = new.gid;
         if parent_mode & SET_GROUP_ID != 0 {

@@ -181,6 +181,7 @@ fn apply(namespace: &mut Namespace, model: &mut Model, action: &Action) {
                 Content::File(File::default())
             };
             let new = NewInode {
+                umask: 0,
                 mode: 0o755,
                 uid: 0,
                 gid: 0,

@@ -15,6 +15,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn new_inode(content: Content) -> NewInode {
     NewInode {
+        umask: 0,
         mode: 0o644,
         uid: 7,
         gid: 8,

@@ -36,6 +36,32 @@ impl Xattrs {
         all.map(|(name, value)| name.len() + 1 + value.len()).sum()
     }
 
+    /// Checks that there is room for an attribute in the place of what has its name.
+    pub(super) fn check_room(&self, name: &[u8], value: &[u8]) -> Result<(), Status> {
+        let size = |value: &[u8]| name.len() + 1 + value.len();
+        let freed = self.0.get(name).map_or(0, |value| size(value));
+        let after = self.bytes() - freed + size(value);
+        if value.len() > XATTR_VALUE_BYTES_MAX {
+            return Err(Status::OutOfRange);
+        }
+        if after > XATTRS_BYTES_MAX {
+            return Err(Status::NoSpace);
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Bytes> {
+        self.0.get(name)
+    }
+
+    pub(super) fn insert(&mut self, name: &'static [u8], value: Bytes) {
+        self.0.insert(Bytes::from_static(name), value);
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        self.0.remove(name);
+    }
+
     /// The file's data have changed.
     pub(super) fn drop_capability(&mut self) {
         self.0.remove(CAPABILITY);
@@ -81,15 +107,7 @@ impl Namespace {
             }
             _ => {}
         }
-        let freed = before.map_or(0, |value| name.len() + 1 + value.len());
-        let after = xattrs.bytes() - freed + name.len() + 1 + value.len();
-        if value.len() > XATTR_VALUE_BYTES_MAX {
-            return Err(Status::OutOfRange);
-        }
-        if after > XATTRS_BYTES_MAX {
-            return Err(Status::NoSpace);
-        }
-        Ok(())
+        xattrs.check_room(name, value)
     }
 
     /// Sets an extended attribute.

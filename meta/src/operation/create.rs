@@ -40,6 +40,7 @@ fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failu
     let owner = request.owner.unwrap_or_default();
     let new = NewInode {
         mode: request.mode,
+        umask: request.umask,
         uid: owner.uid,
         gid: owner.gid,
         content: Content::File(File {

@@ -15,6 +15,7 @@ pub(super) fn create_temporary(
     let owner = request.owner.unwrap_or_default();
     let new = NewInode {
         mode: request.mode,
+        umask: request.umask,
         uid: owner.uid,
         gid: owner.gid,
         content: Content::File(File {

@@ -19,6 +19,7 @@ impl Context<'_> {
             (_, is_directory) => self.lease_attributes(id, is_directory),
         };
         let inode = self.state.namespace.inode(id)?;
+        let acls = inode.acls();
         Ok(Entry {
             attributes: Some(inode.attributes(id)),
             layout: inode.file().map(|file| self.state.layouts.layout(file)),
@@ -26,6 +27,7 @@ impl Context<'_> {
             name_valid_ms: 0,
             exclusive: inode.is_directory() && self.state.leases.holds_directory(id, self.session),
             names: self.state.namespace.name_count(id),
+            acls: (!acls.is_empty()).then(|| Box::new(acls)),
         })
     }
 

@@ -16,6 +16,7 @@ pub(super) fn make_node(context: &mut Context<'_>, request: &MakeNode) -> Result
     let owner = request.owner.unwrap_or_default();
     let new = NewInode {
         mode: request.mode,
+        umask: request.umask,
         uid: owner.uid,
         gid: owner.gid,
         content: content(context, request)?,

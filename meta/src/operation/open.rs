@@ -57,6 +57,9 @@ impl Context<'_> {
             return Ok(Step::Recall(awaited));
         }
         if opening.truncate {
+            if self.state.is_moving(inode) {
+                return Ok(self.await_moves());
+            }
             let truncation = self.plan_truncation(inode, 0)?;
             let change = AttributeChange {
                 size_bytes: Some(0),

@@ -1,22 +1,36 @@
-//! Another place for a block whose server cannot take it.
+//! Where a block is, and another place for one whose server cannot take it.
 
-use pocket_proto::session::{Relocate, RelocateReply, StorageServer, reply};
+use pocket_proto::session::{Relocate, RelocateReason, RelocateReply, StorageServer, reply};
 use pocket_proto::{BlockIndex, Failure, InodeId, ServerId, Status};
 
 use super::{Context, Step};
+use crate::job::Move;
 
 /// The mount brings along what the block holds already; of a server that is gone it only gives up
 /// blocks that it writes anew as a whole.
 pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<Step, Failure> {
     let (id, block) = (InodeId(request.inode), BlockIndex(request.block));
+    if context.state.moving.contains(&(id, block)) {
+        return Ok(context.await_moves());
+    }
+    if let Some(moved) = context.progress.moved.take() {
+        moved?;
+    }
     let state = &mut *context.state;
     let file = state.namespace.inode(id)?.file().ok_or(Status::Invalid)?;
     let now_on = state.layouts.server_of(id, file, block).cloned();
-    if let Some(server) = now_on
-        && server.server != request.failed_server
-    {
+    match (now_on, request.reason()) {
         // Someone else was faster.
-        return answer(context, id, server);
+        (Some(server), _) if server.server != request.failed_server => {
+            return answer(context, id, server);
+        }
+        (Some(server), RelocateReason::Ask) => return answer(context, id, server),
+        (Some(from), RelocateReason::Sealed) => {
+            let inode = id;
+            return Ok(Step::Move(Move { inode, block, from }));
+        }
+        // Where it is said to be there is nobody any more, who left without the block: it is a hole.
+        (None, _) | (Some(_), RelocateReason::Failed) => {}
     }
     let liveness = &context.job.environment.liveness;
     let failed = ServerId(request.failed_server);

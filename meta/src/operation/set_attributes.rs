@@ -38,6 +38,9 @@ pub(super) fn set_attributes(
     if let Some(awaited) = context.recall(touches) {
         return Ok(Step::Recall(awaited));
     }
+    if change.size_bytes.is_some() && context.state.is_moving(inode) {
+        return Ok(context.await_moves());
+    }
     let truncation = match change.size_bytes {
         Some(size_bytes) => context.plan_truncation(inode, size_bytes)?,
         None => None,

@@ -43,9 +43,15 @@ impl Context<'_> {
         }))
     }
 
+    /// Blocks are not dropped while they are being moved.
+    pub(super) fn await_moves(&self) -> Step {
+        Step::AwaitUnmarked(self.state.unmarked.subscribe())
+    }
+
     /// The size is set: has the blocks dropped.
     pub(super) fn begin_truncation(&mut self, truncation: Truncation) -> Step {
         self.hold(Object::Attributes(truncation.inode));
+        *self.state.truncating.entry(truncation.inode).or_default() += 1;
         Step::Truncate(truncation)
     }
 

@@ -32,9 +32,11 @@ pub fn weight_map(epoch: u32, count: u64) -> WeightMap {
             tier: "dram".to_owned(),
         }),
         weight: 1,
+        stands_for: 0,
     };
     WeightMap {
         epoch,
+        edition: 0,
         servers: (1..=count).map(server).collect(),
     }
 }
@@ -382,6 +384,7 @@ pub fn remove(parent: u64, name: &str) -> Operation {
 pub fn create_temporary(linkable: bool) -> Operation {
     Operation::CreateTemporary(CreateTemporary {
         parent: ROOT,
+        umask: 0,
         mode: 0o600,
         owner: None,
         write: true,

@@ -1,5 +1,6 @@
 //! `pocket controller`: the controller as a process.
 
+use std::future::pending;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -62,6 +63,7 @@ impl ControllerArguments {
                     ..Announcement::new("controller", running.endpoint())
                 }]
             },
+            async |_| pending().await,
             RunningController::stop,
         )
     }

@@ -1,5 +1,7 @@
 //! `pocket meta`: a metadata server as a process.
 
+use std::future::pending;
+
 use clap::Args;
 use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
 
@@ -62,6 +64,7 @@ impl MetaArguments {
                     ..Announcement::new("meta", running.endpoint())
                 }]
             },
+            async |_| pending().await,
             RunningMeta::stop,
         )
     }

@@ -134,6 +134,7 @@ async fn put(
         parent,
         name: &draft,
         mode: source.mode,
+        umask: 0,
         flags: libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
         caller,
     };

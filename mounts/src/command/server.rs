@@ -75,12 +75,14 @@ impl Announcement {
 }
 
 impl ServerArguments {
-    /// Runs a server: starts it, announces it, and stops it when a signal asks for that.
+    /// Runs a server: starts it, announces it, and stops it when a signal asks for that or it is
+    /// `over`.
     pub(super) fn serve<S, Starting, Stopping>(
         self,
         log: Log,
         start: impl FnOnce(ClusterKey) -> Starting,
         announcements: impl FnOnce(&S) -> Vec<Announcement>,
+        over: impl AsyncFnOnce(&S),
         stop: impl FnOnce(S) -> Stopping,
     ) -> anyhow::Result<()>
     where
@@ -99,6 +101,7 @@ impl ServerArguments {
             }
             tokio::select! {
                 signal = signals.end.received() => info!("{signal}: stopping"),
+                () = over(&server) => info!("nobody needs this server any more: stopping"),
                 never = log.cycle_on(&mut signals.level) => match never {},
             }
             tokio::select! {

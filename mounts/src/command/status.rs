@@ -1,7 +1,7 @@
 //! `pocket status`: a cluster in a few lines.
 
 use clap::Args;
-use pocket_proto::ByteCount;
+use pocket_proto::{ByteCount, control::PoolStatus};
 use serde::Serialize;
 
 use super::control::ReadArguments;
@@ -27,6 +27,44 @@ struct StatusView {
     used_bytes: u64,
     jobs: usize,
     mounts: u64,
+    /// Absent where nobody starts and ends servers.
+    pool: Option<PoolView>,
+}
+
+/// Who starts and ends storage servers, and the latest decisions, oldest first.
+#[derive(Debug, Serialize)]
+struct PoolView {
+    scaler: String,
+    servers_min: u32,
+    servers_max: u32,
+    servers: u32,
+    decisions: Vec<DecisionView>,
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionView {
+    age_seconds: u64,
+    before: u32,
+    after: u32,
+    reason: String,
+}
+
+impl From<PoolStatus> for PoolView {
+    fn from(pool: PoolStatus) -> Self {
+        let decisions = pool.decisions.into_iter().map(|decision| DecisionView {
+            age_seconds: decision.age_seconds,
+            before: decision.before,
+            after: decision.after,
+            reason: decision.reason,
+        });
+        PoolView {
+            scaler: pool.scaler,
+            servers_min: pool.servers_min,
+            servers_max: pool.servers_max,
+            servers: pool.servers,
+            decisions: decisions.collect(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -44,6 +82,9 @@ impl StatusArguments {
         for (label, value) in status.details() {
             output::line(format_args!("{label:<12}{value}"))?;
         }
+        if let Some(pool) = &status.pool {
+            pool.print()?;
+        }
         Ok(())
     }
 
@@ -56,6 +97,7 @@ impl StatusArguments {
             uptime_seconds: servers.uptime_seconds,
             jobs: jobs.len(),
             mounts: jobs.iter().map(|job| u64::from(job.mounts)).sum(),
+            pool: servers.pool.map(PoolView::from),
             ..StatusView::default()
         };
         servers
@@ -63,6 +105,34 @@ impl StatusArguments {
             .into_iter()
             .for_each(|server| status.count(&server.into()));
         Ok(status)
+    }
+}
+
+impl PoolView {
+    fn print(&self) -> anyhow::Result<()> {
+        let PoolView {
+            scaler,
+            servers_min,
+            servers_max,
+            servers,
+            decisions,
+        } = self;
+        output::line(format_args!(
+            "scaler      {scaler}: {servers} of {servers_min} to {servers_max} storage servers"
+        ))?;
+        for decision in decisions {
+            let DecisionView {
+                age_seconds,
+                before,
+                after,
+                reason,
+            } = decision;
+            let ago = show_seconds(*age_seconds);
+            output::line(format_args!(
+                "  {ago:>7} ago  {before} to {after}: {reason}"
+            ))?;
+        }
+        Ok(())
     }
 }
 

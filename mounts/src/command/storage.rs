@@ -115,6 +115,11 @@ impl StorageArguments {
                     .map(|endpoint| Announcement::new("storage", endpoint))
                     .collect()
             },
+            async |servers: &Vec<RunningServer>| {
+                for server in servers {
+                    server.dismissed().await;
+                }
+            },
             |servers| async {
                 for server in servers {
                     server.stop().await;

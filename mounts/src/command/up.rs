@@ -1,25 +1,31 @@
 //! `pocket up`: a cluster of processes on this machine, until a signal ends it.
 
 mod child;
+mod local;
 
 use std::{env, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_controller_client::ControllerClient;
+use pocket_policy::ScalingSettings;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
+use pocket_scaler::{AutoscaleSettings, Autoscaler, Scaler};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::child::{ChildServer, Ended};
+use self::{
+    child::{ChildServer, Ended},
+    local::LocalScaler,
+};
 use super::server::Announcement;
 use crate::{
     cluster_key::KEY_VARIABLE,
     machine, output,
     runtime::block_on,
     signals::Signals,
-    units::{parse_capacity, parse_server_bandwidth},
+    units::{parse_capacity, parse_server_bandwidth, parse_time},
 };
 
 /// From the start of the last server until the controller has heard of all of them.
@@ -34,9 +40,44 @@ pub(super) struct UpArguments {
         long,
         value_name = "N",
         default_value_t = 2,
-        value_parser = clap::value_parser!(u16).range(1..=64)
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        conflicts_with = "autoscale"
     )]
     storage_servers: u16,
+
+    /// Start and end storage servers as jobs need them
+    #[arg(long)]
+    autoscale: bool,
+
+    /// With --autoscale: the fewest storage servers
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        requires = "autoscale"
+    )]
+    min: u16,
+
+    /// With --autoscale: the most storage servers
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        requires = "autoscale"
+    )]
+    max: u16,
+
+    /// With --autoscale: a server that shall go has its blocks moved after this time
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_time,
+        requires = "autoscale"
+    )]
+    drain_deadline: Duration,
 
     /// Capacity of each storage server [default: an equal share of half the free memory]
     #[arg(long, value_name = "SIZE", value_parser = parse_capacity)]
@@ -76,10 +117,14 @@ struct Processes {
     tasks: JoinSet<Ended>,
     stop: CancellationToken,
     key: Option<String>,
+    scaler: Option<LocalScaler>,
 }
 
 impl UpArguments {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.min > self.max {
+            bail!("--min {} is more than --max {}", self.min, self.max);
+        }
         block_on(async {
             let mut signals = Signals::listen()?;
             let mut processes = Processes::new();
@@ -124,21 +169,31 @@ impl UpArguments {
         ];
         let meta = [&meta[..], &["--controller", &address]].concat();
         servers.push(processes.start("metadata server", &meta).await?);
-        let bytes = capacity.0.to_string();
-        let bandwidth = self
-            .bandwidth
-            .map(|rate| format!("{}B/s", rate.bytes_per_second));
-        for number in 1..=self.storage_servers {
-            let storage = ["storage", "--listen", "127.0.0.1:0", "--capacity", &bytes];
-            let mut storage = [&storage[..], &["--controller", &address]].concat();
-            if let Some(bandwidth) = &bandwidth {
-                storage.extend(["--bandwidth", bandwidth]);
-            }
-            let name = format!("storage server {number}");
-            servers.push(processes.start(&name, &storage).await?);
+        let mut storage: Vec<String> = ["storage", "--listen", "127.0.0.1:0"]
+            .map(str::to_owned)
+            .into();
+        storage.extend(["--capacity".to_owned(), capacity.0.to_string()]);
+        storage.extend(["--controller".to_owned(), address.clone()]);
+        if let Some(rate) = self.bandwidth {
+            storage.extend([
+                "--bandwidth".to_owned(),
+                format!("{}B/s", rate.bytes_per_second),
+            ]);
         }
-        // The controller itself is not among those it lists.
-        wait_ready(&address, servers.len() - 1).await?;
+        if self.autoscale {
+            let scaler = processes.scale(storage)?;
+            scaler.start(self.min.into()).await?;
+            wait_ready(&address, 1 + usize::from(self.min)).await?;
+            processes.follow_load(&address, scaler, self.scaling(capacity))?;
+        } else {
+            for number in 1..=self.storage_servers {
+                let arguments: Vec<&str> = storage.iter().map(String::as_str).collect();
+                let name = format!("storage server {number}");
+                servers.push(processes.start(&name, &arguments).await?);
+            }
+            // The controller itself is not among those it lists.
+            wait_ready(&address, servers.len() - 1).await?;
+        }
         Ok(Cluster {
             controller: address,
             capacity_bytes: capacity.0,
@@ -161,9 +216,26 @@ impl UpArguments {
     }
 
     fn capacity_each(&self) -> ByteCount {
-        let share = || machine::memory_for_stores().0 / u64::from(self.storage_servers);
+        let most = match self.autoscale {
+            true => self.max,
+            false => self.storage_servers,
+        };
+        let share = || machine::memory_for_stores().0 / u64::from(most);
         self.capacity
             .unwrap_or_else(|| ByteCount(share() >> 20 << 20))
+    }
+
+    fn scaling(&self, capacity: ByteCount) -> AutoscaleSettings {
+        AutoscaleSettings {
+            scaling: ScalingSettings {
+                servers_min: self.min.into(),
+                servers_max: self.max.into(),
+                ..ScalingSettings::default()
+            },
+            capacity_bytes: capacity.0,
+            bytes_per_second: self.bandwidth.map_or(0, |rate| rate.bytes_per_second),
+            drain_deadline: Some(self.drain_deadline),
+        }
     }
 
     fn print(&self, cluster: &Cluster) -> anyhow::Result<()> {
@@ -175,7 +247,10 @@ impl UpArguments {
             capacity_bytes,
             servers,
         } = cluster;
-        let count = self.storage_servers;
+        let count = match self.autoscale {
+            true => format!("{} to {}", self.min, self.max),
+            false => self.storage_servers.to_string(),
+        };
         let each = ByteCount(*capacity_bytes);
         output::line(format_args!(
             "cluster ready: {count} storage servers of {each}"
@@ -222,6 +297,11 @@ async fn wait_ready(controller: &str, servers: usize) -> anyhow::Result<()> {
     })
 }
 
+/// The servers of a local cluster are this very program.
+fn this_program() -> anyhow::Result<PathBuf> {
+    env::current_exe().context("cannot find this program itself")
+}
+
 impl Processes {
     /// None yet. They will share the key of the environment, or one made up for them.
     fn new() -> Self {
@@ -231,15 +311,36 @@ impl Processes {
             tasks: JoinSet::new(),
             stop: CancellationToken::new(),
             key: (!given).then(made_up),
+            scaler: None,
         }
     }
 
     /// Starts one and waits until it says that it serves.
     async fn start(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<Announcement> {
-        let mut child = ChildServer::start(name, arguments, self.key.as_deref())?;
+        let mut child = ChildServer::start(&this_program()?, name, arguments, self.key.as_deref())?;
         let announcement = child.announcement().await?;
         self.tasks.spawn(child.supervise(self.stop.clone()));
         Ok(announcement)
+    }
+
+    /// What will start storage servers with these arguments.
+    fn scale(&mut self, arguments: Vec<String>) -> anyhow::Result<LocalScaler> {
+        let scaler = LocalScaler::new(this_program()?, arguments, self.key.clone());
+        self.scaler = Some(scaler.clone());
+        Ok(scaler)
+    }
+
+    /// Has as many storage servers from now on as the jobs need.
+    fn follow_load(
+        &self,
+        controller: &str,
+        scaler: LocalScaler,
+        settings: AutoscaleSettings,
+    ) -> anyhow::Result<()> {
+        let client = ControllerClient::connect(controller)?;
+        let autoscaler = Autoscaler::new(client, scaler, settings);
+        tokio::spawn(autoscaler.run(self.stop.clone()));
+        Ok(())
     }
 
     /// Waits for a signal, and reports every process that ends before.
@@ -259,6 +360,9 @@ impl Processes {
     /// Ends all of them, and reports those that did not go well.
     async fn end(&mut self) {
         self.stop.cancel();
+        if let Some(scaler) = &self.scaler {
+            scaler.end().await;
+        }
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
                 Ok(ended) if ended.in_order => {}

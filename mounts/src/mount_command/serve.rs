@@ -1,7 +1,7 @@
 //! Mounts a job, with a cluster inside this process if need be, and serves until it is unmounted
 //! or a signal ends it.
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use pocket_fs::FileSystemConfig;
 use pocket_fuse::{MountSettings, Readers};
 use pocket_proto::ByteCount;
@@ -12,6 +12,7 @@ use crate::{
     arguments::MountRequest,
     connection::JobTerms,
     embedded::{Cluster, ClusterConfig},
+    guard::Guard,
     job_mount::{JobMount, JobMountConfig},
     logging::Log,
     machine,
@@ -26,9 +27,11 @@ pub(super) fn run(
     log: &Log,
     audience: &mut dyn Audience,
 ) -> Result<(), MountFailure> {
+    let guard = Guard::start().context("cannot start the mount's guard");
+    let guard = guard.map_err(MountFailure::system)?;
     let mut outcome = Ok(());
     runtime::block_on(async {
-        outcome = run_async(request, log, audience).await;
+        outcome = run_async(request, guard, log, audience).await;
         Ok(())
     })
     .map_err(MountFailure::system)?;
@@ -37,6 +40,7 @@ pub(super) fn run(
 
 async fn run_async(
     request: &MountRequest,
+    guard: Guard,
     log: &Log,
     audience: &mut dyn Audience,
 ) -> Result<(), MountFailure> {
@@ -53,7 +57,7 @@ async fn run_async(
             .unwrap_or_default(),
     };
     let mounted = tokio::select! {
-        mounted = mount(request, controller) => mounted,
+        mounted = mount(request, controller, guard) => mounted,
         signal = signals.end.received() => Err(interrupted(signal)),
     };
     let outcome = match mounted {
@@ -123,7 +127,11 @@ async fn embedded(request: &MountRequest) -> Result<Option<Cluster>, MountFailur
     cluster.map(Some).map_err(MountFailure::mount)
 }
 
-async fn mount(request: &MountRequest, controller: String) -> Result<JobMount, MountFailure> {
+async fn mount(
+    request: &MountRequest,
+    controller: String,
+    guard: Guard,
+) -> Result<JobMount, MountFailure> {
     let terms = JobTerms {
         existing_only: request.existing,
         ..request.terms.to_terms(&request.job)
@@ -135,15 +143,17 @@ async fn mount(request: &MountRequest, controller: String) -> Result<JobMount, M
     if let Some(ByteCount(bytes)) = request.memory_budget {
         filesystem.memory_bytes = bytes;
     }
-    let mount = JobMount::start(JobMountConfig {
+    let config = JobMountConfig {
         controller,
         terms,
         mountpoint: request.mountpoint.clone(),
         settings: settings(&request.options, &request.job),
         filesystem,
+        auto_unmount: request.options.auto_unmount,
         presentation: request.options.presentation,
-    });
-    mount.await.map_err(MountFailure::mount)
+    };
+    let mount = JobMount::start(config, guard).await;
+    mount.map_err(MountFailure::mount)
 }
 
 /// The options as the adapter takes them.
@@ -177,8 +187,9 @@ fn settings(options: &MountOptions, job: &str) -> MountSettings {
             .unwrap_or_else(|| job.to_owned()),
         subtype: options.subtype.clone().unwrap_or(defaults.subtype),
         readers,
-        auto_unmount: options.auto_unmount,
         birth_times: !options.no_birth_times,
+        // Lists of others than the owner and the mode that are shown would say something else.
+        acls: !options.no_acls && options.presentation.shows_permissions(),
         options: names,
         threads: std::thread::available_parallelism().map_or(defaults.threads, usize::from),
     }

@@ -169,31 +169,7 @@ impl BlockStore for StorageClient {
             .pool
             .call(server, operation, self.job, &head, Payload::default());
         let reply = call.await?;
-        let malformed = |what| {
-            Failure::new(
-                Status::Malformed,
-                format!("{} answered {what} to a list of blocks", server.endpoint),
-            )
-        };
-        let held = HeldBlocks::decode(&reply.body).map_err(|_| malformed("odd bytes"))?;
-        let in_order = held
-            .blocks
-            .windows(2)
-            .all(|pair| pair[0].block < pair[1].block);
-        let ends = [held.blocks.first(), held.blocks.last()];
-        let inside = ends
-            .into_iter()
-            .flatten()
-            .all(|held| (span.first..span.end()).contains(&held.block));
-        let moves_on = held.told_to > span.first || span.end() == span.first;
-        let told = held
-            .blocks
-            .last()
-            .is_none_or(|last| last.block < held.told_to);
-        if !in_order || !inside || !moves_on || !told {
-            return Err(malformed("other blocks than were asked for"));
-        }
-        Ok(held)
+        blocks_told(server, span, &reply.body)
     }
 
     async fn copy(
@@ -212,6 +188,39 @@ impl BlockStore for StorageClient {
             pool: Pool::new(credential, self.pool.options().clone()),
         })
     }
+}
+
+/// Reads the answer to a list of the blocks of `span`.
+pub(crate) fn blocks_told(
+    server: &StorageServer,
+    span: BlockSpan,
+    body: &[u8],
+) -> Result<HeldBlocks, Failure> {
+    let malformed = |what| {
+        Failure::new(
+            Status::Malformed,
+            format!("{} answered {what} to a list of blocks", server.endpoint),
+        )
+    };
+    let held = HeldBlocks::decode(body).map_err(|_| malformed("odd bytes"))?;
+    let in_order = held
+        .blocks
+        .windows(2)
+        .all(|pair| pair[0].block < pair[1].block);
+    let ends = [held.blocks.first(), held.blocks.last()];
+    let inside = ends
+        .into_iter()
+        .flatten()
+        .all(|held| (span.first..span.end()).contains(&held.block));
+    let moves_on = held.told_to > span.first || span.end() == span.first;
+    let told = held
+        .blocks
+        .last()
+        .is_none_or(|last| last.block < held.told_to);
+    if !in_order || !inside || !moves_on || !told {
+        return Err(malformed("other blocks than were asked for"));
+    }
+    Ok(held)
 }
 
 /// The address that says what a truncation keeps.

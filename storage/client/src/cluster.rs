@@ -1,18 +1,23 @@
-//! What a metadata server asks of storage servers, for any job.
+//! What a metadata server asks of storage servers, for any job: to free blocks, and what it takes
+//! to move them.
 
 use bytes::Bytes;
 use pocket_proto::{
-    BlockIndex, ClusterKey, Credential, Failure, Fence, InodeId, JobId, Operation, Scope, Status,
-    Vouch, session::StorageServer,
+    BlockAddress, BlockIndex, BlockSpan, ClusterKey, Credential, Failure, Fence, HeldBlocks,
+    InodeId, JobId, Operation, REPLY_FLAG_HOLE, Scope, Status, Vouch, session::StorageServer,
 };
 use pocket_wire::Payload;
 
-use crate::{StorageClientOptions, client::truncation, pool::Pool};
+use crate::{
+    StorageClientOptions,
+    client::{blocks_told, truncation},
+    pool::Pool,
+};
 
 /// Inodes named in one request.
 const INODES_PER_REQUEST_MAX: usize = 65_536;
 
-/// Frees blocks of any job, and fences mounts. All its operations are idempotent. Failures are those of
+/// Frees and moves blocks of any job, and fences mounts. All its operations are idempotent. Failures are those of
 /// [`BlockStore`](crate::BlockStore); `Lost` means that there is nothing left to free.
 pub struct ClusterStorage {
     pool: Pool,
@@ -74,6 +79,98 @@ impl ClusterStorage {
             .call_for_change(
                 server,
                 Operation::TruncateBlocks,
+                job,
+                &head,
+                Payload::default(),
+            )
+            .await
+    }
+
+    /// The inodes of a job that `server` holds blocks of, in order, behind `after`; as many as one
+    /// answer holds, none at the end.
+    pub async fn inodes(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        after: InodeId,
+    ) -> Result<Vec<InodeId>, Failure> {
+        let head = after.0.to_le_bytes();
+        let call = self.pool.call(
+            server,
+            Operation::ListInodes,
+            job,
+            &head,
+            Payload::default(),
+        );
+        let body = call.await?.body;
+        let (ids, rest) = body.as_chunks::<8>();
+        let inodes: Vec<_> = ids
+            .iter()
+            .map(|id| InodeId(u64::from_le_bytes(*id)))
+            .collect();
+        let in_order = inodes.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rest.is_empty() || !in_order || inodes.first().is_some_and(|first| *first <= after) {
+            let what = format!("{} answered no list of inodes", server.endpoint);
+            return Err(Failure::new(Status::Malformed, what));
+        }
+        Ok(inodes)
+    }
+
+    /// As [`BlockStore::list`](crate::BlockStore::list).
+    pub async fn list(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        span: BlockSpan,
+    ) -> Result<HeldBlocks, Failure> {
+        let (operation, head) = (Operation::ListBlocks, span.encode());
+        let call = self
+            .pool
+            .call(server, operation, job, &head, Payload::default());
+        blocks_told(server, span, &call.await?.body)
+    }
+
+    /// What `server` holds of a block; `None` where there is none.
+    pub async fn read(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+    ) -> Result<Option<Bytes>, Failure> {
+        let head = address.encode();
+        let call = self
+            .pool
+            .call(server, Operation::ReadBlock, job, &head, Payload::default());
+        let reply = call.await?;
+        Ok((reply.flags & REPLY_FLAG_HOLE == 0).then_some(reply.body))
+    }
+
+    /// Writes a block from its beginning. Returns by how many bytes its allocation changed.
+    pub async fn write(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        address: BlockAddress,
+        data: Bytes,
+    ) -> Result<i64, Failure> {
+        let head = address.encode();
+        self.pool
+            .call_for_change(server, Operation::WriteBlock, job, &head, data.into())
+            .await
+    }
+
+    /// As [`BlockStore::drop_blocks`](crate::BlockStore::drop_blocks).
+    pub async fn drop_blocks(
+        &self,
+        server: &StorageServer,
+        job: JobId,
+        span: BlockSpan,
+    ) -> Result<i64, Failure> {
+        let head = span.encode();
+        self.pool
+            .call_for_change(
+                server,
+                Operation::DropBlocks,
                 job,
                 &head,
                 Payload::default(),

@@ -189,6 +189,11 @@ impl BlockEngine for DramEngine {
         ))
     }
 
+    fn inodes(&self, job: JobId, after: InodeId, count: usize) -> Vec<InodeId> {
+        self.job(job)
+            .map_or_else(Vec::new, |blocks| blocks.inodes(after, count))
+    }
+
     fn usage(&self) -> EngineUsage {
         self.capacity.usage()
     }

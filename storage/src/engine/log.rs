@@ -370,6 +370,20 @@ impl BlockEngine for LogEngine {
         answered(ticket, erased, change)
     }
 
+    fn inodes(&self, job: JobId, after: InodeId, count: usize) -> Vec<InodeId> {
+        let Some(job) = self.core.jobs.get(job) else {
+            return Vec::new();
+        };
+        let held = |state: &JobState| {
+            let inodes = state.files.keys().copied();
+            inodes.filter(|inode| *inode > after).collect::<Vec<_>>()
+        };
+        let mut inodes = held(&job.state.lock());
+        inodes.sort_unstable();
+        inodes.truncate(count);
+        inodes
+    }
+
     fn usage(&self) -> EngineUsage {
         self.core.capacity.usage()
     }

@@ -44,6 +44,7 @@ macro_rules! suite {
             punching_frees_whole_blocks_and_ends_and_zeroes_the_rest,
             copy_is_a_block_of_its_own,
             many_blocks_are_told_in_several_answers,
+            inodes_that_hold_blocks_are_told_in_order,
             space_operations_refuse_what_no_block_holds,
         ]);)*
     };

@@ -1,8 +1,8 @@
 //! What other users may do. Needs root, who can become them.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::shell_as;
+use pocket_tests::{may, may_not};
 
 claims![
     modes_keep_other_users_out,
@@ -15,34 +15,16 @@ claims![
 ];
 
 /// Two users without any rights.
-const ONE: u32 = 65_501;
-const OTHER: u32 = 65_502;
+pub(crate) const ONE: u32 = 65_501;
+pub(crate) const OTHER: u32 = 65_502;
 
 /// Opens the directory to everyone, as a job's root is, and runs the claim. Without root there is
 /// nobody to become.
-fn as_others(root: &Path, claim: impl FnOnce()) {
+pub(crate) fn as_others(root: &Path, claim: impl FnOnce()) {
     if pocket_tests::is_root() {
         fs::set_permissions(root, fs::Permissions::from_mode(0o1777)).unwrap();
         claim();
     }
-}
-
-fn ended(output: &Output) -> (bool, String) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), text)
-}
-
-#[track_caller]
-fn may(root: &Path, user: u32, script: &str) {
-    let (done, errors) = ended(&shell_as(root, script, Some(user)));
-    assert!(done, "{script}: {errors}");
-}
-
-#[track_caller]
-fn may_not(root: &Path, user: u32, script: &str) {
-    let (done, errors) = ended(&shell_as(root, script, Some(user)));
-    let refused = errors.contains("ermission denied") || errors.contains("not permitted");
-    assert!(!done && refused, "{script}: {errors}");
 }
 
 fn modes_keep_other_users_out(root: &Path) {

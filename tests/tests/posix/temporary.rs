@@ -29,7 +29,7 @@ claims![
 ];
 
 /// Opens a file without a name in `folder`; `flags` besides O_TMPFILE.
-fn unnamed(folder: &Path, flags: i32) -> io::Result<File> {
+pub(crate) fn unnamed(folder: &Path, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -39,7 +39,7 @@ fn unnamed(folder: &Path, flags: i32) -> io::Result<File> {
 }
 
 /// As open(2) advises whoever has no privilege.
-fn link(file: &File, path: &Path) -> nix::Result<()> {
+pub(crate) fn link(file: &File, path: &Path) -> nix::Result<()> {
     let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
     let follow = AtFlags::AT_SYMLINK_FOLLOW;
     linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, path, follow)

@@ -202,3 +202,25 @@ fn a_server_that_holds_no_part_of_a_job_is_given_none() {
     let huge = needs(1 << 53, 0);
     assert_eq!(pack(huge, WHOLE, &rooms, Packing::Fill), packed(&[], WHOLE));
 }
+
+#[test]
+fn tiny_jobs_are_spread_by_room_as_others_are() {
+    // Of such a job so many times fit that parts times room would overflow.
+    let rooms = [
+        room(1, (1 << 62, 0), (1 << 62, 0)),
+        room(2, (1 << 61, 0), (1 << 61, 0)),
+    ];
+    let spread = pack(needs(1, 0), WHOLE, &rooms, Packing::Spread);
+    let third = WHOLE / 3;
+    let given: Vec<_> = spread.parts.iter().map(|(_, parts)| *parts).collect();
+    assert!(given[0].abs_diff(2 * third) < 4, "{given:?}");
+    assert!(given[1].abs_diff(third) < 4, "{given:?}");
+    assert_eq!(spread.left, 0);
+}
+
+#[test]
+fn a_server_whose_part_is_rounded_to_nothing_is_not_named() {
+    let rooms = [room(1, (1 << 60, 0), (1 << 60, 0)), room(2, (1, 0), (1, 0))];
+    let spread = pack(needs(1 << 30, 0), WHOLE, &rooms, Packing::Spread);
+    assert_eq!(spread, packed(&[(1, WHOLE)], 0));
+}

@@ -158,11 +158,13 @@ fn reports_of_nonsense_change_nothing() {
         lease_seconds: u64::MAX,
         weight_map: Some(WeightMap {
             epoch: u32::MAX,
+            edition: 0,
             servers: vec![
                 WeightedServer::default(),
                 WeightedServer {
                     server: None,
                     weight: u32::MAX,
+                    stands_for: 0,
                 },
             ],
         }),

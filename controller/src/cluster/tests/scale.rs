@@ -46,6 +46,7 @@ fn a_registration_is_decided_in_ten_milliseconds_among_5000_servers_and_10000_jo
                 ..server
             }),
             weight: 1,
+            ..WeightedServer::default()
         });
         let job = CreateJobRequest {
             job: number,
@@ -53,6 +54,7 @@ fn a_registration_is_decided_in_ten_milliseconds_among_5000_servers_and_10000_jo
             weight_map: Some(WeightMap {
                 epoch: 1,
                 servers: servers.collect(),
+                ..WeightMap::default()
             }),
             ..(*spec).clone()
         };

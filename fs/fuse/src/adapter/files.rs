@@ -34,13 +34,14 @@ impl Adapter {
         });
     }
 
-    pub(super) fn create(&self, call: Call, name: &[u8], mode: u32, open: OpenArguments) {
-        let name = name.to_vec();
+    pub(super) fn create(&self, call: Call, name: &[u8], mode: (u32, u32), open: OpenArguments) {
+        let (name, (mode, umask)) = (name.to_vec(), mode);
         self.run(|fs| async move {
             let create = CreateRequest {
                 parent: call.inode,
                 name: &name,
                 mode,
+                umask,
                 flags: open.flags,
                 caller: call.caller,
             };
@@ -48,11 +49,13 @@ impl Adapter {
         });
     }
 
-    pub(super) fn create_temporary(&self, call: Call, mode: u32, open: OpenArguments) {
+    pub(super) fn create_temporary(&self, call: Call, mode: (u32, u32), open: OpenArguments) {
+        let (mode, umask) = mode;
         self.run(|fs| async move {
             let create = CreateTemporaryRequest {
                 parent: call.inode,
                 mode,
+                umask,
                 flags: open.flags,
                 caller: call.caller,
             };

@@ -18,7 +18,9 @@ impl Adapter {
         });
     }
 
-    pub(super) fn make_node(&self, call: Call, name: &[u8], mode: u32, device: u32) {
+    /// `mode` comes with the umask, here as in the following.
+    pub(super) fn make_node(&self, call: Call, name: &[u8], mode: (u32, u32), device: u32) {
+        let (mode, umask) = mode;
         let Some(kind) = convert::node_kind(mode) else {
             return call.reply.error(libc::EINVAL);
         };
@@ -29,20 +31,22 @@ impl Adapter {
                 name: &name,
                 node: NewNode::Other(kind, device),
                 mode,
+                umask,
                 caller: call.caller,
             };
             reply_entry(&fs, fs.make_node(node).await, call.reply);
         });
     }
 
-    pub(super) fn make_directory(&self, call: Call, name: &[u8], mode: u32) {
-        let name = name.to_vec();
+    pub(super) fn make_directory(&self, call: Call, name: &[u8], mode: (u32, u32)) {
+        let (name, (mode, umask)) = (name.to_vec(), mode);
         self.run(|fs| async move {
             let node = NodeRequest {
                 parent: call.inode,
                 name: &name,
                 node: NewNode::Directory,
                 mode,
+                umask,
                 caller: call.caller,
             };
             reply_entry(&fs, fs.make_node(node).await, call.reply);
@@ -57,6 +61,7 @@ impl Adapter {
                 name: &name,
                 node: NewNode::Symlink(&target),
                 mode: 0o777,
+                umask: 0,
                 caller: call.caller,
             };
             reply_entry(&fs, fs.make_node(node).await, call.reply);

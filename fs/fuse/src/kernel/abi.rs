@@ -79,15 +79,21 @@ pub(crate) mod capability {
     pub(crate) const POSIX_LOCKS: u64 = 1 << 1;
     pub(crate) const ATOMIC_O_TRUNC: u64 = 1 << 3;
     pub(crate) const BIG_WRITES: u64 = 1 << 5;
+    /// The umask is ours to apply.
+    pub(crate) const DONT_MASK: u64 = 1 << 6;
     /// flock's as well.
     pub(crate) const FLOCK_LOCKS: u64 = 1 << 10;
     pub(crate) const DO_READDIRPLUS: u64 = 1 << 13;
     pub(crate) const READDIRPLUS_AUTO: u64 = 1 << 14;
     pub(crate) const ASYNC_DIO: u64 = 1 << 15;
     pub(crate) const PARALLEL_DIROPS: u64 = 1 << 18;
+    /// The kernel asks for access control lists, and obeys and keeps them.
+    pub(crate) const POSIX_ACL: u64 = 1 << 20;
     pub(crate) const MAX_PAGES: u64 = 1 << 22;
     pub(crate) const CACHE_SYMLINKS: u64 = 1 << 23;
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
+    /// [`super::SetxattrInExt`] is there (Linux 5.13).
+    pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     /// `flags2` is there.
     pub(crate) const INIT_EXT: u64 = 1 << 30;
     pub(crate) const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
@@ -121,6 +127,8 @@ pub(crate) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(crate) const READ_LOCKOWNER: u32 = 1 << 1;
 /// Flags of OPEN and CREATE.
 pub(crate) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
+/// Flags of SETXATTR.
+pub(crate) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// Flags of FSYNC.
 pub(crate) const FSYNC_FDATASYNC: u32 = 1 << 0;
 
@@ -199,8 +207,9 @@ plain! {
     struct WriteIn {
         fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32,
     }
-    /// Without the fields that only FUSE_SETXATTR_EXT brings.
     struct SetxattrIn { size: u32, flags: u32, }
+    /// Behind [`SetxattrIn`] where that was agreed on.
+    struct SetxattrInExt { setxattr_flags: u32, padding: u32, }
     struct GetxattrIn { size: u32, padding: u32, }
     struct LkIn { fh: u64, owner: u64, lk: FileLock, lk_flags: u32, padding: u32, }
     struct AccessIn { mask: u32, padding: u32, }
@@ -263,6 +272,11 @@ mod tests {
             ("fuse_fsync_in", size_of::<FsyncIn>(), 16),
             ("fuse_read_in", size_of::<ReadIn>(), 40),
             ("fuse_write_in", size_of::<WriteIn>(), 40),
+            (
+                "fuse_setxattr_in",
+                size_of::<SetxattrIn>() + size_of::<SetxattrInExt>(),
+                16,
+            ),
             ("fuse_lk_in", size_of::<LkIn>(), 48),
             ("fuse_fallocate_in", size_of::<FallocateIn>(), 32),
             ("fuse_lseek_in", size_of::<LseekIn>(), 24),

@@ -24,11 +24,13 @@ pub(crate) enum Operation<'a> {
     MakeNode {
         name: &'a [u8],
         mode: u32,
+        umask: u32,
         device: u32,
     },
     MakeDirectory {
         name: &'a [u8],
         mode: u32,
+        umask: u32,
     },
     Unlink {
         name: &'a [u8],
@@ -51,11 +53,13 @@ pub(crate) enum Operation<'a> {
     Create {
         name: &'a [u8],
         mode: u32,
+        umask: u32,
         open: OpenArguments,
     },
     /// A file without a name, in the directory.
     TemporaryFile {
         mode: u32,
+        umask: u32,
         open: OpenArguments,
     },
     Read(ReadArguments),
@@ -93,6 +97,8 @@ pub(crate) enum Operation<'a> {
         name: &'a [u8],
         value: &'a [u8],
         flags: u32,
+        /// An access list takes the set-group-id bit with it.
+        clear_set_group_id: bool,
     },
     GetXattr {
         name: &'a [u8],

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use super::abi::{
     self, AccessIn, CreateIn, FallocateIn, FlushIn, FsyncIn, GetxattrIn, InHeader, InitIn,
     InitInExt, InterruptIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn,
-    Rename2In, RenameIn, SetxattrIn, StatxIn, WriteIn, capability, opcode,
+    Rename2In, RenameIn, SetxattrIn, SetxattrInExt, StatxIn, WriteIn, capability, opcode,
 };
 use super::operation::{
     InitArguments, LockArguments, OpenArguments, Operation, ReadArguments, WriteArguments,
@@ -31,6 +31,12 @@ pub(crate) struct Request<'a> {
     pub(crate) shared: Option<&'a Bytes>,
 }
 
+/// What was agreed on, as far as requests look different by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    pub(crate) long_setxattr: bool,
+}
+
 /// Why bytes are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -42,14 +48,14 @@ pub(crate) enum Refusal {
 
 impl<'a> Request<'a> {
     /// Decodes what one read(2) of the device gave.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Refusal> {
+    pub(crate) fn decode(bytes: &'a [u8], dialect: Dialect) -> Result<Self, Refusal> {
         let refused = || Refusal::NoHeader(bytes.len());
         let (header, body) = InHeader::read_from_prefix(bytes).map_err(|_| refused())?;
         let whole = usize::try_from(header.len).is_ok_and(|length| length == bytes.len());
         let extensions = usize::from(header.total_extlen) * 8;
         let body = body.len().checked_sub(extensions).map(|end| &body[..end]);
         let operation = match body {
-            Some(body) if whole => Operation::decode(header.opcode, Body(body)),
+            Some(body) if whole => Operation::decode(header.opcode, Body(body), dialect),
             _ => None,
         };
         let operation = operation.ok_or(Refusal::Malformed {
@@ -95,7 +101,7 @@ impl<'a> Body<'a> {
 
 impl<'a> Operation<'a> {
     /// None if the body is too short for the kind.
-    fn decode(kind: u32, mut body: Body<'a>) -> Option<Self> {
+    fn decode(kind: u32, mut body: Body<'a>, dialect: Dialect) -> Option<Self> {
         Some(match kind {
             opcode::LOOKUP..=opcode::LINK => Self::decode_name(kind, body)?,
             opcode::OPEN..=opcode::FSYNC
@@ -114,7 +120,8 @@ impl<'a> Operation<'a> {
                 let StatxIn { sx_mask: mask, .. } = body.take()?;
                 Operation::Statx { mask }
             }
-            opcode::SETXATTR..=opcode::REMOVEXATTR => Self::decode_xattr(kind, body)?,
+            opcode::SETXATTR => Self::decode_set_xattr(body, dialect)?,
+            opcode::GETXATTR..=opcode::REMOVEXATTR => Self::decode_xattr(kind, body)?,
             opcode::OPENDIR => Operation::OpenDirectory,
             opcode::READDIR | opcode::READDIRPLUS => {
                 let read: ReadIn = body.take()?;
@@ -167,17 +174,20 @@ impl<'a> Operation<'a> {
                 target: body.name()?,
             },
             opcode::MKNOD => {
-                let MknodIn { mode, rdev, .. } = body.take()?;
+                let MknodIn {
+                    mode, rdev, umask, ..
+                } = body.take()?;
                 Operation::MakeNode {
                     name: body.name()?,
                     mode,
+                    umask,
                     device: rdev,
                 }
             }
             opcode::MKDIR => {
-                let MkdirIn { mode, .. } = body.take()?;
+                let MkdirIn { mode, umask } = body.take()?;
                 let name = body.name()?;
-                Operation::MakeDirectory { name, mode }
+                Operation::MakeDirectory { name, mode, umask }
             }
             opcode::UNLINK => Operation::Unlink { name: body.name()? },
             opcode::RMDIR => Operation::RemoveDirectory { name: body.name()? },
@@ -214,6 +224,7 @@ impl<'a> Operation<'a> {
                 Operation::Create {
                     name: body.name()?,
                     mode: create.mode,
+                    umask: create.umask,
                     open: OpenArguments::new(create.flags, create.open_flags),
                 }
             }
@@ -221,6 +232,7 @@ impl<'a> Operation<'a> {
                 let create: CreateIn = body.take()?;
                 Operation::TemporaryFile {
                     mode: create.mode,
+                    umask: create.umask,
                     open: OpenArguments::new(create.flags, create.open_flags),
                 }
             }
@@ -282,16 +294,22 @@ impl<'a> Operation<'a> {
         })
     }
 
+    fn decode_set_xattr(mut body: Body<'a>, dialect: Dialect) -> Option<Self> {
+        let SetxattrIn { size, flags } = body.take()?;
+        let more = match dialect.long_setxattr {
+            true => body.take()?,
+            false => SetxattrInExt::default(),
+        };
+        Some(Operation::SetXattr {
+            name: body.name()?,
+            value: body.bytes(size)?,
+            flags,
+            clear_set_group_id: more.setxattr_flags & abi::SETXATTR_ACL_KILL_SGID != 0,
+        })
+    }
+
     fn decode_xattr(kind: u32, mut body: Body<'a>) -> Option<Self> {
         Some(match kind {
-            opcode::SETXATTR => {
-                let SetxattrIn { size, flags } = body.take()?;
-                Operation::SetXattr {
-                    name: body.name()?,
-                    value: body.bytes(size)?,
-                    flags,
-                }
-            }
             opcode::GETXATTR => {
                 let get: GetxattrIn = body.take()?;
                 Operation::GetXattr {

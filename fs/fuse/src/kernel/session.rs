@@ -14,7 +14,7 @@ use super::interrupts::Interrupts;
 use super::notify::Notifier;
 use super::operation::{InitArguments, Operation};
 use super::reply::{Channel, Reply};
-use super::request::{Refusal, Request};
+use super::request::{Dialect, Refusal, Request};
 
 /// Largest write and read, bytes: one block of the default size.
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -35,16 +35,22 @@ const WANTED: u64 = capability::ASYNC_READ
     | capability::POSIX_LOCKS
     | capability::FLOCK_LOCKS
     | capability::BIG_WRITES
+    | capability::DONT_MASK
     | capability::PARALLEL_DIROPS
     | capability::DO_READDIRPLUS
     | capability::READDIRPLUS_AUTO
     | capability::ASYNC_DIO
     | capability::ATOMIC_O_TRUNC
     | capability::HANDLE_KILLPRIV_V2
+    | capability::SETXATTR_EXT
     | capability::CACHE_SYMLINKS
     | capability::DIRECT_IO_ALLOW_MMAP
     | capability::MAX_PAGES
     | capability::INIT_EXT;
+
+/// What access control lists need: without the flags of SETXATTR there is no telling whose
+/// set-group-id bits must go.
+const ACLS: u64 = capability::POSIX_ACL | capability::SETXATTR_EXT;
 
 /// Who does what requests ask for.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -57,18 +63,24 @@ pub(crate) trait Handler: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Session {
     channel: Arc<Channel>,
+    agreed: u64,
 }
 
 impl Session {
     /// Shakes hands over a new connection. Threads that wait for operations are watched on
-    /// `runtime`.
-    pub(crate) fn begin(device: OwnedFd, runtime: Handle) -> io::Result<Self> {
+    /// `runtime`. `acls`: the kernel is to obey access control lists, if it can.
+    pub(crate) fn begin(device: OwnedFd, runtime: Handle, acls: bool) -> io::Result<Self> {
         let channel = Arc::new(Channel {
             device: Device::new(device),
             interrupts: Interrupts::new(runtime),
         });
-        shake_hands(&channel)?;
-        Ok(Session { channel })
+        let agreed = shake_hands(&channel, acls)?;
+        Ok(Session { channel, agreed })
+    }
+
+    /// Whether the kernel obeys access control lists.
+    pub(crate) fn has_acls(&self) -> bool {
+        self.agreed & ACLS == ACLS
     }
 
     /// A way to tell the kernel what it must forget.
@@ -78,6 +90,7 @@ impl Session {
 
     /// Serves with so many threads until the end of the connection.
     pub(crate) fn run(self, threads: usize, handler: Arc<impl Handler>) -> io::Result<()> {
+        let dialect = dialect(self.agreed);
         let mut channels = Vec::with_capacity(threads);
         for _ in 1..threads {
             channels.push(Arc::new(Channel {
@@ -91,7 +104,7 @@ impl Session {
             let (handler, buffers) = (Arc::clone(&handler), Arc::clone(&buffers));
             thread::Builder::new()
                 .name(format!("fuse-{index}"))
-                .spawn(move || read_requests(&channel, &buffers, &*handler))
+                .spawn(move || read_requests(&channel, dialect, &buffers, &*handler))
         };
         let readers: Vec<_> = channels.into_iter().enumerate().map(spawn).collect();
         let mut outcome = Ok(());
@@ -108,6 +121,7 @@ impl Session {
 
 fn read_requests(
     channel: &Arc<Channel>,
+    dialect: Dialect,
     buffers: &Arc<Buffers>,
     handler: &impl Handler,
 ) -> io::Result<()> {
@@ -119,13 +133,16 @@ fn read_requests(
             SHARED_BYTES_MIN.. => {
                 let full = std::mem::replace(&mut buffer, buffers.take());
                 let shared = full.share(length);
-                let request = Request::decode(&shared).map(|request| Request {
+                let request = Request::decode(&shared, dialect).map(|request| Request {
                     shared: Some(&shared),
                     ..request
                 });
                 serve(request, channel, handler)
             }
-            _ => serve(Request::decode(&buffer.bytes()[..length]), channel, handler),
+            _ => {
+                let request = Request::decode(&buffer.bytes()[..length], dialect);
+                serve(request, channel, handler)
+            }
         };
         if served.is_break() {
             return Ok(());
@@ -186,14 +203,15 @@ fn refuse(channel: &Arc<Channel>, refusal: Refusal) {
     }
 }
 
-fn shake_hands(channel: &Arc<Channel>) -> io::Result<()> {
+/// Answers the flags that were agreed on.
+fn shake_hands(channel: &Arc<Channel>, acls: bool) -> io::Result<u64> {
     let mut buffer = Buffers::new(REQUEST_BYTES_MAX as usize + HEADER_BYTES_MAX).take();
     loop {
         let length = channel.device.receive(buffer.bytes())?;
         if length == 0 {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let request = Request::decode(&buffer.bytes()[..length]);
+        let request = Request::decode(&buffer.bytes()[..length], Dialect::default());
         let request =
             request.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
         let reply = Reply::new(Arc::clone(channel), request.unique, 0);
@@ -226,16 +244,29 @@ fn shake_hands(channel: &Arc<Channel>) -> io::Result<()> {
                 ),
             ));
         }
-        let accepted = negotiate(offer);
+        let agreed = agree(offer.capabilities, acls);
+        let accepted = accept(offer, agreed);
         tracing::debug!(?offer, ?accepted, "shook hands with the kernel");
         reply.value(&accepted);
-        return Ok(());
+        return Ok(agreed);
     }
 }
 
 /// What both sides have.
-fn negotiate(offer: InitArguments) -> InitOut {
-    let agreed = offer.capabilities & WANTED;
+fn agree(offered: u64, acls: bool) -> u64 {
+    match acls && offered & ACLS == ACLS {
+        true => offered & (WANTED | ACLS),
+        false => offered & WANTED,
+    }
+}
+
+fn dialect(agreed: u64) -> Dialect {
+    Dialect {
+        long_setxattr: agreed & capability::SETXATTR_EXT != 0,
+    }
+}
+
+fn accept(offer: InitArguments, agreed: u64) -> InitOut {
     InitOut {
         major: abi::MAJOR,
         minor: abi::MINOR,

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::LEASE;
-use super::mount::{Computing, Down, Life, Line, LineSink, Mount, Place, Wish};
+use super::messages::{Computing, Down, Line, LineSink, Place, Wish};
+use super::mount::{Life, Mount};
 use super::schedule::{Choose, Plain};
 use crate::blocks::NoBlocks;
 use crate::environment::Environment;
@@ -78,11 +79,13 @@ impl World {
                 ..StorageServer::default()
             }),
             weight: 1,
+            stands_for: 0,
         };
         let order = CreateJobRequest {
             job: 1,
             capacity_bytes: 1 << 30,
             weight_map: Some(WeightMap {
+                edition: 0,
                 epoch: 1,
                 servers: vec![server],
             }),

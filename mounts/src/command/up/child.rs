@@ -2,6 +2,7 @@
 
 use std::{
     env, fmt, io,
+    path::Path,
     process::{self, ExitStatus, Stdio},
     time::Duration,
 };
@@ -35,13 +36,19 @@ pub(super) struct Ended {
     how: String,
     /// It was asked to, and did without an error.
     pub(super) in_order: bool,
+    /// Without an error: if it was not asked to, it was drained.
+    pub(super) success: bool,
 }
 
 impl ChildServer {
-    /// Starts this program as a server. Dropping it kills the process, which also ends when this
+    /// Starts a program as a server. Dropping it kills the process, which also ends when this
     /// one does, however that comes about.
-    pub(super) fn start(name: &str, arguments: &[&str], key: Option<&str>) -> anyhow::Result<Self> {
-        let program = env::current_exe().context("cannot find this program itself")?;
+    pub(super) fn start(
+        program: &Path,
+        name: &str,
+        arguments: &[&str],
+        key: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -97,7 +104,8 @@ impl ChildServer {
             outcome = self.child.wait() => outcome,
             () = stop.cancelled() => self.stop(process).await,
         };
-        let in_order = stop.is_cancelled() && outcome.as_ref().is_ok_and(ExitStatus::success);
+        let success = outcome.as_ref().is_ok_and(ExitStatus::success);
+        let in_order = stop.is_cancelled() && success;
         Ended {
             name: self.name,
             process,
@@ -106,6 +114,7 @@ impl ChildServer {
                 Err(error) => error.to_string(),
             },
             in_order,
+            success,
         }
     }
 

@@ -165,6 +165,18 @@ impl JobBlocks {
         change
     }
 
+    /// The `count` lowest inodes behind `after`, in order.
+    pub(super) fn inodes(&self, after: InodeId, count: usize) -> Vec<InodeId> {
+        let mut inodes = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            inodes.extend(shard.files.keys().filter(|inode| **inode > after));
+        }
+        inodes.sort_unstable();
+        inodes.truncate(count);
+        inodes
+    }
+
     fn shard(&self, inode: InodeId) -> MutexGuard<'_, Shard> {
         // Inode numbers are handed out in sequence, so their low bits spread well.
         self.shards[inode.0 as usize % SHARDS].lock()

@@ -345,6 +345,25 @@ pub(super) fn many_blocks_are_told_in_several_answers<S: Subject>() {
     assert!(engine.list(OTHER_JOB, span(0)).blocks.is_empty());
 }
 
+pub(super) fn inodes_that_hold_blocks_are_told_in_order<S: Subject>() {
+    let subject = S::new(1 << 20);
+    let engine = &subject;
+    for inode in [70, 3, 35, 36, 37, 38] {
+        let inode = InodeId(inode);
+        engine.write(JOB, inode, FIRST, 0, bytes(4, 1)).unwrap();
+    }
+    engine.remove_inodes(JOB, &[InodeId(36)]);
+    engine.truncate(JOB, InodeId(37), FIRST, 0);
+    engine
+        .punch(JOB, address(InodeId(38), FIRST, 0, 4))
+        .unwrap();
+    let told = |after, count| engine.inodes(JOB, InodeId(after), count);
+    assert_eq!(told(0, 10), [3, 35, 70].map(InodeId));
+    assert_eq!(told(3, 1), [InodeId(35)]);
+    assert!(told(70, 10).is_empty());
+    assert!(engine.inodes(OTHER_JOB, InodeId(0), 10).is_empty());
+}
+
 pub(super) fn space_operations_refuse_what_no_block_holds<S: Subject>() {
     let subject = S::new(1 << 20);
     let engine = &subject;

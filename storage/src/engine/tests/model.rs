@@ -1,6 +1,6 @@
 //! The engine beside a plain model.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proptest::{
     collection::vec,
@@ -321,6 +321,12 @@ fn check<S: Subject>(steps: Vec<Step>) -> Result<(), TestCaseError> {
         let usage = engine.usage();
         prop_assert_eq!(usage.used_bytes as i64, model.used());
         prop_assert_eq!(usage.blocks, model.blocks.len() as u64);
+        for job in [1, 2] {
+            let told = engine.inodes(JobId(job), InodeId(0), usize::MAX);
+            let keys = model.blocks.keys().filter(|key| key.0 == job);
+            let expected: BTreeSet<_> = keys.map(|key| InodeId(key.1)).collect();
+            prop_assert_eq!(told, expected.into_iter().collect::<Vec<_>>());
+        }
     }
     for (bytes, expected) in held {
         prop_assert_eq!(&bytes[..], &expected[..]);

@@ -55,6 +55,10 @@ pub(in crate::engine) trait Subject: Sized + Sync {
         self.engine().list(job, span)
     }
 
+    fn inodes(&self, job: JobId, after: InodeId, count: usize) -> Vec<InodeId> {
+        self.engine().inodes(job, after, count)
+    }
+
     fn drop_blocks(&self, job: JobId, span: BlockSpan) -> i64 {
         now(self.engine().drop_blocks(job, span)).unwrap()
     }

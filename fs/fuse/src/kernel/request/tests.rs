@@ -8,10 +8,13 @@ use super::super::wire::{bytes, request};
 use super::*;
 
 const NAME: &[u8] = b"name\0";
+const DIALECT: Dialect = Dialect {
+    long_setxattr: true,
+};
 
 fn operation(opcode: u32, parts: &[&[u8]]) -> Operation<'static> {
     let bytes: &'static [u8] = request(opcode, 2, parts).leak();
-    Request::decode(bytes).unwrap().operation
+    Request::decode(bytes, DIALECT).unwrap().operation
 }
 
 /// A whole request of every kind that has a body.
@@ -21,7 +24,8 @@ fn whole_requests() -> Vec<(u32, Vec<u8>)> {
         size: 4,
         ..WriteIn::default()
     };
-    let set = SetxattrIn { size: 3, flags: 1 };
+    let set = (SetxattrIn { size: 3, flags: 1 }, SetxattrInExt::default());
+    let set = [bytes(&set.0), bytes(&set.1)].concat();
     vec![
         (opcode::LOOKUP, NAME.to_vec()),
         (opcode::SETATTR, bytes(&SetattrIn::default())),
@@ -50,7 +54,7 @@ fn whole_requests() -> Vec<(u32, Vec<u8>)> {
         (opcode::READDIR, bytes(&ReadIn::default())),
         (opcode::READDIRPLUS, bytes(&ReadIn::default())),
         (opcode::RELEASEDIR, bytes(&ReleaseIn::default())),
-        (opcode::SETXATTR, [&bytes(&set), NAME, b"xyz"].concat()),
+        (opcode::SETXATTR, [&set[..], NAME, b"xyz"].concat()),
         (opcode::GETXATTR, with_name(bytes(&GetxattrIn::default()))),
         (opcode::LISTXATTR, bytes(&GetxattrIn::default())),
         (opcode::REMOVEXATTR, NAME.to_vec()),
@@ -75,7 +79,7 @@ fn whole_requests() -> Vec<(u32, Vec<u8>)> {
 fn whole_requests_are_understood() {
     for (opcode, body) in whole_requests() {
         let bytes = request(opcode, 2, &[&body]);
-        let understood = Request::decode(&bytes).unwrap();
+        let understood = Request::decode(&bytes, DIALECT).unwrap();
         assert_ne!(understood.operation, Operation::Unknown, "{opcode}");
         assert_eq!((understood.unique, understood.inode), (2, 1));
         assert_eq!(
@@ -90,7 +94,7 @@ fn a_request_that_is_cut_short_anywhere_is_refused() {
     for (opcode, body) in whole_requests() {
         for length in 0..body.len() {
             let bytes = request(opcode, 2, &[&body[..length]]);
-            let refusal = Request::decode(&bytes).unwrap_err();
+            let refusal = Request::decode(&bytes, DIALECT).unwrap_err();
             assert_eq!(
                 refusal,
                 Refusal::Malformed { unique: 2, opcode },
@@ -100,7 +104,10 @@ fn a_request_that_is_cut_short_anywhere_is_refused() {
     }
     for length in 0..size_of::<InHeader>() {
         let bytes = &request(opcode::STATFS, 2, &[])[..length];
-        assert_eq!(Request::decode(bytes), Err(Refusal::NoHeader(length)));
+        assert_eq!(
+            Request::decode(bytes, DIALECT),
+            Err(Refusal::NoHeader(length))
+        );
     }
 }
 
@@ -109,7 +116,7 @@ fn a_length_that_is_not_that_of_the_bytes_is_refused() {
     let mut bytes = request(opcode::STATFS, 2, &[]);
     for length in [0, 39, 41, u32::MAX] {
         bytes[..4].copy_from_slice(length.as_bytes());
-        assert!(Request::decode(&bytes).is_err(), "{length}");
+        assert!(Request::decode(&bytes, DIALECT).is_err(), "{length}");
     }
 }
 
@@ -117,16 +124,46 @@ fn a_length_that_is_not_that_of_the_bytes_is_refused() {
 fn extensions_are_passed_over_and_cannot_be_longer_than_the_request() {
     let mut bytes = request(opcode::UNLINK, 2, &[NAME, &[1; 8]]);
     bytes[36] = 1;
-    let understood = Request::decode(&bytes).unwrap();
+    let understood = Request::decode(&bytes, DIALECT).unwrap();
     assert_eq!(understood.operation, Operation::Unlink { name: b"name" });
     bytes[36] = 2;
-    assert!(Request::decode(&bytes).is_err());
+    assert!(Request::decode(&bytes, DIALECT).is_err());
 }
 
 #[test]
 fn a_name_needs_its_end() {
     let bytes = request(opcode::LOOKUP, 2, &[b"name"]);
-    assert!(Request::decode(&bytes).is_err());
+    assert!(Request::decode(&bytes, DIALECT).is_err());
+}
+
+#[test]
+fn attributes_are_set_in_the_form_that_was_agreed_on() {
+    let set = SetxattrIn { size: 3, flags: 1 };
+    let more = |setxattr_flags| SetxattrInExt {
+        setxattr_flags,
+        padding: 0,
+    };
+    let understood = |long_setxattr, parts: &[&[u8]]| {
+        let bytes = request(opcode::SETXATTR, 2, parts);
+        let request = Request::decode(&bytes, Dialect { long_setxattr });
+        match request.unwrap().operation {
+            Operation::SetXattr {
+                name,
+                value,
+                flags,
+                clear_set_group_id,
+            } => {
+                assert_eq!((name, value, flags), (&b"name"[..], &b"xyz"[..], 1));
+                clear_set_group_id
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!understood(false, &[set.as_bytes(), NAME, b"xyz"]));
+    for (flags, clears) in [(0, false), (abi::SETXATTR_ACL_KILL_SGID, true)] {
+        let parts = [set.as_bytes(), more(flags).as_bytes(), NAME, b"xyz"].concat();
+        assert_eq!(understood(true, &[&parts]), clears);
+    }
 }
 
 #[test]
@@ -154,9 +191,15 @@ fn data_of_a_write_are_as_long_as_it_says() {
     };
     let data = b"data";
     let expected = Operation::Write { arguments, data };
-    assert_eq!(Request::decode(&bytes).unwrap().operation, expected);
+    assert_eq!(
+        Request::decode(&bytes, DIALECT).unwrap().operation,
+        expected
+    );
     for size in [5, u32::MAX] {
-        assert!(Request::decode(&write(size, b"data")).is_err(), "{size}");
+        assert!(
+            Request::decode(&write(size, b"data"), DIALECT).is_err(),
+            "{size}"
+        );
     }
 }
 
@@ -243,7 +286,7 @@ fn what_the_kernel_offers_is_read_to_the_last_flag() {
     assert_eq!(offered.capabilities, expected);
     // Said to be there, and is not.
     let bytes = request(opcode::INIT, 2, &[init.as_bytes()]);
-    assert!(Request::decode(&bytes).is_err());
+    assert!(Request::decode(&bytes, DIALECT).is_err());
 }
 
 #[test]
@@ -256,7 +299,7 @@ fn kinds_that_nobody_knows_are_no_error_of_the_kernel() {
 proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Request::decode(&bytes);
+        let _ = Request::decode(&bytes, DIALECT);
     }
 
     #[test]
@@ -267,7 +310,7 @@ proptest! {
     ) {
         let mut bytes = request(opcode, 2, &[&body]);
         bytes[36..38].copy_from_slice(extensions.as_bytes());
-        if let Ok(request) = Request::decode(&bytes) {
+        if let Ok(request) = Request::decode(&bytes, DIALECT) {
             prop_assert_eq!(request.unique, 2);
         }
     }

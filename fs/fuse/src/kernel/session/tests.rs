@@ -29,12 +29,25 @@ fn init(major: u32, minor: u32) -> Vec<u8> {
 
 #[test]
 fn only_what_both_sides_have_is_agreed_on() {
-    let all = negotiate(offer(u64::MAX));
-    let agreed = (u64::from(all.flags2) << 32) | u64::from(all.flags);
-    assert_eq!(agreed, WANTED);
-    let old = negotiate(offer(capability::ASYNC_READ | 1 << 2));
-    assert_eq!(u64::from(old.flags), capability::ASYNC_READ);
+    let negotiate = |capabilities| {
+        let agreed = agree(capabilities, true);
+        let accepted = accept(offer(capabilities), agreed);
+        let told = (u64::from(accepted.flags2) << 32) | u64::from(accepted.flags);
+        assert_eq!(told, agreed);
+        (agreed, accepted)
+    };
+    assert_eq!(negotiate(u64::MAX).0, WANTED | ACLS);
+    let (agreed, old) = negotiate(capability::ASYNC_READ | 1 << 2);
+    assert_eq!(agreed, capability::ASYNC_READ);
     assert_eq!((old.flags2, old.max_readahead), (0, 128 << 10));
+}
+
+#[test]
+fn lists_need_a_kernel_that_tells_whose_bits_must_go() {
+    assert_eq!(agree(u64::MAX, false) & capability::POSIX_ACL, 0);
+    assert_eq!(agree(capability::POSIX_ACL, true), 0);
+    assert_eq!(agree(ACLS, true), ACLS);
+    assert!(dialect(ACLS).long_setxattr && !dialect(0).long_setxattr);
 }
 
 #[test]
@@ -48,7 +61,7 @@ async fn a_newer_kernel_is_told_our_number_and_asks_again() {
     let (kernel, channel) = Kernel::connect(Handle::current());
     kernel.send(&init(8, 0));
     kernel.send(&init(7, 99));
-    shake_hands(&channel).unwrap();
+    shake_hands(&channel, true).unwrap();
     for flags in [0, capability::ASYNC_READ] {
         let (header, body) = kernel.answer();
         assert_eq!((header.error, body.len()), (0, 64));
@@ -67,7 +80,7 @@ async fn a_kernel_that_is_too_old_or_talks_of_other_things_first_is_refused() {
     ] {
         let (kernel, channel) = Kernel::connect(Handle::current());
         kernel.send(&first);
-        assert!(shake_hands(&channel).is_err());
+        assert!(shake_hands(&channel, true).is_err());
         assert_ne!(kernel.answer().0.error, 0);
     }
 }
@@ -80,6 +93,11 @@ impl Handler for Echo {
         self.0.send(request.unique).unwrap();
         reply.ok();
     }
+}
+
+fn serve_all(channel: &Arc<Channel>, handler: Echo) {
+    let buffers = Buffers::new(1 << 20);
+    read_requests(channel, Dialect::default(), &buffers, &handler).unwrap();
 }
 
 #[tokio::test]
@@ -101,7 +119,7 @@ async fn nonsense_is_refused_and_the_next_request_is_served() {
     kernel.send(&request(abi::opcode::STATFS, 14, &[]));
     kernel.end();
     let (served, requests) = mpsc::channel();
-    read_requests(&channel, &Buffers::new(1 << 20), &Echo(served)).unwrap();
+    serve_all(&channel, Echo(served));
     for (unique, error) in [(8, -libc::EIO), (10, -libc::EIO), (14, 0)] {
         let (header, body) = kernel.answer();
         assert_eq!((header.unique, header.error), (unique, error));
@@ -116,7 +134,7 @@ async fn goodbye_is_answered_and_ends_the_thread() {
     let (kernel, channel) = Kernel::connect(Handle::current());
     kernel.send(&request(abi::opcode::DESTROY, 2, &[]));
     let (served, _requests) = mpsc::channel();
-    read_requests(&channel, &Buffers::new(1 << 20), &Echo(served)).unwrap();
+    serve_all(&channel, Echo(served));
     assert_eq!(kernel.answer().0.error, 0);
 }
 

@@ -1,0 +1,18 @@
+//! Starting and ending storage servers as the load asks for.
+//!
+//! An [`Autoscaler`] looks at the cluster through its controller twice a second, has the arbiter
+//! decide (`pocket-policy`), and acts: a [`Scaler`] starts servers, and the controller drains those
+//! that shall go, which then end by themselves. It keeps nothing that matters: a new one goes on
+//! from what it sees. What it decided, and why, it tells the controller, for people.
+//!
+//! [`conformance`] is what every scaler must do, as a function that tests call.
+
+pub mod conformance;
+
+mod autoscaler;
+mod decisions;
+mod scaler;
+mod view;
+
+pub use autoscaler::{AutoscaleSettings, Autoscaler};
+pub use scaler::{Instance, InstanceState, Scaler, ScalerError, StaticScaler};
