@@ -8,7 +8,6 @@ mod create;
 mod create_temporary;
 mod flush;
 mod get_attributes;
-mod layout;
 mod link;
 mod lock;
 mod lookup;

@@ -7,7 +7,6 @@ use pocket_proto::InodeId;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, reply, request};
 
 use super::Caller;
-use super::layout::LAYOUT_NAME;
 use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem};
 
@@ -46,7 +45,6 @@ impl FileSystem {
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
         check_name(name)?;
-        refuse_own(name)?;
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno(libc::E2BIG));
         }
@@ -71,9 +69,6 @@ impl FileSystem {
     /// An attribute's value; ENODATA if there is none.
     pub async fn get_xattr(&self, inode: InodeId, name: &[u8]) -> Result<Bytes, Errno> {
         check_name(name)?;
-        if name == LAYOUT_NAME {
-            return self.layout_text(inode).await;
-        }
         let request = GetXattr {
             inode: inode.0,
             name: name.to_vec().into(),
@@ -97,7 +92,6 @@ impl FileSystem {
     pub async fn remove_xattr(&self, inode: InodeId, name: &[u8]) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
         check_name(name)?;
-        refuse_own(name)?;
         let request = RemoveXattr {
             inode: inode.0,
             name: name.to_vec().into(),
@@ -126,14 +120,6 @@ impl FileSystem {
             reply::Result::Xattr(xattr) => Ok(xattr.value),
             _ => Err(unexpected().into()),
         }
-    }
-}
-
-/// What Pocket says itself is not for others to set.
-fn refuse_own(name: &[u8]) -> Result<(), Errno> {
-    match name == LAYOUT_NAME {
-        true => Err(Errno(libc::EPERM)),
-        false => Ok(()),
     }
 }
 
