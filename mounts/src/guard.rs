@@ -26,7 +26,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::mountpoint;
+use crate::mountpoint::{self, MountedHere};
 
 pub(crate) use watch::inherit;
 
@@ -84,9 +84,18 @@ impl Guard {
     }
 
     /// Has the guard watch over what is mounted on `path`, which has just been mounted and has no
-    /// symbolic links. It does when this returns.
+    /// symbolic links. It does when this returns, unless somebody was quick to unmount it.
     pub(crate) fn watch(&mut self, path: &Path, auto_unmount: bool) -> io::Result<()> {
-        let mounted = mountpoint::mounted_on(path)?.ok_or(io::ErrorKind::NotFound)?;
+        let Some(mounted) = mountpoint::mounted_on(path)? else {
+            return Ok(());
+        };
+        match self.order(path, &mounted, auto_unmount) {
+            Err(_) if mountpoint::mounted_on(path)?.is_none() => Ok(()),
+            told => told,
+        }
+    }
+
+    fn order(&mut self, path: &Path, mounted: &MountedHere, auto_unmount: bool) -> io::Result<()> {
         let order = Order {
             path: path.as_os_str().as_bytes().to_vec(),
             mount_id: mounted.id,
