@@ -40,6 +40,9 @@ const MOVED_BYTES_MAX: usize = 4 << 20;
 /// Things said to be gone that a job may have before its oldest segment is emptied, which lets them
 /// be forgotten.
 const TOMBSTONES_MAX: usize = 1 << 16;
+/// Free segments are trimmed when nothing was written for so many looks: a segment that is soon used
+/// again is better left as it is, for its file system and for its flash.
+const QUIET_LOOKS: u32 = 10;
 /// Segments trimmed in one go, so that cleaning need not wait for long.
 const TRIMMED_TOGETHER: usize = 64;
 /// Segments erased after one sync.
@@ -102,15 +105,23 @@ fn erase(core: &Arc<Core>, dead: Dead) {
 }
 
 fn clean_when_needed(core: &Weak<Core>) {
+    let (mut quiet_looks, mut written) = (0, 0);
     loop {
         {
             let Some(core) = core.upgrade() else { return };
             if core.closed.load(Ordering::Relaxed) {
                 return;
             }
+            let before =
+                std::mem::replace(&mut written, core.written_bytes.load(Ordering::Relaxed));
+            quiet_looks = if before == written {
+                quiet_looks + 1
+            } else {
+                0
+            };
             if core.space.free_segments() < core.low_water() {
                 clean_one(&core);
-            } else {
+            } else if quiet_looks > QUIET_LOOKS {
                 trim(&core);
             }
             relieve_tombstones(&core);
@@ -119,7 +130,9 @@ fn clean_when_needed(core: &Weak<Core>) {
         let Some(signal) = core.upgrade().map(|core| Arc::clone(&core.cleaner)) else {
             return;
         };
-        signal.wait(LOOK_EVERY);
+        if signal.wait(LOOK_EVERY) {
+            quiet_looks = 0;
+        }
     }
 }
 

@@ -219,11 +219,11 @@ impl Signal {
         self.heard.notify_all();
     }
 
-    /// Waits until it is raised, or for some time.
-    pub(super) fn wait(&self, patience: Duration) {
+    /// Waits until it is raised, or for some time; says whether it was.
+    pub(super) fn wait(&self, patience: Duration) -> bool {
         let mut raised = self.raised.lock();
         self.heard
             .wait_while_for(&mut raised, |raised| !*raised, patience);
-        *raised = false;
+        std::mem::take(&mut *raised)
     }
 }
