@@ -7,7 +7,7 @@
 //! both families, with a counter that is incremented under one. What came of it is judged by
 //! [`pocket_tests::history`]. An error that says nothing of what was done may mean either.
 //!
-//! The run with faults is made with `POCKET_HISTORY_FAULTS=1` only.
+//! The run with faults takes long and is there with `--features faults` only.
 //!
 //! `POCKET_HISTORY_SEED` sets the seed, which a failure tells; threads make a run's course their own
 //! all the same.
@@ -16,6 +16,7 @@
 
 #[path = "history/clients.rs"]
 mod clients;
+#[cfg(feature = "faults")]
 #[path = "history/faults.rs"]
 mod faults;
 
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use pocket_tests::{Mount, ProcessCluster, try_until, with_cluster, with_shape};
+use pocket_tests::{Mount, ProcessCluster, try_until, with_cluster};
 
 use clients::Findings;
 
@@ -91,13 +92,10 @@ fn what_concurrent_programs_on_three_mounts_see_can_have_happened() {
     });
 }
 
+#[cfg(feature = "faults")]
 #[test]
 fn what_concurrent_programs_see_while_servers_and_mounts_fail_can_have_happened() {
-    if std::env::var_os("POCKET_HISTORY_FAULTS").is_none() {
-        println!("POCKET_HISTORY_FAULTS=1 runs this");
-        return;
-    }
-    with_shape(faults::shape(), |cluster| {
+    pocket_tests::with_shape(faults::shape(), |cluster| {
         faults::expect(cluster);
         let mut mounts: Vec<_> = (0..3).map(|_| cluster.mount("history")).collect();
         let findings = run(cluster, &mut mounts, faults::play);
