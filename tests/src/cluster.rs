@@ -193,6 +193,21 @@ impl ProcessCluster {
         index
     }
 
+    /// Excuses what the death of a server makes the others say.
+    pub fn expect_loss(&mut self) {
+        for words in [
+            "storage",
+            "unavailable",
+            "metadata",
+            "controller",
+            "heartbeat",
+            "lost",
+            "server",
+        ] {
+            self.expect_in_logs(words);
+        }
+    }
+
     /// Excuses log lines with `words`, of every server and of mounts made from now on.
     pub fn expect_in_logs(&mut self, words: &str) {
         self.expected.push(words.to_owned());

@@ -77,24 +77,9 @@ fn read_within(deadline: Duration, path: &Path) -> io::Result<Vec<u8>> {
     result
 }
 
-/// Excuses what the death of a server makes the others say.
-fn expect_loss(cluster: &mut ProcessCluster) {
-    for words in [
-        "storage",
-        "unavailable",
-        "metadata",
-        "controller",
-        "heartbeat",
-        "lost",
-        "server",
-    ] {
-        cluster.expect_in_logs(words);
-    }
-}
-
 /// Two mounts, files written through the first and never read by the second.
 fn written(cluster: &mut ProcessCluster, job: &str) -> (Mount, Mount) {
-    expect_loss(cluster);
+    cluster.expect_loss();
     let (first, second) = (cluster.mount(job), cluster.mount(job));
     write_files(first.path(), "old-");
     (first, second)
@@ -267,7 +252,7 @@ fn a_frozen_storage_server_is_eio_in_time_and_serves_again_when_thawed() {
 #[test]
 fn writing_while_storage_servers_die_ends_with_success_or_an_errno() {
     with_cluster(|cluster| {
-        expect_loss(cluster);
+        cluster.expect_loss();
         let mount = cluster.mount("dying");
         let path = mount.join("large");
         let writer = std::thread::spawn(move || -> io::Result<()> {

@@ -24,18 +24,8 @@ pub(super) fn shape() -> Shape {
 
 /// Excuses what faults make servers and mounts say.
 pub(super) fn expect(cluster: &mut ProcessCluster) {
-    for words in [
-        "storage",
-        "unavailable",
-        "metadata",
-        "controller",
-        "heartbeat",
-        "lost",
-        "server",
-        "session",
-    ] {
-        cluster.expect_in_logs(words);
-    }
+    cluster.expect_loss();
+    cluster.expect_in_logs("session");
 }
 
 /// One fault after the other.
