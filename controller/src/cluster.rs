@@ -8,9 +8,11 @@ mod account;
 mod heartbeat;
 mod jobs;
 mod leaving;
+mod lent;
 mod metrics;
 mod pool;
 mod registration;
+mod reservation;
 mod revision;
 mod servers;
 mod traffic;
@@ -84,6 +86,8 @@ pub(crate) struct Cluster {
     wanted: HashMap<Ticket, u64>,
     /// Who starts and ends storage servers, and when that was last heard.
     pool: Option<(PoolStatus, Instant)>,
+    /// Jobs that moved anything on a storage server, as it last said.
+    moving: HashMap<ServerId, Vec<JobId>>,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
     /// Jobs as they were at their end, the latest first.
@@ -113,6 +117,7 @@ impl Cluster {
             queue: AdmissionQueue::default(),
             wanted: HashMap::new(),
             pool: None,
+            moving: HashMap::new(),
             revised: None,
             last_seen: VecDeque::new(),
             decisions: Decisions::default(),
@@ -154,6 +159,8 @@ impl Cluster {
     fn storage_changed(&mut self) {
         self.generation += 1;
         self.changed = true;
+        // Who found no room may find some now.
+        self.jobs.look_again();
     }
 
     /// Whether servers of an earlier controller may not have reported yet.

@@ -40,6 +40,7 @@ pub(crate) struct JobView {
     used_bytes_per_second: u64,
     peak_used_bytes_per_second: u64,
     reserved_bytes: u64,
+    reserved_bytes_per_second: u64,
     /// Absent while it lives.
     ended_seconds_ago: Option<u64>,
 }
@@ -130,6 +131,7 @@ impl From<JobStatus> for JobView {
             used_bytes_per_second: status.bytes_per_second,
             peak_used_bytes_per_second: status.peak_bytes_per_second,
             reserved_bytes: status.reserved_bytes,
+            reserved_bytes_per_second: status.reserved_bytes_per_second,
             ended_seconds_ago: status.ended.then_some(status.ended_seconds_ago),
         }
     }
@@ -177,6 +179,7 @@ impl JobView {
             ("reserved", ByteCount(self.reserved_bytes).to_string()),
             ("files", self.inodes.to_string()),
             ("bandwidth", rate(self.bandwidth_bytes_per_second)),
+            ("bandwidth reserved", rate(self.reserved_bytes_per_second)),
             ("moves", rate(self.used_bytes_per_second)),
             ("moved at most", rate(self.peak_used_bytes_per_second)),
             ("hints", self.hints.to_string()),

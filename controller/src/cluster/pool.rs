@@ -34,7 +34,10 @@ impl Cluster {
     }
 
     /// Notes what a registration that waits lacks.
-    pub(super) fn want(&mut self, ticket: Ticket, demand: &Demand) {
+    pub(super) fn want(&mut self, ticket: Option<Ticket>, demand: &Demand) {
+        let Some(ticket) = ticket else {
+            return;
+        };
         let bytes = match demand.capacity_bytes {
             Wanted::Exactly(bytes) => bytes,
             // It takes what there is.
@@ -43,8 +46,9 @@ impl Cluster {
         self.wanted.insert(ticket, bytes);
     }
 
-    /// What all who wait lack.
-    pub(super) fn wanted_bytes(&self) -> u64 {
-        self.wanted.values().copied().fold(0, u64::saturating_add)
+    /// What all who wait lack, and running jobs that found no room to grow.
+    pub(super) fn wanted_bytes(&self, now: Instant) -> u64 {
+        let waiting = self.wanted.values().copied();
+        waiting.fold(self.lacking_bytes(now), u64::saturating_add)
     }
 }

@@ -21,6 +21,7 @@ mod restart;
 mod revision;
 mod scale;
 mod servers;
+mod throughput;
 mod traffic;
 
 const GIB: u64 = 1 << 30;
