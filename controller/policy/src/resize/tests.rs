@@ -21,6 +21,7 @@ fn server(server: u64, bytes_per_second: u64, reserved_bytes_per_second: u64) ->
     StorageSpace {
         server: ServerId(server),
         tier: Tier::Dram,
+        node: None,
         capacity_bytes: 8 * GIB,
         reserved_bytes: 0,
         used_bytes: 0,
