@@ -25,7 +25,7 @@ use std::{
 };
 
 use pocket_policy::{
-    AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Ticket, Weight,
+    AdmissionQueue, Catalogue, Cost, History, Share, StorageSpace, Ticket, Weight,
 };
 use pocket_proto::{
     Failure, JobId, ServerId,
@@ -37,6 +37,7 @@ use crate::ControllerConfig;
 
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
+    account::Bill,
     jobs::{Job, Jobs},
     metrics::Decisions,
     servers::{Role, Server, Servers},
@@ -216,15 +217,18 @@ impl Cluster {
     }
 
     /// What these shares cost, by the first node type of each tier in the price table.
-    fn price(&self, shares: &[Share]) -> Price {
-        let price = |share: &Share| match self.servers.get(share.server)?.role {
-            Role::Storage { tier, .. } => {
-                let node = self.catalogue.typical(tier)?;
-                Some(self.catalogue.share_price(node, share.needs()))
+    fn bill(&self, shares: &[Share]) -> Bill {
+        let mut bill = Bill::default();
+        for share in shares {
+            if let Some(Role::Storage { tier, .. }) =
+                self.servers.get(share.server).map(|server| &server.role)
+            {
+                let node = self.catalogue.typical(*tier);
+                let price = node.map(|node| self.catalogue.share_price(node, share.needs()));
+                bill.add(*tier, share.needs(), price);
             }
-            Role::Metadata { .. } => None,
-        };
-        shares.iter().filter_map(price).sum()
+        }
+        bill
     }
 
     fn command(&self, job: &Job, action: Action) -> Option<Command> {

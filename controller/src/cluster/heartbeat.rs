@@ -66,7 +66,7 @@ impl Cluster {
             } else if let Some(mut job) = self.adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
                 self.changed = true;
-                job.account.set_price(self.price(&job.shares), now);
+                job.account.set_bill(self.bill(&job.shares), now);
                 self.jobs.insert(job);
             }
         }

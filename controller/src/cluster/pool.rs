@@ -25,10 +25,12 @@ impl Cluster {
         (silent < SILENCE_MAX).then(|| status.clone())
     }
 
-    /// Capacity of servers that can still be started.
+    /// Capacity of servers that can still be started, or are starting.
     pub(super) fn startable_bytes(&self, now: Instant) -> u64 {
+        let there = self.servers.staying_storage().count();
+        let there = u32::try_from(there).unwrap_or(u32::MAX);
         self.pool(now).map_or(0, |pool| {
-            let startable = pool.servers_max.saturating_sub(pool.servers);
+            let startable = pool.servers_max.saturating_sub(there);
             u64::from(startable).saturating_mul(pool.capacity_bytes)
         })
     }

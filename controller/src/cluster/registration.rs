@@ -251,8 +251,8 @@ impl Cluster {
             reservation: Some(reservation.write()),
         };
         let mut job = Job::new(spec.clone(), reservation, server, Phase::Creating, now);
-        let price = self.price(&allocation.shares);
-        job.account.set_price(price, now);
+        let bill = self.bill(&allocation.shares);
+        job.account.set_bill(bill, now);
         job.account.note_epoch(EpochNote {
             epoch: 1,
             published: now,

@@ -236,10 +236,10 @@ impl Cluster {
 
     /// Promises these shares to the job from now on, at their price.
     pub(super) fn reserve(&mut self, id: JobId, shares: Vec<Share>, now: Instant) {
-        let price = self.price(&shares);
+        let bill = self.bill(&shares);
         self.jobs.set_shares(id, shares);
         if let Some(job) = self.jobs.get_mut(id) {
-            job.account.set_price(price, now);
+            job.account.set_bill(bill, now);
         }
     }
 

@@ -23,6 +23,7 @@ mod scale;
 mod servers;
 mod throughput;
 mod traffic;
+mod waiting;
 
 const GIB: u64 = 1 << 30;
 const META: u64 = 100;

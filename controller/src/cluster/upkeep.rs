@@ -180,8 +180,8 @@ impl Cluster {
         job.weighed_for = generation;
         if self.map_suits(id, now) {
             // Of a job that was learned of, servers may have come to be known only now.
-            let price = self.price(&self.jobs.get(id)?.shares);
-            self.jobs.get_mut(id)?.account.set_price(price, now);
+            let bill = self.bill(&self.jobs.get(id)?.shares);
+            self.jobs.get_mut(id)?.account.set_bill(bill, now);
             return None;
         }
         let job = self.jobs.get(id)?;

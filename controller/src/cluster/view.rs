@@ -123,6 +123,14 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
     });
     let left = job.lease().left(job.idle(now));
     let reserved = job.reserved;
+    let tiers = job
+        .account
+        .tiers(now)
+        .map(|(tier, used)| job_status::TierUse {
+            tier: tier.name().to_owned(),
+            byte_seconds: u64::try_from(used.bytes).unwrap_or(u64::MAX),
+            bandwidth_bytes: u64::try_from(used.bytes_per_second).unwrap_or(u64::MAX),
+        });
     JobStatus {
         job: job.id.0,
         name: job.spec.name.clone(),
@@ -148,5 +156,6 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         reserved_bytes_per_second: reserved.bytes_per_second,
         ended: false,
         ended_seconds_ago: 0,
+        tiers: tiers.collect(),
     }
 }

@@ -37,6 +37,7 @@ fn the_jobs_are_known_again_as_they_were() {
         epochs: Vec::new(),
         reserved_bytes: 0,
         reserved_bytes_per_second: 0,
+        tiers: Vec::new(),
         ..job.clone()
     };
     for (now, before) in world.jobs().iter().zip(&jobs) {
