@@ -83,6 +83,7 @@ impl RecallHandler for RecallInbox {
     fn session_lost(&self, reason: Failure) {
         let Some((fs, _)) = self.target() else { return };
         tracing::warn!(%reason, "session with the metadata server lost");
+        fs.counts.sessions_lost.add(1);
         let mut files = Vec::new();
         let session = fs.coherence.begin_session(|| {
             // No file is opened meanwhile.
@@ -153,7 +154,9 @@ impl FileSystem {
         };
         if let Err(failure) = self.metadata.tell(request::Operation::RecallDone(done)) {
             tracing::debug!(%failure, "recall not acknowledged");
+            return;
         }
+        self.counts.recalls.add(1);
     }
 
     /// From now on the file's reads and writes go to the servers; what is buffered goes first.

@@ -6,15 +6,18 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pocket_metrics::MetricsServer;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
+use pocket_storage::{
+    RunningServer, StorageConfig, StorageMetrics, StorageServer, Store, StoreBandwidth,
+};
 
 use self::tier::{Tier, TierArgument};
-use super::server::{Announcement, ServerArguments, advertised};
+use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
 use crate::{
     endpoint::ControllerAddress,
     logging::Log,
-    machine,
+    machine, metrics,
     units::{parse_capacity, parse_server_bandwidth},
 };
 
@@ -71,7 +74,16 @@ pub(super) struct StorageArguments {
     advertise: Option<String>,
 
     #[command(flatten)]
+    metrics: MetricsArguments,
+
+    #[command(flatten)]
     server: ServerArguments,
+}
+
+/// The servers of a process, one for each tier, with the page for all of them.
+struct Running {
+    servers: Vec<RunningServer>,
+    served: Option<MetricsServer>,
 }
 
 impl StorageArguments {
@@ -81,6 +93,7 @@ impl StorageArguments {
             controller,
             listen,
             advertise,
+            metrics,
             server,
             calibrate,
             ..
@@ -107,21 +120,25 @@ impl StorageArguments {
                     };
                     servers.push(StorageServer::start(config).await?);
                 }
-                Ok(servers)
+                let counted: Vec<_> = servers.iter().map(|it| it.metrics().clone()).collect();
+                let page = move || StorageMetrics::page(&counted);
+                let served = metrics::serve(metrics.metrics.as_deref(), page).await?;
+                Ok(Running { servers, served })
             },
-            |servers: &Vec<RunningServer>| {
-                let endpoints = servers.iter().map(RunningServer::endpoint);
-                endpoints
-                    .map(|endpoint| Announcement::new("storage", endpoint))
-                    .collect()
+            |Running { servers, served }| {
+                let announced = servers.iter().map(|server| Announcement {
+                    metrics: metrics::endpoint(served.as_ref()),
+                    ..Announcement::new("storage", server.endpoint())
+                });
+                announced.collect()
             },
-            async |servers: &Vec<RunningServer>| {
-                for server in servers {
+            async |running: &Running| {
+                for server in &running.servers {
                     server.dismissed().await;
                 }
             },
-            |servers| async {
-                for server in servers {
+            |running| async {
+                for server in running.servers {
                     server.stop().await;
                 }
             },
