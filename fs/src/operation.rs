@@ -34,6 +34,7 @@ pub use create::CreateRequest;
 pub use create_temporary::CreateTemporaryRequest;
 pub use lock::{HeldLock, LockMode, LockPatience, LockRequest};
 pub use make_node::{NewNode, NodeRequest};
+pub(crate) use open::Flags;
 pub use open::{OpenRequest, Opened};
 pub use read_directory::DirectoryPage;
 pub(crate) use read_directory::DirectoryStream;

@@ -40,6 +40,7 @@ use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
 use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES};
 use crate::locks::Locks;
+use crate::metrics::JobGauges;
 use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
@@ -228,6 +229,20 @@ impl Job {
             mounts: u32::try_from(state.sessions.len()).unwrap_or(u32::MAX),
             idle_seconds: idle.map_or(0, seconds),
             age_seconds: seconds(state.created),
+        }
+    }
+
+    /// What it has now, for collectors of metrics.
+    pub(crate) fn gauges(&self) -> JobGauges {
+        let state = self.state.lock();
+        let (locks_held, locks_waiting) = state.locks.counts();
+        JobGauges {
+            sessions: state.sessions.len(),
+            inodes: state.namespace.inode_count(),
+            allocated_bytes: state.namespace.allocated_bytes(),
+            leased_objects: state.leases.objects(),
+            locks_held,
+            locks_waiting,
         }
     }
 

@@ -109,6 +109,15 @@ struct Arguments {
     )]
     log_file: Option<PathBuf>,
 
+    /// Serve this mount's metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "POCKET_METRICS",
+        help_heading = MOUNT_HEADING
+    )]
+    metrics: Option<String>,
+
     /// Log more; twice for every request
     #[arg(short, long, action = ArgAction::Count, help_heading = MOUNT_HEADING)]
     verbose: u8,
@@ -146,6 +155,8 @@ pub(crate) struct MountRequest {
     pub(crate) foreground: bool,
     /// Where a mount in the background logs to.
     pub(crate) log_file: Option<PathBuf>,
+    /// Where to serve metrics; nowhere unless given.
+    pub(crate) metrics: Option<String>,
     /// How often `-v` was given.
     pub(crate) verbosity: u8,
     /// Storage servers of a cluster inside this process.
@@ -254,6 +265,9 @@ impl MountRequest {
         fill(&mut self.log_file, &options, "log_file", |text| {
             text.parse::<PathBuf>()
         })?;
+        fill(&mut self.metrics, &options, "metrics", |text| {
+            text.parse::<String>()
+        })?;
         terms.keep |= options.setting("keep").is_some();
         self.existing |= options.setting("existing").is_some();
         Ok(())
@@ -290,6 +304,7 @@ impl Arguments {
             options: MountOptions::parse(&self.options)?,
             foreground: self.foreground,
             log_file: self.log_file,
+            metrics: self.metrics,
             verbosity: self.verbose,
             embedded_servers: self.embedded_servers,
             dry_run: false,

@@ -130,6 +130,11 @@ impl JobConnection {
         &self.fs
     }
 
+    /// The way to the controller.
+    pub(crate) fn controller(&self) -> &ControllerClient {
+        &self.controller
+    }
+
     /// What the controller answered.
     pub fn registration(&self) -> &RegisterJobReply {
         &self.registration

@@ -79,7 +79,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 13] = [
     "bandwidth",
     "block_size",
     "capacity",
@@ -89,6 +89,7 @@ const SETTINGS: [&str; 12] = [
     "log_file",
     "max_tasks",
     "memory_budget",
+    "metrics",
     "profile",
     "task_bandwidth",
     "task_capacity",

@@ -31,18 +31,18 @@ pub struct Opened {
 
 /// open(2)'s flags, read.
 #[derive(Clone, Copy)]
-pub(super) struct Flags(pub(super) i32);
+pub(crate) struct Flags(pub(super) i32);
 
 impl Flags {
     /// O_RDONLY with O_TRUNC cuts the file, but writes nothing through the handle.
-    pub(super) fn access(self) -> Access {
+    pub(crate) fn access(self) -> Access {
         match self.0 & libc::O_ACCMODE {
             libc::O_RDONLY => Access::Read,
             _ => Access::Write,
         }
     }
 
-    pub(super) fn truncates(self) -> bool {
+    pub(crate) fn truncates(self) -> bool {
         self.0 & libc::O_TRUNC != 0
     }
 }
@@ -55,6 +55,9 @@ impl FileSystem {
         open: OpenRequest,
     ) -> Result<Opened, Errno> {
         let flags = Flags(open.flags);
+        if let Some(opened) = self.open_control(inode, flags).await {
+            return opened;
+        }
         if flags.truncates() {
             return self.open_and_cut(inode, flags).await;
         }

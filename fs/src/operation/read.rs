@@ -16,6 +16,9 @@ impl FileSystem {
         offset: u64,
         length: u32,
     ) -> Result<ReadData, Errno> {
+        if let Some(told) = self.read_control(handle, offset, length) {
+            return Ok(told);
+        }
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         handle.refuse_if_locks_lost()?;
         let file = &handle.file;
@@ -26,12 +29,14 @@ impl FileSystem {
         let Pattern::Sequential { ahead } = pattern else {
             let data = self.read_file(file, offset, length, false).await?;
             self.vouch_for_locks(&handle).await?;
+            self.counts.read_bytes.add(data.len() as u64);
             return Ok(data);
         };
         self.read_ahead(file, ahead);
         let data = self.read_file(file, offset, length, true).await?;
         self.drop_behind(file, offset, offset.saturating_add(u64::from(length)));
         self.vouch_for_locks(&handle).await?;
+        self.counts.read_bytes.add(data.len() as u64);
         Ok(data)
     }
 

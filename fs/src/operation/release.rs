@@ -12,6 +12,9 @@ impl FileSystem {
     /// Gives a handle back. What is still buffered is written back first; a failure can only be
     /// logged, as close(2) has returned.
     pub async fn release(self: &Arc<Self>, id: HandleId) {
+        if self.control.release(id) {
+            return;
+        }
         let Some(handle) = self.handles.remove_file(id) else {
             return;
         };
