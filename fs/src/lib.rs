@@ -22,6 +22,7 @@ mod maps;
 mod name_cache;
 mod operation;
 mod path;
+mod read_to_end;
 mod renewal;
 mod space;
 mod start;

@@ -18,6 +18,7 @@ mod read_directory;
 mod read_link;
 mod release;
 mod remove;
+mod remove_tree;
 mod rename;
 mod seek;
 mod set_attributes;

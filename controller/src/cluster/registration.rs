@@ -239,6 +239,8 @@ impl Cluster {
             keep: terms.lease.keep,
             reasons: allocation.reasons,
             profile: terms.profile.clone(),
+            delete_after_read: terms.delete_after_read,
+            persist: terms.persist,
         };
         let mut job = Job::new(spec.clone(), server, Phase::Creating, now);
         let price = self.price(&allocation.shares);

@@ -94,6 +94,8 @@ pub(crate) struct State {
     locks_lost_era: u64,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
+    /// It goes when it is closed after it was read to the end.
+    pub(crate) read_once: bool,
     pub(super) readers: u32,
     pub(super) writers: u32,
 }
@@ -175,6 +177,7 @@ impl File {
                 lost_era: 0,
                 locks_lost_era: 0,
                 dead: None,
+                read_once: entry.read_once,
                 readers: 0,
                 writers: 0,
             }),
