@@ -176,6 +176,7 @@ impl Cluster {
             } => Some(StorageSpace {
                 server: server.id,
                 tier,
+                node: None,
                 capacity_bytes,
                 reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
                 // Nothing more goes to a server that is nearly full, if others have room.

@@ -77,6 +77,7 @@ impl View {
         let needed = needed(taken, capacity, servers).max(needed(rate, bandwidth, servers));
         Pool {
             servers,
+            promised: 0,
             threads: 1,
             cpu_permille: 0,
             network_permille: permille(rate, bandwidth),
