@@ -290,11 +290,12 @@ impl JobState {
     /// All that grows with the job's files and mounts, to be dropped where nobody waits for it.
     fn take_remains(&mut self, lease: Duration) -> impl Send + use<> {
         (
+            // First: there are requests that wait for a session to answer, or to end.
+            std::mem::take(&mut self.sessions),
             std::mem::replace(&mut self.namespace, Namespace::new(Now::take().wall)),
             std::mem::replace(&mut self.leases, new_leases(lease)),
             std::mem::take(&mut self.opens),
             std::mem::take(&mut self.locks),
-            std::mem::take(&mut self.sessions),
             std::mem::take(&mut self.orphans),
         )
     }
