@@ -17,11 +17,6 @@ fn running() -> World {
         ..job("c")
     });
     world.pass(10);
-    world.mount(&RegisterJobRequest {
-        persist: true,
-        ..job("d")
-    });
-    world.pass(10);
     world
 }
 
