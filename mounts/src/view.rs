@@ -247,13 +247,11 @@ impl JobView {
             return format!("{} ago", show_seconds(seconds));
         }
         let kept = if self.persist { "kept, " } else { "" };
+        let lease = show_seconds(self.lease_seconds);
         match (self.keep, self.lapses_in_seconds) {
             (true, _) => "kept until deregistered".to_owned(),
             (false, Some(seconds)) => format!("{kept}in {} unless mounted", show_seconds(seconds)),
-            (false, None) => {
-                let lease = show_seconds(self.lease_seconds);
-                format!("{kept}{lease} after its last mount")
-            }
+            (false, None) => format!("{kept}{lease} after its last mount"),
         }
     }
 }
