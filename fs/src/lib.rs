@@ -24,6 +24,7 @@ mod metrics;
 mod name_cache;
 mod operation;
 mod path;
+mod read_to_end;
 mod renewal;
 mod space;
 mod start;

@@ -19,6 +19,7 @@ mod read_directory;
 mod read_link;
 mod release;
 mod remove;
+mod remove_tree;
 mod rename;
 mod seek;
 mod set_attributes;

@@ -93,10 +93,18 @@ const SETTINGS: [&str; 13] = [
     "profile",
     "task_bandwidth",
     "task_capacity",
+    "ttl",
 ];
 
 /// Settings that need no value: `-o keep` is `--keep`.
-const SETTINGS_BARE: [&str; 3] = ["existing", "keep", "latency_sensitive"];
+const SETTINGS_BARE: [&str; 6] = [
+    "attach",
+    "delete_after_read",
+    "existing",
+    "keep",
+    "latency_sensitive",
+    "persist",
+];
 
 /// Meant for mount(8), systemd or other kernels' file systems; nothing to do about them here.
 const IGNORED: [&str; 20] = [

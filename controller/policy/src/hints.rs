@@ -21,6 +21,8 @@ const BANDWIDTH_MAX: u64 = 125_000_000_000_000;
 /// One packet a second.
 const BANDWIDTH_MIN: u64 = 1_000;
 const LEASE_SECONDS_MAX: u64 = 7 * 86_400;
+/// The longest time that a job persists: a year.
+const PERSIST_SECONDS_MAX: u64 = 365 * 24 * 3600;
 
 /// What is wrong with a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -91,6 +93,16 @@ pub enum RequestError {
          give at most {LEASE_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
     )]
     LeaseTooLong(u64),
+    #[error(
+        "a time to live of {0} s is longer than a year: \
+         give at most {PERSIST_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
+    )]
+    TtlTooLong(u64),
+    #[error(
+        "a job persists for its time to live (--persist) or until it is deregistered (--keep), \
+         not both: leave one out"
+    )]
+    PersistAndKeep,
     #[error(transparent)]
     BlockBytes(#[from] ParseUnitError),
 }
@@ -116,8 +128,23 @@ pub struct JobTerms {
     pub hints: Hints,
     /// How long the job outlives its mounts.
     pub lease: Lease,
+    /// It is meant to be found again.
+    pub persist: bool,
+    /// Its files go once they were read.
+    pub delete_after_read: bool,
     /// How its files are striped.
     pub block_bytes: BlockBytes,
+}
+
+fn check_lease(request: &RegisterJobRequest) -> Result<Lease, RequestError> {
+    let seconds = request.lease_seconds;
+    match (request.persist, request.keep) {
+        (true, true) => Err(RequestError::PersistAndKeep),
+        (true, false) if seconds > PERSIST_SECONDS_MAX => Err(RequestError::TtlTooLong(seconds)),
+        (true, false) => Ok(Lease::persistent(seconds)),
+        (false, _) if seconds > LEASE_SECONDS_MAX => Err(RequestError::LeaseTooLong(seconds)),
+        (false, keep) => Ok(Lease::new(seconds, keep)),
+    }
 }
 
 /// Checks all that can be checked without knowing the cluster.
@@ -128,9 +155,7 @@ pub fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestEr
     check_name(&request.name)?;
     let hints = request.hints.unwrap_or_default();
     check_hints(&hints)?;
-    if request.lease_seconds > LEASE_SECONDS_MAX {
-        return Err(RequestError::LeaseTooLong(request.lease_seconds));
-    }
+    let lease = check_lease(request)?;
     let block_bytes = match request.block_bytes {
         0 => BlockBytes::DEFAULT,
         bytes => BlockBytes::new(u64::from(bytes))?,
@@ -144,7 +169,9 @@ pub fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestEr
         name: request.name.clone(),
         profile: profile.to_owned(),
         hints,
-        lease: Lease::new(request.lease_seconds, request.keep),
+        lease,
+        persist: request.persist,
+        delete_after_read: request.delete_after_read,
         block_bytes,
     })
 }

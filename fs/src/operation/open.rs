@@ -10,6 +10,7 @@ use super::{Access, DirectoryStream};
 use crate::file::{File, ReadAhead, Sharing, State};
 use crate::filesystem::unexpected;
 use crate::handle::{DirectoryHandle, FileHandle};
+use crate::read_to_end::ReadRanges;
 use crate::{Errno, FileSystem, HandleId, Leased};
 
 /// How to open.
@@ -218,12 +219,16 @@ impl FileSystem {
 
     pub(super) fn new_handle(&self, file: Arc<File>, flags: Flags) -> Opened {
         let access = flags.access();
+        // Who may write does not use it up.
+        let uses_up = access == Access::Read && !self.config.read_only;
+        let uses_up = uses_up && file.with(|state| state.read_once);
         let handle = self.handles.insert_file(FileHandle {
             failures_seen: AtomicU64::new(file.with(|state| state.failures)),
             era: file.with(|state| state.era()),
             file,
             access,
             read_ahead: ReadAhead::default(),
+            read: uses_up.then(ReadRanges::default),
         });
         Opened {
             handle,

@@ -28,12 +28,14 @@ impl FileSystem {
             .note(offset, length, file.block_bytes, window_max);
         let Pattern::Sequential { ahead } = pattern else {
             let data = self.read_file(file, offset, length, false).await?;
+            handle.note_read(offset, data.len() as u64);
             self.vouch_for_locks(&handle).await?;
             self.counts.read_bytes.add(data.len() as u64);
             return Ok(data);
         };
         self.read_ahead(file, ahead);
         let data = self.read_file(file, offset, length, true).await?;
+        handle.note_read(offset, data.len() as u64);
         self.drop_behind(file, offset, offset.saturating_add(u64::from(length)));
         self.vouch_for_locks(&handle).await?;
         self.counts.read_bytes.add(data.len() as u64);

@@ -6,6 +6,7 @@ use pocket_proto::session::{Close, request};
 
 use super::Access;
 use crate::handle::FileHandle;
+use crate::read_to_end::ReadRanges;
 use crate::{FileSystem, HandleId};
 
 impl FileSystem {
@@ -47,9 +48,13 @@ impl FileSystem {
         let close = Close {
             inode: file.inode.0,
             write: handle.access == Access::Write,
+            read_bytes: handle.read.as_ref().and_then(ReadRanges::bytes_from_start),
         };
+        let is_read_once = handle.read.is_some();
         let close = request::Operation::Close(close);
         let told = match handle.access {
+            // It may go now, and its space is needed.
+            Access::Read if is_read_once => self.metadata.tell(close),
             Access::Read => self.metadata.tell_soon(close),
             // Nobody else knows it.
             Access::Write if self.is_owned(file.inode) => self.metadata.tell_soon(close),
