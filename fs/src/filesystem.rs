@@ -179,12 +179,17 @@ impl FileSystem {
 
     /// Tells the server of directories that this mount has to itself and makes nothing of any more.
     fn return_directories(&self) {
-        for directory in self.exclusive.take_evicted() {
+        let evicted = self.exclusive.take_evicted();
+        if evicted.is_empty() {
+            return;
+        }
+        for directory in evicted {
             let share = request::Operation::ShareDirectory(ShareDirectory { inode: directory.0 });
             if let Err(failure) = self.metadata.tell_soon(share) {
                 tracing::debug!(%failure, "directory not returned");
             }
         }
+        self.exclusive.returned(self.inodes.tick());
     }
 
     /// Writes back and commits everything, and leaves the job in an orderly way. Answers the first

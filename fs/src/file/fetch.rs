@@ -217,16 +217,20 @@ impl FileSystem {
             length,
         } = piece;
         file.with(|state| {
-            if let Some(dirty) = state.dirty.get(&block) {
-                return Ok(match dirty.held(start, start + length) {
-                    Held::Whole(bytes) => Source::Memory(bytes),
-                    Held::Nothing => Source::Server,
-                    Held::Partly => Source::AfterWriteBack,
-                });
+            let dirty = state.dirty.get(&block);
+            let held = dirty.map(|dirty| dirty.held(start, start + length));
+            if let Some(Held::Whole(bytes)) = held {
+                return Ok(Source::Memory(bytes));
             }
+            // Whatever else was written to it since: the server's bytes are older.
             if state.lost.contains(&block) {
                 let what = format!("what was written to block {block} could not be stored");
                 return Err(Failure::new(Status::Lost, what));
+            }
+            match held {
+                Some(Held::Partly) => return Ok(Source::AfterWriteBack),
+                Some(_) => return Ok(Source::Server),
+                None => {}
             }
             if state.sharing == Sharing::Through {
                 return Ok(Source::Server);
