@@ -103,10 +103,12 @@ impl FileSystem {
         maps.learn(&session.weight_map)?;
         // A quarter each for blocks held and for reads in flight; half for writes.
         let quarter = config.memory_bytes / 4;
+        let coherence = Coherence::default();
+        coherence.name_session(session.session);
         Ok(Arc::new(FileSystem {
             maps,
             space: Space::new(Arc::clone(&metadata)),
-            coherence: Coherence::default(),
+            coherence,
             inodes: InodeCache::new(),
             names: NameCache::new(),
             listings: Listings::new(),
@@ -224,6 +226,7 @@ impl FileSystem {
             asked,
             since,
             session,
+            done_in: Some(answer.session),
         };
         self.learn_changed(&changed);
         let result = changed.with(answer.result);

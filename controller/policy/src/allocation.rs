@@ -188,38 +188,44 @@ pub fn reallocate(
     (!weights.is_empty()).then_some((shares, weights))
 }
 
-/// Fills the tiers in their order, over all servers of a tier in proportion to their room: they are
-/// there anyway. Steers clear of what is in use though not promised, unless that leaves too little.
-/// Capacity is a promise and throughput a plan: bytes that fit only where all throughput is promised
-/// go there all the same, and share what the other jobs leave.
-fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Share> {
-    let room = if sum(servers, StorageSpace::empty_bytes) >= needs.capacity_bytes {
+/// What room there is on each tier, in their order, for so many bytes. Steers clear of what is in use
+/// though not promised, unless that leaves too little.
+pub(crate) fn rooms_by_tier(
+    bytes: u64,
+    tiers: &[Tier],
+    servers: &[StorageSpace],
+) -> Vec<Vec<Room>> {
+    let room = if sum(servers, StorageSpace::empty_bytes) >= bytes {
         StorageSpace::empty_bytes
     } else {
         StorageSpace::unpromised_bytes
     };
-    let of_tiers = || {
-        tiers.iter().map(|tier| {
-            let of_tier = servers.iter().filter(|space| space.tier == *tier);
-            of_tier
-                .map(|space| space.room(room(space)))
-                .collect::<Vec<_>>()
-        })
+    let of_tier = |tier: &Tier| {
+        let servers = servers.iter().filter(|space| space.tier == *tier);
+        servers.map(|space| space.room(room(space))).collect()
     };
+    tiers.iter().map(of_tier).collect()
+}
+
+/// Fills the tiers in their order, over all servers of a tier in proportion to their room: they are
+/// there anyway. Capacity is a promise and throughput a plan: bytes that fit only where all throughput is promised
+/// go there all the same, and share what the other jobs leave.
+fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Share> {
+    let tiers = rooms_by_tier(needs.capacity_bytes, tiers, servers);
     let mut packed = Packed {
         parts: Vec::new(),
         left: WHOLE,
     };
-    for rooms in of_tiers() {
-        let part = pack(needs, packed.left, &rooms, Packing::Spread);
+    for rooms in &tiers {
+        let part = pack(needs, packed.left, rooms, Packing::Spread);
         packed.parts.extend(part.parts);
         packed.left = part.left;
     }
     let mut shares = to_shares(needs, &packed);
     let placed: u64 = shares.iter().map(|share| share.bytes).sum();
     let mut left = needs.capacity_bytes - placed.min(needs.capacity_bytes);
-    for rooms in of_tiers() {
-        left = fill_bytes(left, &rooms, &mut shares);
+    for rooms in &tiers {
+        left = fill_bytes(left, rooms, &mut shares);
     }
     shares
 }

@@ -7,6 +7,7 @@ mod client;
 mod tap;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fence, Fill, HeldBlocks, InodeId,
-    JobId, Vouch,
+    JobId, Status, Vouch,
 };
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
@@ -38,12 +39,16 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 
 /// The blocks of the job, reached by calls.
 #[derive(Clone)]
-pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>);
+pub(crate) struct EngineStore {
+    engine: Arc<DramEngine>,
+    /// Writes find no room.
+    pub(crate) is_full: Arc<AtomicBool>,
+}
 
 #[async_trait]
 impl BlockStore for EngineStore {
     async fn read(&self, _: &StorageServer, address: BlockAddress) -> Result<BlockData, Failure> {
-        let read = self.0.read(JOB, address).finished().await?;
+        let read = self.engine.read(JOB, address).finished().await?;
         Ok(BlockData {
             bytes: read.bytes,
             hole: read.hole,
@@ -58,8 +63,11 @@ impl BlockStore for EngineStore {
         offset_bytes: u32,
         data: Payload,
     ) -> Result<i64, Failure> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Status::ServerFull.into());
+        }
         let data = data.into_bytes();
-        self.0
+        self.engine
             .write(JOB, inode, block, offset_bytes, data)
             .finished()
             .await
@@ -72,7 +80,7 @@ impl BlockStore for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        self.0
+        self.engine
             .truncate(JOB, inode, first_block, keep_bytes)
             .finished()
             .await
@@ -84,19 +92,19 @@ impl BlockStore for EngineStore {
         address: BlockAddress,
         fill: Fill,
     ) -> Result<i64, Failure> {
-        self.0.allocate(JOB, address, fill).finished().await
+        self.engine.allocate(JOB, address, fill).finished().await
     }
 
     async fn punch(&self, _: &StorageServer, address: BlockAddress) -> Result<i64, Failure> {
-        self.0.punch(JOB, address).finished().await
+        self.engine.punch(JOB, address).finished().await
     }
 
     async fn drop_blocks(&self, _: &StorageServer, span: BlockSpan) -> Result<i64, Failure> {
-        self.0.drop_blocks(JOB, span).finished().await
+        self.engine.drop_blocks(JOB, span).finished().await
     }
 
     async fn list(&self, _: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
-        Ok(self.0.list(JOB, span))
+        Ok(self.engine.list(JOB, span))
     }
 
     async fn copy(
@@ -105,7 +113,7 @@ impl BlockStore for EngineStore {
         from: BlockAddress,
         to: BlockAddress,
     ) -> Result<i64, Failure> {
-        self.0.copy(JOB, from, to).finished().await
+        self.engine.copy(JOB, from, to).finished().await
     }
 
     fn renewed(&self, _: Bytes) -> Arc<dyn BlockStore> {
@@ -121,7 +129,11 @@ impl BlockRemover for EngineStore {
         job: JobId,
         inodes: &[InodeId],
     ) -> Result<(), Failure> {
-        self.0.remove_inodes(job, inodes).finished().await.map(drop)
+        self.engine
+            .remove_inodes(job, inodes)
+            .finished()
+            .await
+            .map(drop)
     }
 
     async fn truncate(
@@ -132,14 +144,14 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        self.0
+        self.engine
             .truncate(job, inode, first_block, keep_bytes)
             .finished()
             .await
     }
 
     async fn drop_job(&self, _: &StorageServer, job: JobId) -> Result<(), Failure> {
-        self.0.drop_job(job).finished().await.map(drop)
+        self.engine.drop_job(job).finished().await.map(drop)
     }
 
     async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
@@ -159,7 +171,10 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) async fn start(block_bytes: u32) -> Self {
-        let store = EngineStore(Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))));
+        let store = EngineStore {
+            engine: Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))),
+            is_full: Arc::default(),
+        };
         let server = StorageServer {
             server: 1,
             ..StorageServer::default()
@@ -212,7 +227,7 @@ impl Job {
     /// Waits until the blocks of removed files are gone, which happens behind their backs.
     pub(crate) async fn assert_all_space_returned(&self) {
         let gone = async {
-            while self.store.0.usage().used_bytes > 0 {
+            while self.store.engine.usage().used_bytes > 0 {
                 tokio::task::yield_now().await;
             }
         };

@@ -19,7 +19,7 @@ use pocket_tests::{
         appends::Record,
         linear, locks,
         locks::Hold,
-        names::{Action, Directory, Names, Outcome},
+        names::{Action, Directory, Names, Outcome, mark_overlaps},
         print,
         registers::{Access, Register, close_to_open},
     },
@@ -124,7 +124,7 @@ impl Findings {
     pub(super) fn judge(self, root: &Path, blocks: Blocks) -> Tally {
         let (appended, lost) = judge_appends(self.appends.into_inner().unwrap(), root, blocks);
         let events = BTreeMap::from([
-            ("names", judge_names(&self.names.into_inner().unwrap())),
+            ("names", judge_names(self.names.into_inner().unwrap())),
             ("shared", judge_shared(&self.shared.into_inner().unwrap())),
             ("registers", judge_registers(self.registers)),
             ("appends", appended),
@@ -146,13 +146,15 @@ impl Findings {
 // Each answers how many events it judged.
 
 #[track_caller]
-fn judge_names(rounds: &[NameHistory]) -> usize {
-    for round in rounds {
-        if let Err(shown) = linear::check::<Names>(&Directory::default(), round) {
+fn judge_names(rounds: Vec<NameHistory>) -> usize {
+    let events = rounds.iter().map(Vec::len).sum();
+    for mut round in rounds {
+        mark_overlaps(&mut round);
+        if let Err(shown) = linear::check::<Names>(&Directory::default(), &round) {
             panic!("no order of these explains them:\n{}", print(&shown));
         }
     }
-    rounds.iter().map(Vec::len).sum()
+    events
 }
 
 #[track_caller]

@@ -12,7 +12,7 @@ use pocket_tests::history::{Event, History, registers::Access};
 use rand::Rng;
 
 use super::{
-    clients::{on_all, read_and_write, rounds},
+    clients::{on_all, rounds},
     findings::Findings,
     place::Place,
 };
@@ -40,7 +40,8 @@ fn access(file: &File, access: Access) -> io::Result<Access> {
     }
 }
 
-/// A file that all have open; then each write is seen by every later read.
+/// A file that all have open; then each write is seen by every later read. Every other time they
+/// have it open to be read, which they may do from memory, and open it once more for each write.
 pub(super) fn shared_registers(
     places: &[Place],
     seed: u64,
@@ -54,9 +55,12 @@ pub(super) fn shared_registers(
             findings.unknown("write", &error);
             return;
         }
+        let writes_anew = number % 2 == 1;
+        let mut kept = OpenOptions::new();
+        kept.read(true).write(!writes_anew);
         let opened: io::Result<Vec<_>> = places
             .iter()
-            .map(|place| read_and_write().open(place.enter().join(&name)))
+            .map(|place| kept.open(place.enter().join(&name)))
             .collect();
         let files = match opened {
             Ok(files) => files,
@@ -66,19 +70,31 @@ pub(super) fn shared_registers(
             }
         };
         let history = History::new();
-        on_all(places, seed ^ (number << 8), |client, _, dice| {
+        on_all(places, seed ^ (number << 8), |client, place, dice| {
             for _ in 0..STEPS {
                 let wanted = match dice.random_bool(0.5) {
                     true => Access::Write(findings.value()),
                     false => Access::Read(0),
                 };
                 let call = history.now();
-                let result = access(&files[client], wanted);
+                let result = match wanted {
+                    Access::Write(_) if writes_anew => write_anew(place, &name, wanted),
+                    _ => access(&files[client], wanted),
+                };
                 note_access(client, call, wanted, result, &history, findings);
             }
         });
         findings.shared.lock().unwrap().push(history.into_events());
     });
+}
+
+fn write_anew(place: &Place, name: &str, wanted: Access) -> io::Result<Access> {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(place.enter().join(name))?;
+    let done = access(&file, wanted)?;
+    nix::unistd::close(file)?;
+    Ok(done)
 }
 
 /// A file that each opens anew.
