@@ -15,7 +15,7 @@ use crate::{
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub(crate) struct HintArguments {
     /// Tasks that will use the job at once
-    #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks)]
+    #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks, allow_negative_numbers = true)]
     pub(crate) max_tasks: Option<u32>,
 
     /// Bytes that the job will hold at most, as 10GiB
@@ -129,6 +129,8 @@ pub(super) fn parse_tasks(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(0) => Err("a job has at least 1 task".to_owned()),
         Ok(tasks) => Ok(tasks),
-        Err(_) => Err(format!("'{text}' is not a number of tasks")),
+        Err(_) => Err(format!(
+            "'{text}' is not a number of tasks: give 1 to 1000000"
+        )),
     }
 }
