@@ -149,6 +149,8 @@ kinds! {
     Goodbye "goodbye",
     GrantInodes "grant_inodes",
     ShareDirectory "share_directory",
+    RemoveTree "remove_tree",
+    GetRemoval "get_removal",
 }
 
 /// What a server has done.

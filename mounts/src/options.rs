@@ -79,7 +79,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 14] = [
     "bandwidth",
     "block_size",
     "capacity",
