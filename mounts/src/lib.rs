@@ -7,18 +7,21 @@
 //! [`embedded::Cluster`]).
 
 pub mod bench;
+pub mod command_line;
 pub mod embedded;
 
 mod arguments;
 mod cluster_key;
 mod command;
 mod connection;
+mod control_source;
 mod daemon;
 mod endpoint;
 mod guard;
 mod job_mount;
 mod logging;
 mod machine;
+mod metrics;
 mod mount_command;
 mod mountpoint;
 mod object;

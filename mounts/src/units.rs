@@ -8,18 +8,24 @@ use thiserror::Error;
 /// The longest lease of a job without a mount: a week. Longer than that is `--keep`.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The longest time that a job persists without a mount: a year.
+const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a server's network can move: 1 Mb/s to 10 Tb/s.
 const SERVER_BYTES_PER_SECOND: RangeInclusive<u64> = 125_000..=1_250_000_000_000;
 
 /// Why a text of the command line is not what it should be, with what would be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum UnitError {
+pub enum UnitError {
     /// Not a time.
     #[error("'{0}' is not a time: write a number and a unit, as 60s, 5m or 2h")]
     Time(String),
     /// A lease nobody could mean.
     #[error("a lease of {0} is not between 1s and 7 days (--keep leaves the job alive for ever)")]
     Lease(String),
+    /// A time to live nobody could mean.
+    #[error("a time to live of {0} is not between 1s and 365 days")]
+    Ttl(String),
     /// Zero where something is needed.
     #[error("{0} must be more than 0")]
     Zero(&'static str),
@@ -40,8 +46,17 @@ pub(crate) fn parse_lease(text: &str) -> Result<Duration, UnitError> {
     Ok(time)
 }
 
+/// Reads how long a job persists, written as a lease is.
+pub(crate) fn parse_ttl(text: &str) -> Result<Duration, UnitError> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > TTL_MAX {
+        return Err(UnitError::Ttl(text.trim().to_owned()));
+    }
+    Ok(time)
+}
+
 /// Reads a capacity or a budget: a size of more than nothing.
-pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
+pub fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
     match text.parse()? {
         ByteCount(0) => Err(UnitError::Zero("a size")),
         size => Ok(size),
@@ -49,7 +64,7 @@ pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
 }
 
 /// Reads what a server's network moves.
-pub(crate) fn parse_server_bandwidth(text: &str) -> Result<Bandwidth, UnitError> {
+pub fn parse_server_bandwidth(text: &str) -> Result<Bandwidth, UnitError> {
     let rate: Bandwidth = text.parse()?;
     match SERVER_BYTES_PER_SECOND.contains(&rate.bytes_per_second) {
         true => Ok(rate),
@@ -107,7 +122,8 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-pub(crate) fn parse_time(text: &str) -> Result<Duration, UnitError> {
+/// Reads a time: "60s", "5m", "2h", "1d", or bare seconds.
+pub fn parse_time(text: &str) -> Result<Duration, UnitError> {
     let wrong = || UnitError::Time(text.to_owned());
     let trimmed = text.trim();
     let digits = trimmed

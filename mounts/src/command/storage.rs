@@ -1,20 +1,28 @@
 //! `pocket storage`: a storage server as a process.
 
+mod parting;
 mod tier;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pocket_metrics::MetricsServer;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
+use pocket_storage::{
+    RunningServer, StorageConfig, StorageMetrics, StorageServer, Store, StoreBandwidth,
+};
+use tracing::error;
 
-use self::tier::{Tier, TierArgument};
-use super::server::{Announcement, ServerArguments, advertised};
+use self::{
+    parting::Parting,
+    tier::{Tier, TierArgument},
+};
+use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
 use crate::{
     endpoint::ControllerAddress,
     logging::Log,
-    machine,
+    machine, metrics,
     units::{parse_capacity, parse_server_bandwidth},
 };
 
@@ -70,17 +78,36 @@ pub(super) struct StorageArguments {
     #[arg(long, value_name = "HOST[:PORT]", env = "POCKET_ADVERTISE")]
     advertise: Option<String>,
 
+    /// Note here that this server was drained, and serve no more when the note is found at start;
+    /// for containers that are started again whatever their end was. May be given several times
+    #[arg(long = "drained-note", value_name = "FILE")]
+    drained_notes: Vec<PathBuf>,
+
+    #[command(flatten)]
+    metrics: MetricsArguments,
+
     #[command(flatten)]
     server: ServerArguments,
 }
 
+/// The servers of a process, one for each tier, with the page for all of them.
+struct Running {
+    servers: Vec<RunningServer>,
+    served: Option<MetricsServer>,
+}
+
 impl StorageArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
+        let parting = Parting::new(self.drained_notes.clone());
+        if parting.was_left() {
+            return parting.wait_for_the_end();
+        }
         let tiers = self.complete_tiers()?;
         let StorageArguments {
             controller,
             listen,
             advertise,
+            metrics,
             server,
             calibrate,
             ..
@@ -107,21 +134,28 @@ impl StorageArguments {
                     };
                     servers.push(StorageServer::start(config).await?);
                 }
-                Ok(servers)
+                let counted: Vec<_> = servers.iter().map(|it| it.metrics().clone()).collect();
+                let page = move || StorageMetrics::page(&counted);
+                let served = metrics::serve(metrics.metrics.as_deref(), page).await?;
+                Ok(Running { servers, served })
             },
-            |servers: &Vec<RunningServer>| {
-                let endpoints = servers.iter().map(RunningServer::endpoint);
-                endpoints
-                    .map(|endpoint| Announcement::new("storage", endpoint))
-                    .collect()
+            |Running { servers, served }| {
+                let announced = servers.iter().map(|server| Announcement {
+                    metrics: metrics::endpoint(served.as_ref()),
+                    ..Announcement::new("storage", server.endpoint())
+                });
+                announced.collect()
             },
-            async |servers: &Vec<RunningServer>| {
-                for server in servers {
+            async |running: &Running| {
+                for server in &running.servers {
                     server.dismissed().await;
                 }
+                if let Err(error) = parting.leave() {
+                    error!("nobody will know that this server was drained: {error:#}");
+                }
             },
-            |servers| async {
-                for server in servers {
+            |running| async {
+                for server in running.servers {
                     server.stop().await;
                 }
             },
