@@ -127,7 +127,7 @@ struct Newest {
     session: u64,
     /// The newest recall.
     recall: u64,
-    /// The newest recall that made a file go through.
+    /// The newest recall that made a file go through, or pause.
     through: u64,
 }
 

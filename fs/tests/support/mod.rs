@@ -6,7 +6,8 @@
 mod client;
 mod tap;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,10 +18,11 @@ use pocket_meta_client::Metadata;
 use pocket_proto::session::{StorageServer, WeightMap, WeightedServer};
 use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, ByteCount, Failure, Fence, Fill, HeldBlocks, InodeId,
-    JobId, Vouch,
+    JobId, Status, Vouch,
 };
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
+use tokio::sync::Semaphore;
 
 pub(crate) use client::{CALLER, Client};
 pub(crate) use tap::Op;
@@ -38,7 +40,32 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 
 /// The blocks of the job, reached by calls.
 #[derive(Clone)]
-pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>);
+pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>, pub(crate) Arc<Hands>);
+
+/// The test's hands on the way to blocks.
+#[derive(Default)]
+pub(crate) struct Hands {
+    /// Cuts that the metadata server asks for wait for permits.
+    cuts: Mutex<Option<Arc<Semaphore>>>,
+    /// Writes fail.
+    pub(crate) refuses_writes: AtomicBool,
+}
+
+impl Hands {
+    /// Cuts wait until the answer has permits for them.
+    pub(crate) fn hold_cuts(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        *self.cuts.lock().unwrap() = Some(Arc::clone(&gate));
+        gate
+    }
+
+    async fn pass_cut(&self) {
+        let gate = self.cuts.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+    }
+}
 
 #[async_trait]
 impl BlockStore for EngineStore {
@@ -58,6 +85,9 @@ impl BlockStore for EngineStore {
         offset_bytes: u32,
         data: Payload,
     ) -> Result<i64, Failure> {
+        if self.1.refuses_writes.load(Ordering::Relaxed) {
+            return Err(Status::Internal.into());
+        }
         let data = data.into_bytes();
         self.0
             .write(JOB, inode, block, offset_bytes, data)
@@ -132,6 +162,7 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
+        self.1.pass_cut().await;
         self.0
             .truncate(job, inode, first_block, keep_bytes)
             .finished()
@@ -159,7 +190,8 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) async fn start(block_bytes: u32) -> Self {
-        let store = EngineStore(Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))));
+        let engine = Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES)));
+        let store = EngineStore(engine, Arc::default());
         let server = StorageServer {
             server: 1,
             ..StorageServer::default()
