@@ -8,9 +8,11 @@ mod account;
 mod heartbeat;
 mod jobs;
 mod leaving;
+mod lent;
 mod metrics;
 mod pool;
 mod registration;
+mod reservation;
 mod revision;
 mod servers;
 mod traffic;
@@ -23,7 +25,7 @@ use std::{
 };
 
 use pocket_policy::{
-    AdmissionQueue, Catalogue, Cost, History, Price, Share, StorageSpace, Ticket, Weight,
+    AdmissionQueue, Catalogue, Cost, History, Share, StorageSpace, Ticket, Weight,
 };
 use pocket_proto::{
     Failure, JobId, ServerId,
@@ -35,6 +37,7 @@ use crate::ControllerConfig;
 
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
+    account::Bill,
     jobs::{Job, Jobs},
     metrics::Decisions,
     servers::{Role, Server, Servers},
@@ -84,6 +87,8 @@ pub(crate) struct Cluster {
     wanted: HashMap<Ticket, u64>,
     /// Who starts and ends storage servers, and when that was last heard.
     pool: Option<(PoolStatus, Instant)>,
+    /// Jobs that moved anything on a storage server, as it last said.
+    moving: HashMap<ServerId, Vec<JobId>>,
     /// When running jobs were last compared with their reservations.
     revised: Option<Instant>,
     /// Jobs as they were at their end, the latest first.
@@ -113,6 +118,7 @@ impl Cluster {
             queue: AdmissionQueue::default(),
             wanted: HashMap::new(),
             pool: None,
+            moving: HashMap::new(),
             revised: None,
             last_seen: VecDeque::new(),
             decisions: Decisions::default(),
@@ -154,6 +160,8 @@ impl Cluster {
     fn storage_changed(&mut self) {
         self.generation += 1;
         self.changed = true;
+        // Who found no room may find some now.
+        self.jobs.look_again();
     }
 
     /// Whether servers of an earlier controller may not have reported yet.
@@ -176,6 +184,7 @@ impl Cluster {
             } => Some(StorageSpace {
                 server: server.id,
                 tier,
+                node: None,
                 capacity_bytes,
                 reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
                 // Nothing more goes to a server that is nearly full, if others have room.
@@ -208,15 +217,18 @@ impl Cluster {
     }
 
     /// What these shares cost, by the first node type of each tier in the price table.
-    fn price(&self, shares: &[Share]) -> Price {
-        let price = |share: &Share| match self.servers.get(share.server)?.role {
-            Role::Storage { tier, .. } => {
-                let node = self.catalogue.typical(tier)?;
-                Some(self.catalogue.share_price(node, share.needs()))
+    fn bill(&self, shares: &[Share]) -> Bill {
+        let mut bill = Bill::default();
+        for share in shares {
+            if let Some(Role::Storage { tier, .. }) =
+                self.servers.get(share.server).map(|server| &server.role)
+            {
+                let node = self.catalogue.typical(*tier);
+                let price = node.map(|node| self.catalogue.share_price(node, share.needs()));
+                bill.add(*tier, share.needs(), price);
             }
-            Role::Metadata { .. } => None,
-        };
-        shares.iter().filter_map(price).sum()
+        }
+        bill
     }
 
     fn command(&self, job: &Job, action: Action) -> Option<Command> {

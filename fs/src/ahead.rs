@@ -212,6 +212,7 @@ impl FileSystem {
             asked: Instant::now(),
             since,
             session: stamp.1,
+            done_in: None,
         }
     }
 

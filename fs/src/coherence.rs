@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use pocket_proto::InodeId;
+use pocket_proto::{InodeId, SessionId};
 
 use crate::inode_cache::Tick;
 
@@ -55,6 +55,8 @@ pub struct Leased<T> {
     pub(crate) since: Tick,
     /// The session it was asked in: each loss of a session begins another.
     pub(crate) session: u64,
+    /// The server's session in which it was done, if it was asked.
+    pub(crate) done_in: Option<SessionId>,
 }
 
 impl<T> Leased<T> {
@@ -66,6 +68,7 @@ impl<T> Leased<T> {
             asked: self.asked,
             since: self.since,
             session: self.session,
+            done_in: self.done_in,
         }
     }
 
@@ -77,6 +80,7 @@ impl<T> Leased<T> {
             asked,
             since,
             session,
+            done_in,
         } = self;
         Ok(Leased {
             value: f(value)?,
@@ -84,6 +88,7 @@ impl<T> Leased<T> {
             asked,
             since,
             session,
+            done_in,
         })
     }
 }
@@ -97,6 +102,10 @@ pub struct Freshness {
     in_touch: Duration,
     /// Some file went through since; it may be the one spoken of.
     pub(crate) shared: bool,
+    /// Number of the session that this mount has now.
+    pub(crate) session: u64,
+    /// It was done in that session: what was opened counts in it.
+    pub(crate) counts: bool,
 }
 
 impl Freshness {
@@ -125,6 +134,8 @@ pub(crate) struct Coherence {
 struct Newest {
     /// Sessions lost so far.
     session: u64,
+    /// What the server calls the session of that number; nothing between two sessions.
+    name: Option<SessionId>,
     /// The newest recall.
     recall: u64,
     /// The newest recall that made a file go through, or pause.
@@ -147,6 +158,8 @@ impl Coherence {
             recalled: lost || newest.recall > leased.stamp,
             shared: lost || newest.through > leased.stamp,
             in_touch,
+            session: newest.session,
+            counts: newest.name.is_some() && newest.name == leased.done_in,
         };
         give(&leased.value, freshness)
     }
@@ -157,6 +170,11 @@ impl Coherence {
     pub(crate) fn stamped<R>(&self, f: impl FnOnce(u64, u64) -> R) -> R {
         let newest = self.newest.read();
         f(newest.recall, newest.session)
+    }
+
+    /// The server knows this mount's session by this name from now on.
+    pub(crate) fn name_session(&self, name: SessionId) {
+        self.newest.write().name = Some(name);
     }
 
     /// Runs `f` while no recall can begin.
@@ -187,6 +205,7 @@ impl Coherence {
     pub(crate) fn begin_session(&self, forget: impl FnOnce()) -> u64 {
         let mut newest = self.newest.write();
         newest.session += 1;
+        newest.name = None;
         forget();
         newest.session
     }

@@ -96,6 +96,9 @@ struct Inner {
     names: usize,
     eras: u64,
     evicted: Vec<InodeId>,
+    /// When the server was last told of such: what it said to earlier requests may be older. While
+    /// it is being told, the end of time.
+    returned: Tick,
 }
 
 struct Directory {
@@ -123,6 +126,7 @@ impl ExclusiveDirectories {
                 names: 0,
                 eras: 0,
                 evicted: Vec::new(),
+                returned: Tick(0),
             }),
         }
     }
@@ -135,8 +139,10 @@ impl ExclusiveDirectories {
             exclusive: false,
             ..entry.clone()
         };
+        let is_older = since <= inner.returned;
         match inner.directories.get_mut(&directory) {
             Some(held) => held.refresh(said, since),
+            None if is_older => {}
             None => {
                 let names = if is_late { u64::MAX } else { entry.names };
                 inner.add(directory, said, names);
@@ -256,9 +262,19 @@ impl ExclusiveDirectories {
         }
     }
 
-    /// Directories that were dropped for others since the last call: the server is to be told.
+    /// Directories that were dropped for others since the last call. Where there are any, the server
+    /// is to be told, and then [`ExclusiveDirectories::returned`] to be called.
     pub(crate) fn take_evicted(&self) -> Vec<InodeId> {
-        std::mem::take(&mut self.inner.lock().evicted)
+        let mut inner = self.inner.lock();
+        if !inner.evicted.is_empty() {
+            inner.returned = Tick(u64::MAX);
+        }
+        std::mem::take(&mut inner.evicted)
+    }
+
+    /// The server has been told, before `now`, of what was evicted.
+    pub(crate) fn returned(&self, now: Tick) {
+        self.inner.lock().returned = now;
     }
 
     /// The server is asked to change a name, or has answered: what is known of it says nothing.
@@ -346,6 +362,8 @@ impl ExclusiveDirectories {
 impl Inner {
     fn add(&mut self, directory: InodeId, entry: Entry, names_said: u64) {
         self.forget(directory);
+        // It is wanted again, and not given back yet.
+        self.evicted.retain(|evicted| *evicted != directory);
         self.eras += 1;
         let held = Directory {
             era: self.eras,

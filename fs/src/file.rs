@@ -13,6 +13,7 @@ mod attributes;
 mod block_cache;
 mod commit;
 mod contents;
+mod counts;
 mod dirty;
 mod fetch;
 mod held;

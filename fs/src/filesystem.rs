@@ -107,10 +107,12 @@ impl FileSystem {
         maps.learn(&session.weight_map)?;
         // A quarter each for blocks held and for reads in flight; half for writes.
         let quarter = config.memory_bytes / 4;
+        let coherence = Coherence::default();
+        coherence.name_session(session.session);
         Ok(Arc::new(FileSystem {
             maps,
             space: Space::new(Arc::clone(&metadata)),
-            coherence: Coherence::default(),
+            coherence,
             inodes: InodeCache::new(),
             names: NameCache::new(),
             listings: Listings::new(),
@@ -197,12 +199,17 @@ impl FileSystem {
 
     /// Tells the server of directories that this mount has to itself and makes nothing of any more.
     fn return_directories(&self) {
-        for directory in self.exclusive.take_evicted() {
+        let evicted = self.exclusive.take_evicted();
+        if evicted.is_empty() {
+            return;
+        }
+        for directory in evicted {
             let share = request::Operation::ShareDirectory(ShareDirectory { inode: directory.0 });
             if let Err(failure) = self.metadata.tell_soon(share) {
                 tracing::debug!(%failure, "directory not returned");
             }
         }
+        self.exclusive.returned(self.inodes.tick());
     }
 
     /// Writes back and commits everything, and leaves the job in an orderly way. Answers the first
@@ -237,6 +244,7 @@ impl FileSystem {
             asked,
             since,
             session,
+            done_in: Some(answer.session),
         };
         self.learn_changed(&changed);
         let result = changed.with(answer.result);

@@ -235,11 +235,15 @@ impl InodeCache {
         Some((cached.entry.clone()?, cached.since, left))
     }
 
-    /// Every lease is gone.
-    pub(crate) fn clear(&self) {
+    /// Every lease is gone. Answers the inodes that were known.
+    pub(crate) fn take_all(&self) -> Vec<InodeId> {
+        let mut known = Vec::new();
         for shard in &self.shards {
-            shard.lock().clear();
+            let mut shard = shard.lock();
+            known.extend(shard.iter().map(|(inode, _)| *inode));
+            shard.clear();
         }
+        known
     }
 }
 

@@ -39,6 +39,11 @@ impl KernelAcls {
         one_too_many
     }
 
+    /// Inodes whose lists the kernel holds: it is to drop them all.
+    pub(crate) fn take_all(&self) -> Vec<InodeId> {
+        self.due.lock().drain().map(|(inode, _)| inode).collect()
+    }
+
     /// Inodes whose lists are not leased for longer than `margin` any more: the kernel is to drop
     /// them.
     pub(crate) fn take_due(&self, margin: Duration) -> Vec<InodeId> {

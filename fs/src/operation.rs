@@ -6,6 +6,7 @@ mod allocate;
 mod copy_range;
 mod create;
 mod create_temporary;
+mod find;
 mod flush;
 mod get_attributes;
 mod link;

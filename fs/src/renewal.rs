@@ -3,20 +3,28 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use pocket_meta_client::{RecallHandler, SessionInfo};
 use pocket_proto::session::{Open, Recall, RecallDone, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::file::File;
+use crate::operation::Access;
 use crate::{FileSystem, KernelCache};
 
 /// The kernel drops a name as soon as no operation of this mount is under way in the directory.
 /// One may be, and may itself wait for this recall: then all names are dropped at once instead,
 /// which waits for nothing.
 const DROP_NAME_PATIENCE: Duration = Duration::from_millis(20);
-/// Dropping pages writes dirty ones back through this very mount, and waits for nothing else.
-const DROP_DATA_PATIENCE: Duration = Duration::from_secs(1);
+/// Dropping pages writes dirty ones back through this very mount, and waits for nothing else. Within
+/// the lease there is to be time left to acknowledge a recall.
+const DROP_DATA_PATIENCE: Duration = Duration::from_secs(3);
+/// Before opens are asked for again that were not answered.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+/// Open files whose pages are dropped at the same time when a session is lost.
+const DROPS_MAX: usize = 16;
 
 /// Receives recalls for a file system that is about to exist.
 #[derive(Default)]
@@ -35,8 +43,9 @@ impl RecallInbox {
     pub fn attach(&self, fs: &Arc<FileSystem>) {
         let _ = self.target.set((Arc::downgrade(fs), Handle::current()));
         // It may have been renewed since the file system was made.
-        let first = fs.metadata.session().storage_credential;
-        fs.stores.renew(0, first);
+        let first = fs.metadata.session();
+        fs.coherence.name_session(first.session);
+        fs.stores.renew(0, first.storage_credential);
     }
 
     fn target(&self) -> Option<(Arc<FileSystem>, &Handle)> {
@@ -81,14 +90,16 @@ impl RecallHandler for RecallInbox {
     }
 
     fn session_lost(&self, reason: Failure) {
-        let Some((fs, _)) = self.target() else { return };
+        let Some((fs, runtime)) = self.target() else {
+            return;
+        };
         tracing::warn!(%reason, "session with the metadata server lost");
-        let mut files = Vec::new();
+        let (mut files, mut known) = (Vec::new(), Vec::new());
         let session = fs.coherence.begin_session(|| {
             // No file is opened meanwhile.
             let open = fs.files.all().into_iter();
             files.extend(open.map(|file| (fs.is_owned(file.inode), file)));
-            fs.inodes.clear();
+            known = fs.inodes.take_all();
             fs.names.clear();
             fs.listings.clear();
             fs.exclusive.clear();
@@ -96,14 +107,17 @@ impl RecallHandler for RecallInbox {
         });
         fs.space.reset();
         let unlocked = fs.locks.lose_session();
-        for (owned, file) in files {
-            let kept = file.abandon(&reason, owned, session);
+        for (owned, file) in &files {
+            let kept = file.abandon(&reason, *owned, session);
             if unlocked.contains(&file.inode) {
                 file.with(|state| state.lose_locks());
             }
-            fs.drop_blocks(&file, kept);
+            fs.drop_blocks(file, kept);
         }
         fs.kernel().drop_all_names();
+        let files = files.into_iter().map(|(_, file)| file).collect();
+        known.extend(fs.kernel_acls.take_all());
+        runtime.spawn(async move { fs.drop_known(known, files).await });
     }
 
     fn session_renewed(&self, info: SessionInfo) {
@@ -111,6 +125,7 @@ impl RecallHandler for RecallInbox {
             return;
         };
         tracing::info!(session = %info.session, "session with the metadata server renewed");
+        fs.coherence.name_session(info.session);
         let credential = info.storage_credential.clone();
         fs.stores.renew(fs.coherence.session(), credential);
         if let Err(failure) = fs.maps.learn(&info.weight_map) {
@@ -162,13 +177,39 @@ impl FileSystem {
         }
     }
 
+    /// The session is lost: has the kernel drop the attributes that it was given under it, and all
+    /// pages of files that are open, which were distrusted.
+    async fn drop_known(&self, known: Vec<InodeId>, files: Vec<Arc<File>>) {
+        let kernel = self.kernel();
+        let attributes = move || {
+            for inode in known {
+                kernel.drop_attributes(inode);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(attributes).await;
+        stream::iter(files)
+            .for_each_concurrent(DROPS_MAX, |file| async move {
+                let _ = self.start_dropping_pages(file.inode).await;
+                file.with(|state| state.trust_pages());
+            })
+            .await;
+    }
+
     /// From now on the file's reads and writes go to the servers; what is buffered goes first.
     async fn go_through(self: &Arc<Self>, inode: InodeId) {
         let Some(file) = self.files.get(inode) else {
             return;
         };
         file.with(|state| state.share());
-        self.drop_pages(inode).await;
+        if let Err(overdue) = self.drop_pages(inode).await {
+            // Others are told that they may write: what comes of the pages later is refused.
+            file.with(|state| state.distrust_pages());
+            let file = Arc::clone(&file);
+            tokio::spawn(async move {
+                let _ = overdue.await;
+                file.with(|state| state.trust_pages());
+            });
+        }
         if let Err(failure) = self.flush_file(&file).await {
             tracing::warn!(%inode, %failure, "a file that became shared was not committed");
         }
@@ -185,43 +226,72 @@ impl FileSystem {
     }
 
     /// Has the kernel drop a file's pages; what was stored through a mapping is written first, and
-    /// buffered here.
-    pub(crate) async fn drop_pages(&self, inode: InodeId) {
-        let kernel = self.kernel();
-        let dropped = tokio::task::spawn_blocking(move || kernel.drop_data(inode));
-        if tokio::time::timeout(DROP_DATA_PATIENCE, dropped)
-            .await
-            .is_err()
-        {
-            tracing::debug!(%inode, "pages of a file are dropped late");
-        }
-    }
-
-    /// Opens at the new session what is open on this mount.
-    async fn reopen_all(self: Arc<Self>) {
-        for file in self.files.all() {
-            if let Err(failure) = self.reopen(&file).await {
-                tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
-                let session = self.coherence.session();
-                let kept = file.abandon(&failure, false, session);
-                self.drop_blocks(&file, kept);
-                file.with(|state| state.dead = Some(dead_status(failure.status)));
+    /// buffered here. Fails if that takes long, and goes on.
+    pub(crate) async fn drop_pages(&self, inode: InodeId) -> Result<(), JoinHandle<()>> {
+        let mut dropping = self.start_dropping_pages(inode);
+        match tokio::time::timeout(DROP_DATA_PATIENCE, &mut dropping).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                tracing::debug!(%inode, "pages of a file are dropped late");
+                Err(dropping)
             }
         }
     }
 
-    async fn reopen(&self, file: &Arc<File>) -> Result<(), Failure> {
-        let (readers, writers) = file.with(|state| state.opens());
-        let opens = std::iter::repeat_n(false, readers as usize)
-            .chain(std::iter::repeat_n(true, writers as usize));
-        for write in opens {
+    fn start_dropping_pages(&self, inode: InodeId) -> JoinHandle<()> {
+        let kernel = self.kernel();
+        tokio::task::spawn_blocking(move || kernel.drop_data(inode))
+    }
+
+    /// Opens at the new session what is open on this mount, until that is lost as well.
+    async fn reopen_all(self: Arc<Self>) {
+        let session = self.coherence.session();
+        let mut files = self.files.all();
+        while !files.is_empty() && self.coherence.session() == session {
+            let mut again = Vec::new();
+            for file in files {
+                match self.reopen(&file).await {
+                    Ok(()) => {}
+                    // It is not known what became of it; it does no harm to be asked later.
+                    Err(failure) if failure.status == Status::Unavailable => again.push(file),
+                    Err(failure) => self.give_up(&file, &failure),
+                }
+            }
+            files = again;
+            if !files.is_empty() {
+                tokio::time::sleep(REOPEN_PAUSE).await;
+            }
+        }
+    }
+
+    fn give_up(&self, file: &Arc<File>, failure: &Failure) {
+        tracing::warn!(inode = %file.inode, %failure, "open file lost with the session");
+        let session = self.coherence.session();
+        let kept = file.abandon(failure, false, session);
+        self.drop_blocks(file, kept);
+        file.with(|state| state.dead = Some(dead_status(failure.status)));
+    }
+
+    /// Has the server count those handles of a file that no living session counts.
+    pub(crate) async fn reopen(&self, file: &File) -> Result<(), Failure> {
+        loop {
+            let _one = file.counting.lock().await;
+            let taken = file.with(|state| (state.counts.take_uncounted(), state.era()));
+            let (Some(access), era) = taken else {
+                return Ok(());
+            };
             let open = Open {
                 inode: file.inode.0,
-                write,
+                write: access == Access::Write,
                 truncate: false,
                 clear_set_id: false,
             };
-            let answer = self.call(request::Operation::Open(open)).await?;
+            let answer = self.call(request::Operation::Open(open)).await;
+            let counts = answer
+                .as_ref()
+                .is_ok_and(|answer| self.hand_over(answer, |_, freshness| freshness.counts));
+            file.with(|state| state.counts.note(access, state.era() == era, counts));
+            let answer = answer?;
             // The file stays as it was made when the session was lost: it goes through, whatever
             // the server would allow, until it is opened anew.
             if let reply::Result::Opened(opened) = &answer.value
@@ -230,7 +300,6 @@ impl FileSystem {
                 file.refresh(entry, answer.since);
             }
         }
-        Ok(())
     }
 }
 

@@ -88,7 +88,7 @@ async fn settle() {
 fn an_append_while_another_mount_cuts_the_file_comes_behind_the_cut() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
-        let cuts = shared.job.store.1.hold_cuts();
+        let cuts = shared.job.store.hold_cuts();
         let cutting = shared.cut();
         settle().await;
         let appending = append(&shared.other.fs, shared.others, b"new");
@@ -146,7 +146,7 @@ fn a_mount_that_made_way_for_a_cut_writes_on_with_one_request_more() {
 fn cuts_of_two_mounts_at_once_both_end() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
-        let cuts = shared.job.store.1.hold_cuts();
+        let cuts = shared.job.store.hold_cuts();
         let first = shared.cut();
         let fs = Arc::clone(&shared.other.fs);
         let inode = shared.inode;
@@ -174,11 +174,11 @@ fn an_append_that_fails_leaves_no_gap_before_the_next() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
         shared.cut().await.unwrap();
-        let refuses = &shared.job.store.1.refuses_writes;
-        refuses.store(true, Ordering::Relaxed);
+        let is_full = &shared.job.store.is_full;
+        is_full.store(true, Ordering::Relaxed);
         let failed = append(&shared.one.fs, shared.handle, b"fails").await;
         assert!(failed.unwrap().is_err());
-        refuses.store(false, Ordering::Relaxed);
+        is_full.store(false, Ordering::Relaxed);
         append(&shared.other.fs, shared.others, b"next")
             .await
             .unwrap()

@@ -165,6 +165,7 @@ impl Metadata for LocalMetadata {
             result,
             changed,
             stamp,
+            session: self.info.session,
         })
     }
 

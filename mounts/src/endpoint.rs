@@ -6,11 +6,11 @@ use pocket_controller_client::{ControllerError, parse_endpoint};
 
 /// A controller's address, "host:port"; read as `pocket-controller-client` reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ControllerAddress(String);
+pub struct ControllerAddress(String);
 
 impl ControllerAddress {
     /// The address as "host:port".
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -7,6 +7,7 @@
 //! [`embedded::Cluster`]).
 
 pub mod bench;
+pub mod command_line;
 pub mod embedded;
 
 mod arguments;

@@ -23,11 +23,12 @@ const VARIABLE: &str = "POCKET_LOG";
 /// What SIGUSR2 goes through, and `-v` counts along.
 const LEVELS: [&str; 4] = ["warn", "info", "debug", "trace"];
 /// Libraries that have nothing to say to whoever debugs Pocket, and say much.
-const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn";
+const QUIET: &str =
+    "h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,kube_client=off,kube_runtime=off";
 
 /// How much is logged when nobody says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verbosity {
+pub enum Verbosity {
     /// What a person must look at.
     Warnings,
     /// And what servers do.
@@ -36,14 +37,14 @@ pub(crate) enum Verbosity {
 
 /// The log of this process.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub struct Log {
     level: AtomicUsize,
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
 impl Log {
     /// Starts the log, once per process; `more` is how often `-v` was given.
-    pub(crate) fn start(usual: Verbosity, more: u8) -> anyhow::Result<Log> {
+    pub fn start(usual: Verbosity, more: u8) -> anyhow::Result<Log> {
         let usual = match usual {
             Verbosity::Warnings => 0,
             Verbosity::Information => 1,
@@ -69,7 +70,7 @@ impl Log {
     }
 
     /// Moves to the next level with each request, for ever.
-    pub(crate) async fn cycle_on(&self, requests: &mut LevelRequests) -> Infallible {
+    pub async fn cycle_on(&self, requests: &mut LevelRequests) -> Infallible {
         loop {
             requests.received().await;
             self.cycle();

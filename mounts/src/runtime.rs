@@ -9,7 +9,7 @@ const WORKERS_MIN: usize = 2;
 
 /// Runs a future to its end on a runtime of its own. Work that still blocks then is left behind
 /// rather than waited for.
-pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let workers = thread::available_parallelism().map_or(WORKERS_MIN, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers.max(WORKERS_MIN))

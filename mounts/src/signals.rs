@@ -7,29 +7,29 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// All of them, each to be waited for on its own.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     /// The process is to end.
-    pub(crate) end: EndSignals,
+    pub end: EndSignals,
     /// The log is to change its level.
-    pub(crate) level: LevelRequests,
+    pub level: LevelRequests,
     /// Ignored: a daemon has no terminal to lose, and a server must survive the end of a login.
     _hang_up: Signal,
 }
 
 /// SIGINT and SIGTERM.
 #[derive(Debug)]
-pub(crate) struct EndSignals {
+pub struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 /// SIGUSR2.
 #[derive(Debug)]
-pub(crate) struct LevelRequests(Signal);
+pub struct LevelRequests(Signal);
 
 impl Signals {
     /// Starts to listen. Must be called within a runtime.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         Ok(Signals {
             end: EndSignals {
                 interrupt: signal(SignalKind::interrupt())?,
@@ -43,7 +43,7 @@ impl Signals {
 
 impl EndSignals {
     /// Waits for one of them, and names it.
-    pub(crate) async fn received(&mut self) -> &'static str {
+    pub async fn received(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
@@ -53,7 +53,7 @@ impl EndSignals {
 
 impl LevelRequests {
     /// Waits for the next one.
-    pub(crate) async fn received(&mut self) {
+    pub async fn received(&mut self) {
         if self.0.recv().await.is_none() {
             // The runtime ends, and no more will ever come.
             std::future::pending().await

@@ -13,7 +13,7 @@ const SERVER_BYTES_PER_SECOND: RangeInclusive<u64> = 125_000..=1_250_000_000_000
 
 /// Why a text of the command line is not what it should be, with what would be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum UnitError {
+pub enum UnitError {
     /// Not a time.
     #[error("'{0}' is not a time: write a number and a unit, as 60s, 5m or 2h")]
     Time(String),
@@ -41,7 +41,7 @@ pub(crate) fn parse_lease(text: &str) -> Result<Duration, UnitError> {
 }
 
 /// Reads a capacity or a budget: a size of more than nothing.
-pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
+pub fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
     match text.parse()? {
         ByteCount(0) => Err(UnitError::Zero("a size")),
         size => Ok(size),
@@ -49,7 +49,7 @@ pub(crate) fn parse_capacity(text: &str) -> Result<ByteCount, UnitError> {
 }
 
 /// Reads what a server's network moves.
-pub(crate) fn parse_server_bandwidth(text: &str) -> Result<Bandwidth, UnitError> {
+pub fn parse_server_bandwidth(text: &str) -> Result<Bandwidth, UnitError> {
     let rate: Bandwidth = text.parse()?;
     match SERVER_BYTES_PER_SECOND.contains(&rate.bytes_per_second) {
         true => Ok(rate),
@@ -107,7 +107,8 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-pub(crate) fn parse_time(text: &str) -> Result<Duration, UnitError> {
+/// Reads a time: "60s", "5m", "2h", "1d", or bare seconds.
+pub fn parse_time(text: &str) -> Result<Duration, UnitError> {
     let wrong = || UnitError::Time(text.to_owned());
     let trimmed = text.trim();
     let digits = trimmed

@@ -40,8 +40,18 @@ pub(crate) struct JobView {
     used_bytes_per_second: u64,
     peak_used_bytes_per_second: u64,
     reserved_bytes: u64,
+    reserved_bytes_per_second: u64,
+    tiers: Vec<TierUseView>,
     /// Absent while it lives.
     ended_seconds_ago: Option<u64>,
+}
+
+/// What a job is billed for on a tier: what was reserved for it, times seconds.
+#[derive(Clone, Debug, Serialize)]
+struct TierUseView {
+    tier: String,
+    byte_seconds: u64,
+    bandwidth_bytes: u64,
 }
 
 /// An edition of the weight map.
@@ -97,6 +107,11 @@ impl From<JobStatus> for JobView {
             servers: epoch.servers,
             reason: epoch.reason,
         });
+        let tiers = status.tiers.into_iter().map(|used| TierUseView {
+            tier: used.tier,
+            byte_seconds: used.byte_seconds,
+            bandwidth_bytes: used.bandwidth_bytes,
+        });
         let dollars = |nanodollars: u64| nanodollars as f64 / 1e9;
         JobView {
             job: JobId(status.job).to_string(),
@@ -130,6 +145,8 @@ impl From<JobStatus> for JobView {
             used_bytes_per_second: status.bytes_per_second,
             peak_used_bytes_per_second: status.peak_bytes_per_second,
             reserved_bytes: status.reserved_bytes,
+            reserved_bytes_per_second: status.reserved_bytes_per_second,
+            tiers: tiers.collect(),
             ended_seconds_ago: status.ended.then_some(status.ended_seconds_ago),
         }
     }
@@ -177,6 +194,7 @@ impl JobView {
             ("reserved", ByteCount(self.reserved_bytes).to_string()),
             ("files", self.inodes.to_string()),
             ("bandwidth", rate(self.bandwidth_bytes_per_second)),
+            ("bandwidth reserved", rate(self.reserved_bytes_per_second)),
             ("moves", rate(self.used_bytes_per_second)),
             ("moved at most", rate(self.peak_used_bytes_per_second)),
             ("hints", self.hints.to_string()),
@@ -186,6 +204,16 @@ impl JobView {
             ("ends", self.end()),
             ("metadata server", self.metadata_server.clone()),
         ];
+        details.extend(self.tiers.iter().map(|used| {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let text = format!(
+                "{}: {:.1} GB-seconds of capacity, {:.1} GB/s-seconds of bandwidth",
+                used.tier,
+                gigabytes(used.byte_seconds),
+                gigabytes(used.bandwidth_bytes)
+            );
+            ("reserved in all", text)
+        }));
         details.extend(self.weights.iter().map(|weight| {
             let share = format!("{:.1}%", weight.fraction * 100.0);
             (

@@ -9,6 +9,7 @@ mod binaries;
 mod cluster;
 mod control;
 pub mod differential;
+mod file_handle;
 mod frames;
 pub mod history;
 mod log;
@@ -26,6 +27,7 @@ pub use cluster::{
     CLUSTER_KEY, ProcessCluster, Server, Shape, free_endpoint, with_cluster, with_shape,
 };
 pub use control::Control;
+pub use file_handle::FileHandle;
 pub use frames::{Answer, Peer, welcome};
 pub use mount::{EmbeddedMount, Mount, is_mounted, mount_command, with_mount, with_mount_and};
 pub use process::Process;

@@ -26,6 +26,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Mount {
     path: PathBuf,
     process: Process,
+    job: String,
+    arguments: Vec<String>,
 }
 
 impl Mount {
@@ -35,14 +37,31 @@ impl Mount {
     pub fn start(folder: &Path, job: &str, arguments: &[&str]) -> Self {
         let path = folder.join("root");
         std::fs::create_dir(&path).expect("the folder is new");
-        let mut command = mount_command(job, &path, arguments);
-        command.arg("-f");
         let mut mount = Mount {
-            process: Process::start("mount", folder, command),
+            process: start_process(&path, job, arguments),
             path,
+            job: job.to_owned(),
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
         };
         mount.wait_ready();
         mount
+    }
+
+    /// Kills the process, if it lives, and starts another that mounts the job at the same place, and
+    /// of which the same is expected. Files that are open stay those of the dead mount.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process.kill();
+        // Else it would be taken for the new mount, until that clears it away.
+        detach_below(&self.path);
+        self.process.check_log();
+        let expected = self.process.take_expected();
+        let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
+        self.process = start_process(&self.path, &self.job, &arguments);
+        for words in expected {
+            self.process.expect_in_log(&words);
+        }
+        self.wait_ready();
     }
 
     fn wait_ready(&mut self) {
@@ -207,6 +226,14 @@ pub fn with_mount_and(arguments: &[&str], body: impl FnOnce(&Path)) {
         body(mount.path());
         mount.finish();
     }
+}
+
+/// Runs `pocket-mount -f` with its log beside the mount point.
+fn start_process(path: &Path, job: &str, arguments: &[&str]) -> Process {
+    let folder = path.parent().expect("a mount point is within a folder");
+    let mut command = mount_command(job, path, arguments);
+    command.arg("-f");
+    Process::start("mount", folder, command)
 }
 
 /// `pocket-mount JOB PATH ARGUMENTS` with the environment of the suites, not yet started.

@@ -96,3 +96,41 @@ fn a_job_above_its_allocation_is_slowed_when_and_only_when_another_needs_it() {
         other.finish();
     });
 }
+
+/// What a job is promised, and the last sentence of why.
+fn promised(cluster: &ProcessCluster, job: &str) -> (u64, String) {
+    let jobs = cluster.control().jobs().unwrap();
+    let job = jobs.into_iter().find(|found| found.name == job).unwrap();
+    let reasons = job.allocation.unwrap().reasons;
+    let last = reasons.last().cloned().unwrap_or_default();
+    (job.reserved_bytes_per_second, last)
+}
+
+#[test]
+fn a_job_that_moves_more_than_was_guessed_is_promised_more_and_gives_it_back() {
+    let shape = Shape {
+        storage_servers: 1,
+        // 500 MB/s.
+        storage_bandwidth: Some("4Gb/s"),
+        ..Shape::default()
+    };
+    with_shape(shape, |cluster| {
+        let mount = cluster.mount_with("busy", &["--capacity", "64MiB"]);
+        // A task's.
+        let guessed = 75 * MB_PER_S;
+        assert_eq!(promised(cluster, "busy").0, guessed);
+        let writes = Writer::start(mount.join("f"));
+        until(PATIENCE, "the job to be promised more", || {
+            let (promised, why) = promised(cluster, "busy");
+            promised > guessed + guessed / 10
+                && why.starts_with("it moves")
+                && why.ends_with("are reserved now")
+        });
+        drop(writes);
+        until(PATIENCE, "the job to give it back", || {
+            let (promised, why) = promised(cluster, "busy");
+            promised == guessed && why.starts_with("it moves far less than")
+        });
+        mount.finish();
+    });
+}

@@ -11,7 +11,7 @@ use std::{
 };
 
 use nix::errno::Errno;
-use pocket_tests::{Mount, ProcessCluster, errno_of, until, with_cluster, within};
+use pocket_tests::{Map, Mount, ProcessCluster, Sharing, errno_of, until, with_cluster, within};
 
 /// The lease of a session, with room for a machine under load.
 const LEASE: Duration = Duration::from_secs(5);
@@ -134,6 +134,42 @@ fn a_stopped_mount_delays_others_for_the_lease_and_its_late_writes_change_nothin
         for mount in [stopped, other, witness] {
             mount.finish();
         }
+    });
+}
+
+/// Pages are written whole, with what others have written to the rest of them meanwhile.
+#[test]
+fn what_was_stored_in_a_map_of_a_stopped_mount_undoes_nothing_that_others_wrote() {
+    with_cluster_alone(|cluster| {
+        let (mut stopped, other) = two_mounts(cluster);
+        fs::write(stopped.join("f"), vec![b'o'; LATE_BYTES]).unwrap();
+        assert!(fs::read(other.join("f")).unwrap() == vec![b'o'; LATE_BYTES]);
+        let mapped = open(&stopped.join("f"));
+        let mut map = Map::new(mapped, LATE_BYTES, Sharing::Shared).unwrap();
+        map.write(0, b"late");
+        stopped.process().freeze();
+        let path = other.join("f");
+        within(PATIENCE, "writing a stopped mount's file", move || {
+            open(&path).write_all_at(b"new", 100).unwrap()
+        });
+        stopped.process().thaw();
+
+        let mut expected = vec![b'o'; LATE_BYTES];
+        expected[100..103].copy_from_slice(b"new");
+        let path = stopped.join("f");
+        until(PATIENCE, "the mount to see what others wrote", || {
+            fs::read(&path).is_ok_and(|found| found == expected)
+        });
+        assert_eq!(map.sync(), Err(Errno::EIO), "what was stored is lost");
+        assert!(map.read(0, LATE_BYTES) == expected);
+        assert!(fs::read(other.join("f")).unwrap() == expected);
+        map.write(0, b"again");
+        map.sync().unwrap();
+        drop(map);
+        expected[..5].copy_from_slice(b"again");
+        assert!(fs::read(other.join("f")).unwrap() == expected);
+        stopped.finish();
+        other.finish();
     });
 }
 

@@ -19,7 +19,7 @@ use nix::{
     },
     unistd::{Whence, linkat, lseek},
 };
-use pocket_tests::{get_xattr, set_xattr, until, with_cluster};
+use pocket_tests::{FileHandle, get_xattr, set_xattr, until, with_cluster};
 
 /// Runs a claim on the directories of two mounts of a new job.
 fn on_two_mounts(claim: impl FnOnce(&Path, &Path)) {
@@ -553,5 +553,32 @@ fn a_whiteout_takes_a_names_place_on_both_mounts() {
         }
         assert_eq!(names(a.join("d")), names(b.join("d")));
         assert_eq!(names(a.join("d")).len(), 40);
+    });
+}
+
+/// As an NFS server does after a restart: a handle that was given out leads to the file although the
+/// kernel has never heard of it.
+#[test]
+fn a_file_is_found_by_its_handle_where_nobody_has_looked_it_up() {
+    if !pocket_tests::is_root() {
+        return; // Opening by handle takes a capability.
+    }
+    on_two_mounts(|a, b| {
+        fs::create_dir_all(a.join("d/deeper")).unwrap();
+        fs::write(a.join("d/deeper/f"), "found").unwrap();
+        let file = FileHandle::of(&a.join("d/deeper/f")).unwrap();
+        let directory = FileHandle::of(&a.join("d/deeper")).unwrap();
+        let mut content = String::new();
+        file.open(b).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "found");
+        // A directory is joined to those above it.
+        let opened = directory.open(b).unwrap();
+        let status = opened.metadata().unwrap();
+        assert_eq!(
+            status.ino(),
+            fs::metadata(b.join("d/deeper")).unwrap().ino()
+        );
+        fs::remove_file(a.join("d/deeper/f")).unwrap();
+        assert_eq!(file.open(b).unwrap_err(), Errno::ESTALE);
     });
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pocket_proto::{ByteCount, Failure, ServerId, Status};
 
 use crate::{
-    Demand, Needs, Room, Share, Tier, WHOLE, Wanted, Weight,
+    Catalogue, Demand, Needs, Room, Share, Tier, WHOLE, Wanted, Weight,
     demand::rate_text,
     packing::{Packed, Packing, pack, to_shares},
     sentence::{at_most, storage_servers},
@@ -14,9 +14,11 @@ use crate::{
 
 /// A job without a hint of its capacity gets at most this part of what is free, so that the next
 /// one also finds room.
-const UNHINTED_PART: u64 = 2;
+pub(crate) const UNHINTED_PART: u64 = 2;
 /// ... but not less than this, where there is so much.
-const UNHINTED_BYTES_MIN: u64 = 64 << 20;
+pub(crate) const UNHINTED_BYTES_MIN: u64 = 64 << 20;
+/// Less than this part of all the cluster has is a crumb, if the job is not that small.
+const CRUMB_PART: u64 = 8;
 
 /// A living storage server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,9 @@ pub struct StorageSpace {
     pub server: ServerId,
     /// What its blocks are held on.
     pub tier: Tier,
+    /// Index of its node type in the price table; `None` where nobody said: the one that stands for
+    /// its tier.
+    pub node: Option<usize>,
     /// Bytes of blocks that it holds at most.
     pub capacity_bytes: u64,
     /// Promised to jobs.
@@ -39,8 +44,28 @@ pub struct StorageSpace {
 }
 
 impl StorageSpace {
+    /// A server as the price table describes the type at `node`, with nothing on it.
+    pub fn empty(server: ServerId, node: usize, catalogue: &Catalogue) -> Self {
+        let kind = &catalogue.nodes[node];
+        StorageSpace {
+            server,
+            tier: kind.tier,
+            node: Some(node),
+            capacity_bytes: kind.capacity_bytes,
+            reserved_bytes: 0,
+            used_bytes: 0,
+            bytes_per_second: kind.bytes_per_second,
+            reserved_bytes_per_second: 0,
+        }
+    }
+
+    /// Whether nothing of it is promised.
+    pub fn is_free(&self) -> bool {
+        self.reserved_bytes == 0 && self.reserved_bytes_per_second == 0
+    }
+
     /// As packing sees it, with so many bytes free.
-    fn room(&self, free_bytes: u64) -> Room {
+    pub(crate) fn room(&self, free_bytes: u64) -> Room {
         let known = |rate: u64| match self.bytes_per_second {
             0 => u64::MAX,
             _ => rate,
@@ -55,16 +80,16 @@ impl StorageSpace {
         }
     }
 
-    fn unpromised_bytes_per_second(&self) -> u64 {
+    pub(crate) fn unpromised_bytes_per_second(&self) -> u64 {
         self.bytes_per_second
             .saturating_sub(self.reserved_bytes_per_second)
     }
 
-    fn unpromised_bytes(&self) -> u64 {
+    pub(crate) fn unpromised_bytes(&self) -> u64 {
         self.capacity_bytes.saturating_sub(self.reserved_bytes)
     }
 
-    fn empty_bytes(&self) -> u64 {
+    pub(crate) fn empty_bytes(&self) -> u64 {
         let taken = self.reserved_bytes.max(self.used_bytes);
         self.capacity_bytes.saturating_sub(taken)
     }
@@ -85,17 +110,21 @@ pub struct Allocation {
     pub notice: String,
 }
 
-/// Gives job `name` what it demands of the living `servers`, or says what would fit.
+/// Gives job `name` what it demands of the living `servers`, or says what would fit. What is only
+/// expected or guessed is given when there is so much of it that the job can do something with it
+/// (see [`least`]): it had better wait for the next one to end than start with crumbs.
 pub fn allocate(
     name: &str,
     demand: Demand,
     servers: &[StorageSpace],
 ) -> Result<Allocation, Failure> {
     let free = sum(servers, StorageSpace::unpromised_bytes);
+    let total = sum(servers, |space| space.capacity_bytes);
     let mut reasons = demand.reasons;
+    let enough = free > 0 && free >= least(demand.capacity_bytes, total);
     let capacity_bytes = match demand.capacity_bytes {
         Wanted::Exactly(bytes) if bytes <= free => bytes,
-        Wanted::UpTo(bytes) if free > 0 => {
+        Wanted::UpTo(bytes) if enough => {
             let part = (free / UNHINTED_PART).max(free.min(UNHINTED_BYTES_MIN));
             if part < bytes {
                 reasons.push(format!(
@@ -107,23 +136,32 @@ pub fn allocate(
             }
             part.min(bytes)
         }
-        Wanted::Expected(bytes) if free > 0 => {
+        Wanted::Expected(bytes) if enough => {
             if free < bytes {
                 reasons.push(format!("capacity {}: all that is free", at_most(free)));
             }
             free.min(bytes)
         }
-        wanted => return Err(no_room(name, wanted, free, servers)),
+        wanted => return Err(no_room(name, wanted, free, servers, 0)),
     };
-    let (bytes_per_second, notice) = throughput(name, demand.bytes_per_second, servers);
+    let rates_known = servers.iter().all(|space| space.bytes_per_second > 0);
+    let free_rate = sum(servers, StorageSpace::unpromised_bytes_per_second);
     let needs = Needs {
         capacity_bytes,
-        bytes_per_second,
+        bytes_per_second: match demand.bytes_per_second {
+            wanted if !rates_known => wanted.amount(),
+            Wanted::Exactly(rate) | Wanted::Expected(rate) => rate.min(free_rate),
+            Wanted::UpTo(rate) => rate.min(free_rate / UNHINTED_PART),
+        },
     };
     let shares = fill_tiers(needs, &demand.tiers, servers);
-    if !notice.is_empty() {
-        reasons.push(notice.clone());
-    }
+    let bytes_per_second = promised_rate(needs.bytes_per_second, &shares);
+    let less = less_rate(name, demand.bytes_per_second, bytes_per_second, servers);
+    reasons.extend(less.clone());
+    let notice = match demand.bytes_per_second {
+        Wanted::Exactly(_) => less.unwrap_or_default(),
+        Wanted::Expected(_) | Wanted::UpTo(_) => String::new(),
+    };
     Ok(Allocation {
         capacity_bytes,
         bytes_per_second,
@@ -150,38 +188,44 @@ pub fn reallocate(
     (!weights.is_empty()).then_some((shares, weights))
 }
 
-/// Fills the tiers in their order, over all servers of a tier in proportion to their room: they are
-/// there anyway. Steers clear of what is in use though not promised, unless that leaves too little.
-/// Capacity is a promise and throughput a plan: bytes that fit only where all throughput is promised
-/// go there all the same, and share what the other jobs leave.
-fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Share> {
-    let room = if sum(servers, StorageSpace::empty_bytes) >= needs.capacity_bytes {
+/// What room there is on each tier, in their order, for so many bytes. Steers clear of what is in use
+/// though not promised, unless that leaves too little.
+pub(crate) fn rooms_by_tier(
+    bytes: u64,
+    tiers: &[Tier],
+    servers: &[StorageSpace],
+) -> Vec<Vec<Room>> {
+    let room = if sum(servers, StorageSpace::empty_bytes) >= bytes {
         StorageSpace::empty_bytes
     } else {
         StorageSpace::unpromised_bytes
     };
-    let of_tiers = || {
-        tiers.iter().map(|tier| {
-            let of_tier = servers.iter().filter(|space| space.tier == *tier);
-            of_tier
-                .map(|space| space.room(room(space)))
-                .collect::<Vec<_>>()
-        })
+    let of_tier = |tier: &Tier| {
+        let servers = servers.iter().filter(|space| space.tier == *tier);
+        servers.map(|space| space.room(room(space))).collect()
     };
+    tiers.iter().map(of_tier).collect()
+}
+
+/// Fills the tiers in their order, over all servers of a tier in proportion to their room: they are
+/// there anyway. Capacity is a promise and throughput a plan: bytes that fit only where all throughput is promised
+/// go there all the same, and share what the other jobs leave.
+fn fill_tiers(needs: Needs, tiers: &[Tier], servers: &[StorageSpace]) -> Vec<Share> {
+    let tiers = rooms_by_tier(needs.capacity_bytes, tiers, servers);
     let mut packed = Packed {
         parts: Vec::new(),
         left: WHOLE,
     };
-    for rooms in of_tiers() {
-        let part = pack(needs, packed.left, &rooms, Packing::Spread);
+    for rooms in &tiers {
+        let part = pack(needs, packed.left, rooms, Packing::Spread);
         packed.parts.extend(part.parts);
         packed.left = part.left;
     }
     let mut shares = to_shares(needs, &packed);
     let placed: u64 = shares.iter().map(|share| share.bytes).sum();
     let mut left = needs.capacity_bytes - placed.min(needs.capacity_bytes);
-    for rooms in of_tiers() {
-        left = fill_bytes(left, &rooms, &mut shares);
+    for rooms in &tiers {
+        left = fill_bytes(left, rooms, &mut shares);
     }
     shares
 }
@@ -233,38 +277,81 @@ fn fill_bytes(bytes: u64, rooms: &[Room], shares: &mut Vec<Share>) -> u64 {
     left
 }
 
-/// What the servers can still promise, where all of them say what they move; a job without a hint
-/// takes a part of it only.
-fn throughput(name: &str, wanted: Wanted, servers: &[StorageSpace]) -> (u64, String) {
-    if servers.iter().any(|space| space.bytes_per_second == 0) {
-        return (wanted.amount(), String::new());
-    }
-    let free = sum(servers, StorageSpace::unpromised_bytes_per_second);
-    match wanted {
-        Wanted::Exactly(rate) if rate > free => (
-            free,
-            format!(
-                "job '{name}' asks for {} but its {} move {} together: it gets what there is, \
-                 add storage servers for more",
-                rate_text(rate),
-                storage_servers(servers.len()),
-                rate_text(free),
-            ),
-        ),
-        Wanted::Exactly(rate) => (rate, String::new()),
-        Wanted::Expected(rate) => (rate.min(free), String::new()),
-        Wanted::UpTo(rate) => (rate.min(free / UNHINTED_PART), String::new()),
+/// What the shares of a job that is to have such a rate promise together. Shares are whole numbers, and
+/// one without a byte is dropped: a thousandth is not missed.
+pub(crate) fn promised_rate(wanted: u64, shares: &[Share]) -> u64 {
+    let promised = shares.iter().map(|share| share.bytes_per_second);
+    let promised = promised.fold(0, u64::saturating_add);
+    match promised.saturating_add(wanted / 1_000 + shares.len() as u64) >= wanted {
+        true => wanted,
+        false => promised,
     }
 }
 
-fn no_room(name: &str, wanted: Wanted, free: u64, servers: &[StorageSpace]) -> Failure {
+/// The least of what is expected or guessed that a job is started with, where the cluster has `total`
+/// bytes. One that has run before and finds half of what it needs grows while it runs; one of which
+/// nothing is known takes what there is, but no crumbs.
+pub(crate) fn least(wanted: Wanted, total: u64) -> u64 {
+    match wanted {
+        Wanted::Exactly(bytes) => bytes,
+        Wanted::Expected(bytes) => (bytes / 2).min(total / CRUMB_PART),
+        Wanted::UpTo(bytes) => bytes.min(UNHINTED_BYTES_MIN).min(total / CRUMB_PART),
+    }
+}
+
+/// Why a job is given less throughput than it wants, if it is.
+pub(crate) fn less_rate(
+    name: &str,
+    wanted: Wanted,
+    given: u64,
+    servers: &[StorageSpace],
+) -> Option<String> {
+    if given >= wanted.amount() {
+        return None;
+    }
+    let free = sum(servers, StorageSpace::unpromised_bytes_per_second);
+    let count = storage_servers(servers.len());
+    let (given_text, free_text) = (rate_text(given), rate_text(free));
+    Some(match wanted {
+        Wanted::Exactly(rate) if given == free => format!(
+            "job '{name}' asks for {} but its {count} move {free_text} together: it gets what there \
+             is, add storage servers for more",
+            rate_text(rate),
+        ),
+        Wanted::Exactly(rate) => format!(
+            "job '{name}' asks for {} but those of its {count} that have room for its data can \
+             promise {given_text}: it gets that, add storage servers for more",
+            rate_text(rate),
+        ),
+        Wanted::Expected(_) => format!(
+            "throughput {given_text}: all that the servers with room for its data can promise"
+        ),
+        Wanted::UpTo(_) => format!(
+            "throughput {given_text}: part of the {free_text} that the servers have free, to leave \
+             some for other jobs; hint a bandwidth to get another one"
+        ),
+    })
+}
+
+/// Why a job cannot be placed where so many bytes are free and so many can be started.
+pub(crate) fn no_room(
+    name: &str,
+    wanted: Wanted,
+    free: u64,
+    servers: &[StorageSpace],
+    startable: u64,
+) -> Failure {
     let total = sum(servers, |space| space.capacity_bytes);
-    let cluster = format!("{} on {}", at_most(total), storage_servers(servers.len()));
+    let mut cluster = format!("{} on {}", at_most(total), storage_servers(servers.len()));
+    if startable > 0 {
+        cluster = format!("{cluster}, and {} that can be started", at_most(startable));
+    }
+    let free = free.saturating_add(startable);
     let asks = match wanted {
         Wanted::Exactly(bytes) => format!("asks for {}", ByteCount(bytes)),
         Wanted::Expected(_) | Wanted::UpTo(_) => "finds no room".to_owned(),
     };
-    let sentence = if servers.is_empty() {
+    let sentence = if servers.is_empty() && startable == 0 {
         format!("job '{name}' {asks} but no storage server is alive: start one (pocket storage)")
     } else if free == 0 {
         format!(
@@ -290,7 +377,7 @@ fn by_size(servers: &[StorageSpace]) -> Vec<Share> {
     shares.collect()
 }
 
-fn sum(servers: &[StorageSpace], of: impl Fn(&StorageSpace) -> u64) -> u64 {
+pub(crate) fn sum(servers: &[StorageSpace], of: impl Fn(&StorageSpace) -> u64) -> u64 {
     servers.iter().map(of).fold(0, u64::saturating_add)
 }
 

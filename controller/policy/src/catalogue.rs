@@ -65,13 +65,6 @@ impl NodeType {
         let capacity = parts(needs.capacity_bytes, self.capacity_bytes);
         capacity.max(parts(needs.bytes_per_second, self.bytes_per_second))
     }
-
-    /// What the whole of `needs` costs on this type: its larger share of capacity or throughput.
-    /// In nanodollars per hour times [`crate::WHOLE`], so that nothing is lost when comparing.
-    pub(crate) fn unit_cost(&self, needs: Needs) -> u128 {
-        self.nodes_parts(needs)
-            .saturating_mul(u128::from(self.price.0))
-    }
 }
 
 /// What jobs without hints get (paper, table 3).
@@ -142,6 +135,17 @@ impl Catalogue {
                 .of(needs.bytes_per_second, node.bytes_per_second)
     }
 
+    /// The same for comparing: in nanodollars per hour times 2^10, so that nearly nothing is rounded. It is
+    /// linear in `needs`: half of a job costs half of it.
+    pub fn share_cost(&self, node: &NodeType, needs: Needs) -> u128 {
+        let cost = |price: Price, amount: u64, of: u64| {
+            ((u128::from(price.0) * u128::from(amount)) << 10) / u128::from(of.max(1))
+        };
+        let medium = node.price.without(self.machine);
+        cost(medium, needs.capacity_bytes, node.capacity_bytes)
+            + cost(self.machine, needs.bytes_per_second, node.bytes_per_second)
+    }
+
     /// By how much longer a task's object of such a size takes on the fastest tier after DRAM than on
     /// DRAM, in thousandths.
     pub fn slow_down_permille(&self, object_bytes: u64) -> u64 {
@@ -166,7 +170,7 @@ impl Catalogue {
     pub fn cheapest_first(&self, needs: Needs) -> [Tier; 4] {
         let mut tiers = Tier::FASTEST_FIRST;
         tiers.sort_by_key(|tier| {
-            let costs = self.of_tier(*tier).map(|node| node.unit_cost(needs));
+            let costs = self.of_tier(*tier).map(|node| self.share_cost(node, needs));
             // A tier that the table does not know stands last but one.
             (*tier == Tier::Dram, costs.min().unwrap_or(u128::MAX))
         });

@@ -2,8 +2,8 @@
 //!
 //! **Shares of servers** ([`cheapest_mix`]). A job's data are spread by weights, so a server with
 //! the fraction w of the data carries w of the job's capacity *and* w of its throughput: it must
-//! have w C bytes and w T bytes per second free. On node type i the fraction w thus takes
-//! w max(C / C_i, T / T_i) nodes, which is linear in w, and costs w u_i with a constant u_i. What
+//! have w C bytes and w T bytes per second free. On node type i the job is billed for both
+//! ([`Catalogue::share_price`]), which is linear in w: it costs w u_i with a constant u_i. What
 //! remains is to minimise the sum of w_i u_i where the w_i sum to 1 and none exceeds what there is
 //! of its type: a fractional knapsack, which filling the cheapest first solves exactly (moving
 //! any data from a cheaper to a dearer type costs more).
@@ -16,7 +16,7 @@
 //! so the answer is exact.
 
 use crate::packing::{Needs, WHOLE};
-use crate::{NodeType, Price};
+use crate::{Catalogue, NodeType, Price};
 
 /// A node type that can be had, and how much of the job it could take at most.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +38,9 @@ pub struct Fill {
 
 /// Fractions of the job per offer that cost the least, dearest last; they sum to [`WHOLE`], or to
 /// all that is offered. Of equal offers the earlier is taken first.
-pub fn cheapest_mix(needs: Needs, offers: &[Offer<'_>]) -> Vec<Fill> {
+pub fn cheapest_mix(needs: Needs, offers: &[Offer<'_>], catalogue: &Catalogue) -> Vec<Fill> {
     let mut order: Vec<usize> = (0..offers.len()).collect();
-    order.sort_by_key(|&at| offers[at].node.unit_cost(needs));
+    order.sort_by_key(|&at| catalogue.share_cost(offers[at].node, needs));
     fill_in_order(&order, offers)
 }
 
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Catalogue, Tier};
+    use crate::Tier;
 
     fn node(capacity_bytes: u64, bytes_per_second: u64, price: u64) -> NodeType {
         NodeType {
@@ -213,16 +213,24 @@ mod tests {
         ) {
             // In eighths of the job, so that every mix can be tried.
             let needs = Needs { capacity_bytes, bytes_per_second };
+            // So much that the price of each is exact to the nanodollar.
+            let large = Needs {
+                capacity_bytes: capacity_bytes * 232_792_560,
+                bytes_per_second: bytes_per_second * 232_792_560,
+            };
+            let table = Catalogue { machine: Price(7), ..Catalogue::default() };
             let eighth = WHOLE / 8;
             let offers: Vec<_> = nodes.iter().zip(&limits).map(|((node, _), limit)| Offer {
                 node,
                 parts_max: limit * eighth,
             }).collect();
+            // What a job is billed, in eighths of the whole on each type.
             let cost = |parts: &[u64]| -> u128 {
-                offers.iter().zip(parts).map(|(o, p)| o.node.unit_cost(needs) * u128::from(*p)).sum()
+                let each = offers.iter().zip(parts);
+                each.map(|(o, p)| u128::from(table.share_price(o.node, large).0) * u128::from(*p)).sum()
             };
             let mut chosen = vec![0; offers.len()];
-            for fill in cheapest_mix(needs, &offers) {
+            for fill in cheapest_mix(needs, &offers, &table) {
                 prop_assert!(fill.parts <= offers[fill.offer].parts_max);
                 chosen[fill.offer] += fill.parts / eighth;
             }

@@ -8,7 +8,7 @@
 
 use pocket_proto::{ByteCount, control::Hints};
 
-use crate::{Catalogue, Defaults, Forecast, Needs, Tier};
+use crate::{Catalogue, Defaults, Forecast, Market, Needs, Tier};
 
 /// A job whose objects take less than this longer off DRAM does not feel it: 2 %.
 const SLOW_DOWN_PERMILLE_MAX: u64 = 20;
@@ -64,16 +64,24 @@ impl Demand {
     /// throughput or for its capacity, whichever needs more; where it is throughput, capacity that
     /// earlier runs foretell is half as much again, up to half of what those servers hold anyway. So
     /// a run that stores more than the earlier ones does not wait for a server, and costs none.
-    pub fn needs_with_headroom(&self, catalogue: &Catalogue) -> Needs {
+    pub fn needs_with_headroom(&self, market: Market<'_>) -> Needs {
         let needs = self.needs();
-        let first = self.tiers.iter().find_map(|tier| catalogue.typical(*tier));
-        let (Wanted::Expected(bytes), Some(node)) = (self.capacity_bytes, first) else {
+        let of_tier = |tier: &Tier| {
+            let mut kinds = market.startable.iter();
+            kinds.find(|kind| {
+                let node = market.catalogue.nodes.get(kind.node);
+                node.is_some_and(|node| node.tier == *tier)
+            })
+        };
+        let first = self.tiers.iter().find_map(of_tier);
+        let first = first.filter(|kind| kind.bytes_per_second > 0);
+        let (Wanted::Expected(bytes), Some(kind)) = (self.capacity_bytes, first) else {
             return needs;
         };
         let held = proportion(
             needs.bytes_per_second,
-            node.capacity_bytes,
-            node.bytes_per_second,
+            kind.capacity_bytes,
+            kind.bytes_per_second,
         );
         let roomy = proportion(bytes, 100 + HEADROOM_PERCENT, 100).min(held / 2);
         Needs {

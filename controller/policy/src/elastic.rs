@@ -5,32 +5,60 @@
 //! on each node type, which is the cheapest mix (see [`crate::cheapest_mix`]). A tier is left for the
 //! next one only when it can neither take the job nor grow.
 
-use pocket_proto::ServerId;
-
 use crate::{
-    Catalogue, Needs, NodeType, Room, Share, Tier, WHOLE,
+    Catalogue, Demand, Needs, Room, Share, StorageSpace, Tier, WHOLE,
     packing::{Packed, Packing, pack, to_shares},
 };
-
-/// A storage server of an elastic cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolServer {
-    /// Index of its node type in the price table.
-    pub node: usize,
-    /// What it has free. Servers that are only starting count as empty ones: whoever is placed there
-    /// waits for them.
-    pub room: Room,
-}
 
 /// What may be had.
 #[derive(Clone, Copy, Debug)]
 pub struct Market<'a> {
     /// Node types and prices.
     pub catalogue: &'a Catalogue,
-    /// Servers there may still be started per node type, in the table's order.
-    pub startable: &'a [u32],
+    /// What can be started.
+    pub startable: &'a [Startable],
     /// Servers there may still be started in all.
     pub startable_in_all: u32,
+}
+
+/// A kind of server that can be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Startable {
+    /// Index of its node type in the price table.
+    pub node: usize,
+    /// Bytes of blocks that each will hold.
+    pub capacity_bytes: u64,
+    /// What each will move, in bytes per second. 0: not known, and then not planned.
+    pub bytes_per_second: u64,
+    /// So many at most.
+    pub count: u32,
+}
+
+impl Startable {
+    /// Servers as the price table describes their type.
+    pub fn of_table(node: usize, count: u32, catalogue: &Catalogue) -> Self {
+        let kind = &catalogue.nodes[node];
+        Startable {
+            node,
+            capacity_bytes: kind.capacity_bytes,
+            bytes_per_second: kind.bytes_per_second,
+            count,
+        }
+    }
+
+    /// Parts of the job that one of them takes.
+    fn parts(&self, needs: Needs) -> u128 {
+        let parts = |has: u64, need: u64| match (has, need) {
+            (_, 0) => u128::from(WHOLE),
+            (has, need) => u128::from(has) * u128::from(WHOLE) / u128::from(need),
+        };
+        let capacity = parts(self.capacity_bytes, needs.capacity_bytes);
+        let rate = match self.bytes_per_second {
+            0 => WHOLE.into(),
+            rate => parts(rate, needs.bytes_per_second),
+        };
+        capacity.min(rate).clamp(1, WHOLE.into())
+    }
 }
 
 /// What to do for a job.
@@ -38,7 +66,7 @@ pub struct Market<'a> {
 pub enum Growth {
     /// There is room: this is what it gets.
     Placed(Vec<Share>),
-    /// Start so many servers per node type of the table, and ask again: it will fit.
+    /// Start so many of each [`Startable`], and ask again: it will fit.
     Start(Vec<u32>),
     /// The cluster can neither hold it nor grow enough; so many parts of it have no room.
     Full {
@@ -47,40 +75,71 @@ pub enum Growth {
     },
 }
 
-/// Finds room for `needs` on tiers in this order, on the servers there are and those that can be
-/// started. `fastest_first`: latency matters, so tiers count before prices.
-pub fn grow(
+/// Finds room for `needs` of a job with this demand on the servers there are and those that can be
+/// started, all of it or nothing. For what a running job needs more than it has, too: the shares are
+/// beside those that it has.
+pub fn grow(needs: Needs, demand: &Demand, servers: &[StorageSpace], market: Market<'_>) -> Growth {
+    // Steer clear of what is in use though not promised, as long as nothing is started for it.
+    if servers
+        .iter()
+        .any(|space| space.used_bytes > space.reserved_bytes)
+    {
+        let nothing = Market {
+            startable: &[],
+            ..market
+        };
+        let empty = StorageSpace::empty_bytes;
+        if let placed @ Growth::Placed(_) = grow_into(needs, demand, servers, empty, nothing) {
+            return placed;
+        }
+    }
+    grow_into(
+        needs,
+        demand,
+        servers,
+        StorageSpace::unpromised_bytes,
+        market,
+    )
+}
+
+fn grow_into(
     needs: Needs,
-    tiers: &[Tier],
-    fastest_first: bool,
-    servers: &[PoolServer],
+    demand: &Demand,
+    servers: &[StorageSpace],
+    free_bytes: impl Fn(&StorageSpace) -> u64,
     market: Market<'_>,
 ) -> Growth {
     let mut packed = Packed {
         parts: Vec::new(),
         left: WHOLE,
     };
-    let mut start = vec![0; market.catalogue.nodes.len()];
-    let mut startable = market.startable_in_all;
-    for index in order(needs, tiers, fastest_first, market.catalogue) {
+    let mut start = vec![0; market.startable.len()];
+    let mut startable_in_all = market.startable_in_all;
+    for class in order(needs, demand, market.catalogue) {
         if packed.left == 0 {
             break;
         }
-        let of_type = servers.iter().filter(|server| server.node == index);
-        let rooms: Vec<Room> = of_type.map(|server| server.room).collect();
+        let of_class = servers
+            .iter()
+            .filter(|space| Class::of(space, market.catalogue) == class);
+        let rooms: Vec<Room> = of_class
+            .map(|space| space.room(free_bytes(space)))
+            .collect();
         let gaps = pack(needs, packed.left, &rooms, Packing::Fill);
         packed.parts.extend(gaps.parts);
         packed.left = gaps.left;
-        let node = &market.catalogue.nodes[index];
-        let limit = market
-            .startable
-            .get(index)
-            .map_or(0, |most| (*most).min(startable));
-        let count = servers_for(needs, packed.left, node).min(limit.into()) as u32;
-        start[index] = count;
-        startable -= count;
-        let taken = u128::from(count) * parts_per_server(needs, node);
-        packed.left -= taken.min(packed.left.into()) as u64;
+        for (startable, start) in market.startable.iter().zip(&mut start) {
+            if class != Class::Node(startable.node) {
+                continue;
+            }
+            let parts = startable.parts(needs);
+            let most = startable.count.min(startable_in_all);
+            let count = u128::from(packed.left).div_ceil(parts).min(most.into()) as u32;
+            *start = count;
+            startable_in_all -= count;
+            let taken = u128::from(count) * parts;
+            packed.left -= taken.min(packed.left.into()) as u64;
+        }
     }
     match (packed.left, start.iter().any(|count| *count > 0)) {
         (0, true) => Growth::Start(start),
@@ -89,79 +148,51 @@ pub fn grow(
     }
 }
 
-/// Node types, best first.
-fn order(needs: Needs, tiers: &[Tier], fastest_first: bool, catalogue: &Catalogue) -> Vec<usize> {
-    let nodes = catalogue.nodes.iter().enumerate();
-    let mut order: Vec<_> = nodes
-        .filter_map(|(index, node)| {
-            let tier = tiers.iter().position(|tier| *tier == node.tier)?;
-            // DRAM is last for whoever does not care, however cheap (paper, table 3).
-            let rank = match fastest_first {
-                true => tier,
-                false => usize::from(node.tier == Tier::Dram),
-            };
-            Some((rank, node.unit_cost(needs), index))
-        })
-        .collect();
-    order.sort_unstable();
-    order.into_iter().map(|(_, _, index)| index).collect()
+/// Servers of one price: of a node type of the table, or of a tier that the table does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Node(usize),
+    Unpriced(Tier),
 }
 
-/// Parts of the job that an empty server takes.
-fn parts_per_server(needs: Needs, node: &NodeType) -> u128 {
-    let parts = |has: u64, need: u64| match need {
-        0 => u128::from(WHOLE),
-        need => u128::from(has) * u128::from(WHOLE) / u128::from(need),
-    };
-    let capacity = parts(node.capacity_bytes, needs.capacity_bytes);
-    capacity
-        .min(parts(node.bytes_per_second, needs.bytes_per_second))
-        .clamp(1, WHOLE.into())
-}
-
-/// Empty servers that so many parts of the job take.
-fn servers_for(needs: Needs, parts: u64, node: &NodeType) -> u128 {
-    u128::from(parts).div_ceil(parts_per_server(needs, node))
-}
-
-/// An empty server of a type.
-impl PoolServer {
-    /// A server of the type at `node` in the table, with nothing on it.
-    pub fn empty(server: ServerId, node: usize, catalogue: &Catalogue) -> Self {
-        let kind = &catalogue.nodes[node];
-        PoolServer {
-            node,
-            room: Room {
-                server,
-                free_bytes: kind.capacity_bytes,
-                free_bytes_per_second: kind.bytes_per_second,
-                capacity_bytes: kind.capacity_bytes,
-                bytes_per_second: kind.bytes_per_second,
-                used_bytes: 0,
-            },
+impl Class {
+    /// A server that does not say what it runs on is of the type that stands for its tier.
+    pub(crate) fn of(space: &StorageSpace, catalogue: &Catalogue) -> Self {
+        let typical = || {
+            catalogue
+                .nodes
+                .iter()
+                .position(|node| node.tier == space.tier)
+        };
+        match space
+            .node
+            .filter(|node| *node < catalogue.nodes.len())
+            .or_else(typical)
+        {
+            Some(node) => Class::Node(node),
+            None => Class::Unpriced(space.tier),
         }
     }
+}
 
-    /// Takes or gives back a share.
-    pub fn promise(&mut self, share: &Share) {
-        self.room.free_bytes = self.room.free_bytes.saturating_sub(share.bytes);
-        let rate = &mut self.room.free_bytes_per_second;
-        *rate = rate.saturating_sub(share.bytes_per_second);
-    }
-
-    /// Gives back what [`PoolServer::promise`] took.
-    pub fn give_back(&mut self, share: &Share) {
-        let room = &mut self.room;
-        room.free_bytes = (room.free_bytes + share.bytes).min(room.capacity_bytes);
-        room.free_bytes_per_second =
-            (room.free_bytes_per_second + share.bytes_per_second).min(room.bytes_per_second);
-    }
-
-    /// Whether nothing of it is promised.
-    pub fn is_free(&self) -> bool {
-        self.room.free_bytes == self.room.capacity_bytes
-            && self.room.free_bytes_per_second == self.room.bytes_per_second
-    }
+/// Classes of servers, best first; what has no price is last of its rank.
+fn order(needs: Needs, demand: &Demand, catalogue: &Catalogue) -> Vec<Class> {
+    let rank = |tier: Tier| match demand.latency_sensitive {
+        true => demand.tiers.iter().position(|other| *other == tier),
+        // DRAM is last for whoever does not care, however cheap (paper, table 3).
+        false => Some(usize::from(tier == Tier::Dram)),
+    };
+    let nodes = catalogue.nodes.iter().enumerate().map(|(index, node)| {
+        let cost = catalogue.share_cost(node, needs);
+        (rank(node.tier), cost, Class::Node(index))
+    });
+    let unpriced = Tier::FASTEST_FIRST
+        .into_iter()
+        .filter(|tier| catalogue.typical(*tier).is_none())
+        .map(|tier| (rank(tier), u128::MAX, Class::Unpriced(tier)));
+    let mut order: Vec<_> = nodes.chain(unpriced).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, class)| class).collect()
 }
 
 #[cfg(test)]

@@ -35,6 +35,23 @@ pub struct Moved {
     pub allocated: u64,
 }
 
+impl Moved {
+    /// Bytes per second that it would have moved there as far as that is known, to be compared with
+    /// what it was promised. One that was held back sits at its limit, which says nothing: it is taken
+    /// to want a quarter more than that and than its allocation.
+    pub fn wanted(&self) -> u64 {
+        let limit = self.bytes_per_second.max(self.allocated);
+        match self.held_back {
+            true => a_quarter_more(limit),
+            false => self.bytes_per_second,
+        }
+    }
+}
+
+fn a_quarter_more(rate: u64) -> u64 {
+    rate.saturating_add(rate / 4)
+}
+
 /// Bytes per second to hold each job to on a server of such a capacity, in order; `None`: whatever it
 /// likes. Only a job above its allocation is held, and only if others need what it takes.
 ///
@@ -45,7 +62,7 @@ pub fn rate_limits(capacity: u64, moved: &[Moved]) -> Vec<Option<u64>> {
     let wanted = |moved: &Moved| {
         let rate = moved.bytes_per_second;
         let back_to_allocation = rate.saturating_mul(2).min(moved.allocated);
-        let more = rate.saturating_add(rate / 4).max(back_to_allocation);
+        let more = a_quarter_more(rate).max(back_to_allocation);
         match moved.held_back {
             true => capacity,
             false => more.min(capacity),
@@ -119,6 +136,23 @@ mod tests {
         ] {
             assert_eq!(rates(capacity, claims), expected, "{capacity} {claims:?}");
         }
+    }
+
+    #[test]
+    fn who_was_held_back_is_taken_to_want_more_than_it_moved_and_than_it_was_promised() {
+        let wanted = |bytes_per_second, allocated, held_back| {
+            let moved = Moved {
+                bytes_per_second,
+                held_back,
+                allocated,
+            };
+            moved.wanted()
+        };
+        assert_eq!(wanted(80, 100, false), 80);
+        assert_eq!(wanted(180, 100, false), 180);
+        assert_eq!(wanted(80, 100, true), 125);
+        assert_eq!(wanted(120, 100, true), 150);
+        assert_eq!(wanted(u64::MAX, 0, true), u64::MAX);
     }
 
     #[test]

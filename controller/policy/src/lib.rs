@@ -2,8 +2,8 @@
 //! costs. They know no sockets, no clock and no lock; what acts on their decisions is elsewhere.
 //!
 //! From hints to servers: [`check_request`] refuses nonsense, [`demand`] turns hints and earlier
-//! runs ([`History`]) into figures, [`allocate`] finds room on the servers there are, and [`grow`]
-//! says which servers to start where the cluster can. While a job runs, [`Watch`] compares its use
+//! runs ([`History`]) into figures, and [`place`] finds room on the servers there are, or says which
+//! servers to start where the cluster can grow. While a job runs, [`Watch`] compares its use
 //! with its allocation and [`fair_rates`] divides what is short; [`Arbiter`] sizes a pool.
 //! [`Catalogue`] is the price table, and [`plan`] an answer without a cluster.
 //!
@@ -24,7 +24,9 @@ mod ledger;
 mod metadata_choice;
 mod money;
 mod packing;
+mod placement;
 mod plan;
+mod resize;
 mod revision;
 mod scaling;
 mod sentence;
@@ -36,7 +38,7 @@ pub use allocation::{Allocation, StorageSpace, allocate, reallocate};
 pub use catalogue::{Catalogue, CatalogueError, Defaults, NodeType};
 pub use choice::{Fill, Offer, cheapest_mix, whole_servers};
 pub use demand::{Demand, Wanted, demand, rate_text};
-pub use elastic::{Growth, Market, PoolServer, grow};
+pub use elastic::{Growth, Market, Startable, grow};
 pub use fairness::{Claim, Moved, fair_rates, rate_limits};
 pub use hints::{JobTerms, RequestError, check_hints, check_name, check_request};
 pub use history::{Forecast, History, Run};
@@ -45,9 +47,11 @@ pub use ledger::Ledger;
 pub use metadata_choice::{MetadataDemand, MetadataLoad, order_of_preference};
 pub use money::{Cost, Price, PriceError};
 pub use packing::{Needs, Packed, Packing, Room, SPREAD_SERVERS_MAX, WHOLE, pack};
-pub use plan::{Plan, PlannedTier, plan, server_limits};
+pub use placement::{Placement, place};
+pub use plan::{Plan, PlannedTier, plan};
+pub use resize::{Widened, shrink, total, widen};
 pub use revision::{Revision, Use, Watch, WatchSettings};
-pub use scaling::{Arbiter, Decision, Pool, Range, ScalingSettings};
+pub use scaling::{Arbiter, Decision, Member, Pool, Range, ScalingSettings};
 pub use sentence::age;
 pub use tier::Tier;
 pub use weights::{Share, Weight, shares_of_map, weights};

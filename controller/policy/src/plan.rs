@@ -48,16 +48,15 @@ pub struct PlannedTier {
 pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Plan {
     let demand = demand(hints, catalogue, past);
     let needs = demand.needs();
-    let limits = server_limits(&demand, catalogue);
-    let offers: Vec<Offer<'_>> = catalogue
-        .nodes
-        .iter()
-        .zip(&limits)
-        .map(|(node, limit)| Offer {
+    let table: Vec<Tier> = catalogue.nodes.iter().map(|node| node.tier).collect();
+    let offers = catalogue.nodes.iter().map(|node| {
+        let limit = server_limit(&demand, node.tier, node.bytes_per_second, &table);
+        Offer {
             node,
-            parts_max: parts_of(needs, node, *limit),
-        })
-        .collect();
+            parts_max: parts_of(needs, node, limit),
+        }
+    });
+    let offers: Vec<Offer<'_>> = offers.collect();
     let insensitive = !demand.latency_sensitive;
     let fills = match insensitive {
         // DRAM only where there is nothing else (paper, table 3).
@@ -73,9 +72,9 @@ pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Pl
                     ..*offer
                 })
                 .collect();
-            cheapest_mix(needs, &without_dram)
+            cheapest_mix(needs, &without_dram, catalogue)
         }
-        true => cheapest_mix(needs, &offers),
+        true => cheapest_mix(needs, &offers, catalogue),
         false => fill_in_order(&by_tier(&demand, catalogue, needs), &offers),
     };
     let tiers: Vec<PlannedTier> = fills
@@ -95,31 +94,29 @@ pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Pl
     }
 }
 
-/// Servers of each node type that a job may take. A capacity that a rule derived is an upper bound
-/// and not a need: of each tier it gets as many servers as its throughput takes, and what does not
-/// fit on these goes to the next tier (paper, table 3: DRAM first, then flash).
-pub fn server_limits(demand: &Demand, catalogue: &Catalogue) -> Vec<u32> {
-    let limit = |node: &NodeType| match demand.capacity_bytes {
-        Wanted::Exactly(_) | Wanted::Expected(_) => SERVERS_MAX,
-        Wanted::UpTo(_) => {
-            let rate = demand.bytes_per_second.amount();
-            let servers = rate.div_ceil(node.bytes_per_second).max(1);
-            u32::try_from(servers).unwrap_or(SERVERS_MAX)
-        }
+/// Servers of such a tier and throughput that a job may take, where servers of `tiers` can be had. A
+/// capacity that a rule derived is an upper bound and not a need: of each tier the job gets as many
+/// servers as its throughput takes, and what does not fit on these goes to the next tier (paper, table
+/// 3: DRAM first, then flash). Of the last of the tiers that it may use there is always enough.
+pub(crate) fn server_limit(
+    demand: &Demand,
+    tier: Tier,
+    bytes_per_second: u64,
+    tiers: &[Tier],
+) -> u32 {
+    let usable = |other: &&Tier| {
+        let spared = !demand.latency_sensitive && **other == Tier::Dram;
+        tiers.contains(other) && (!spared || tiers.iter().all(|tier| *tier == Tier::Dram))
     };
-    // Of the last tier there is always enough.
-    let last = demand
-        .tiers
-        .iter()
-        .rev()
-        .find(|tier| catalogue.typical(**tier).is_some());
-    let nodes = catalogue.nodes.iter();
-    nodes
-        .map(|node| match Some(&node.tier) == last {
-            true => SERVERS_MAX,
-            false => limit(node),
-        })
-        .collect()
+    let last = demand.tiers.iter().rev().find(usable);
+    match demand.capacity_bytes {
+        Wanted::UpTo(_) if last != Some(&tier) && bytes_per_second > 0 => {
+            let rate = demand.bytes_per_second.amount();
+            let servers = rate.div_ceil(bytes_per_second).max(1);
+            u32::try_from(servers).map_or(SERVERS_MAX, |servers| servers.min(SERVERS_MAX))
+        }
+        _ => SERVERS_MAX,
+    }
 }
 
 /// Node types in the order of the tiers, within one the cheapest first.
@@ -128,7 +125,7 @@ fn by_tier(demand: &Demand, catalogue: &Catalogue, needs: Needs) -> Vec<usize> {
     order.sort_by_key(|&at| {
         let node = &catalogue.nodes[at];
         let tier = demand.tiers.iter().position(|tier| *tier == node.tier);
-        (tier, node.unit_cost(needs))
+        (tier, catalogue.share_cost(node, needs))
     });
     order
 }

@@ -4,7 +4,7 @@
 //! under gives its reservation back. Figures that a rule guessed are corrected soon, those that a
 //! user or an earlier run gave only when they are plainly wrong.
 
-use crate::Needs;
+use crate::{Demand, Needs, Wanted};
 
 /// Steps of growth double so often, and add at most as much again.
 const GROWTH_DOUBLINGS_MAX: u32 = 5;
@@ -36,7 +36,21 @@ pub struct WatchSettings {
     pub floor: Needs,
 }
 
+impl Default for WatchSettings {
+    fn default() -> Self {
+        WatchSettings::guessed()
+    }
+}
+
 impl WatchSettings {
+    /// By where a figure came from.
+    pub fn of(figure: Wanted) -> Self {
+        match figure {
+            Wanted::Exactly(_) | Wanted::Expected(_) => WatchSettings::told(),
+            Wanted::UpTo(_) => WatchSettings::guessed(),
+        }
+    }
+
     /// What a rule guessed: wrong more often than not.
     pub fn guessed() -> Self {
         WatchSettings {
@@ -74,15 +88,23 @@ pub enum Revision {
     GiveBack(Needs),
 }
 
-/// Watches one job. Each resource by itself: a job that reads and does not store gives capacity
-/// back.
+/// Watches one job. Each figure by itself: a job that reads and does not store gives capacity back,
+/// and what was guessed of one figure says nothing of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
+    capacity: Figure,
+    throughput: Figure,
+}
+
+/// One of its figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Figure {
+    settings: WatchSettings,
     /// How often it grew.
     growths: u32,
-    gave_back: bool,
-    capacity: Spare,
-    throughput: Spare,
+    spare: Spare,
+    /// Not looked at before: milliseconds.
+    rests_until_ms: u64,
 }
 
 /// Since when a resource has been far under, and the most used meanwhile.
@@ -93,47 +115,87 @@ struct Spare {
 }
 
 impl Watch {
-    /// Looks at the job; to be called about every second. Times are milliseconds of any clock.
-    pub fn look(&mut self, now: Use, settings: &WatchSettings, now_ms: u64) -> Option<Revision> {
-        let (given, used) = (now.given, now.used);
-        let grown = Needs {
-            capacity_bytes: self.grown(given.capacity_bytes, used.capacity_bytes, settings),
-            bytes_per_second: self.grown(given.bytes_per_second, used.bytes_per_second, settings),
+    /// With settings for capacity and for throughput.
+    pub fn new(capacity: WatchSettings, throughput: WatchSettings) -> Self {
+        let figure = |settings| Figure {
+            settings,
+            ..Figure::default()
         };
-        if grown != given {
-            *self = Watch {
-                growths: self.growths.saturating_add(1),
-                gave_back: self.gave_back,
-                ..Watch::default()
-            };
-            return Some(Revision::Grow(grown));
+        Watch {
+            capacity: figure(capacity),
+            throughput: figure(throughput),
         }
-        let floor = settings.floor;
-        let capacity = (
-            given.capacity_bytes,
-            used.capacity_bytes,
-            floor.capacity_bytes,
-        );
-        let rate = (
-            given.bytes_per_second,
-            used.bytes_per_second,
-            floor.bytes_per_second,
-        );
-        let kept = Needs {
-            capacity_bytes: self.capacity.look(capacity, settings, now_ms),
-            bytes_per_second: self.throughput.look(rate, settings, now_ms),
+    }
+
+    /// Of a job that demanded this, by where each figure came from.
+    pub fn of(demand: &Demand) -> Self {
+        Watch::new(
+            WatchSettings::of(demand.capacity_bytes),
+            WatchSettings::of(demand.bytes_per_second),
+        )
+    }
+
+    /// Looks at the job; to be called about every second. Times are milliseconds of any clock.
+    pub fn look(&mut self, now: Use, now_ms: u64) -> Option<Revision> {
+        let (given, used) = (now.given, now.used);
+        let new = Needs {
+            capacity_bytes: self.capacity.look(
+                (given.capacity_bytes, used.capacity_bytes),
+                |floor| floor.capacity_bytes,
+                now_ms,
+            ),
+            bytes_per_second: self.throughput.look(
+                (given.bytes_per_second, used.bytes_per_second),
+                |floor| floor.bytes_per_second,
+                now_ms,
+            ),
         };
-        self.gave_back |= kept != given;
-        (kept != given).then_some(Revision::GiveBack(kept))
+        let most = Needs {
+            capacity_bytes: new.capacity_bytes.max(given.capacity_bytes),
+            bytes_per_second: new.bytes_per_second.max(given.bytes_per_second),
+        };
+        if most != given {
+            return Some(Revision::Grow(most));
+        }
+        (new != given).then_some(Revision::GiveBack(new))
     }
 
-    /// Whether it has given anything back.
-    pub fn has_given_back(&self) -> bool {
-        self.gave_back
+    /// Leaves the capacity as it is until then.
+    pub fn rest_capacity(&mut self, until_ms: u64) {
+        self.capacity.rests_until_ms = until_ms;
     }
 
-    /// What a resource of which so much is used should be.
-    fn grown(&self, given: u64, used: u64, settings: &WatchSettings) -> u64 {
+    /// Leaves the throughput as it is until then.
+    pub fn rest_throughput(&mut self, until_ms: u64) {
+        self.throughput.rests_until_ms = until_ms;
+    }
+}
+
+impl Figure {
+    /// What it should be, of which so much is given and used.
+    fn look(
+        &mut self,
+        (given, used): (u64, u64),
+        floor: impl Fn(Needs) -> u64,
+        now_ms: u64,
+    ) -> u64 {
+        if now_ms < self.rests_until_ms {
+            return given;
+        }
+        let grown = self.grown(given, used);
+        if grown != given {
+            self.growths = self.growths.saturating_add(1);
+            self.spare = Spare::default();
+            return grown;
+        }
+        let floor = floor(self.settings.floor);
+        self.spare
+            .look((given, used, floor), &self.settings, now_ms)
+    }
+
+    /// What a figure of which so much is used should be at least.
+    fn grown(&self, given: u64, used: u64) -> u64 {
+        let settings = &self.settings;
         let more = settings.grow_by_percent << self.growths.min(GROWTH_DOUBLINGS_MAX);
         match percent(given, settings.grow_above_percent) < used {
             true => percent(used, 100 + more.min(GROWTH_PERCENT_MAX)).max(given),
@@ -192,8 +254,9 @@ mod tests {
     #[test]
     fn a_job_that_outgrows_its_figures_gets_more_at_once() {
         let given = needs(10 * GB, GB);
-        let grow =
-            |used, settings: WatchSettings| Watch::default().look(uses(given, used), &settings, 0);
+        let grow = |used, settings: WatchSettings| {
+            Watch::new(settings, settings).look(uses(given, used), 0)
+        };
         let (told, guessed) = (WatchSettings::told(), WatchSettings::guessed());
         assert_eq!(
             grow(needs(10 * GB, GB), told),
@@ -218,9 +281,8 @@ mod tests {
     #[test]
     fn a_job_far_under_gives_back_after_a_while_and_keeps_some_more_than_it_used() {
         let given = needs(10 * GB, 8 * GB);
-        let settings = WatchSettings::guessed();
         let mut watch = Watch::default();
-        let mut look = |used, second: u64| watch.look(uses(given, used), &settings, second * 1_000);
+        let mut look = |used, second: u64| watch.look(uses(given, used), second * 1_000);
         assert_eq!(
             look(needs(GB, 7 * GB), 0),
             Some(Revision::Grow(needs(10 * GB, 10 * GB + GB / 2)))
@@ -228,51 +290,90 @@ mod tests {
         let busy = 5 * GB;
         assert_eq!(look(needs(GB, busy), 1), None);
         assert_eq!(look(needs(2 * GB, busy), 5), None);
-        assert_eq!(look(needs(GB, busy), 10), None);
+        assert_eq!(look(needs(GB, busy), 9), None);
         let back = Revision::GiveBack(needs(3 * GB, 8 * GB));
         assert_eq!(
-            look(needs(GB, busy), 11),
+            look(needs(GB, busy), 10),
             Some(back),
             "the most it used and half of that"
         );
     }
 
     #[test]
+    fn each_figure_is_judged_by_where_it_came_from_and_by_its_own_past() {
+        let (guessed, told) = (WatchSettings::guessed(), WatchSettings::told());
+        assert_eq!(WatchSettings::of(Wanted::UpTo(GB)), guessed);
+        assert_eq!(WatchSettings::of(Wanted::Expected(GB)), told);
+        assert_eq!(WatchSettings::of(Wanted::Exactly(GB)), told);
+        let mut watch = Watch::new(told, guessed);
+        let given = needs(10 * GB, 10 * GB);
+        let nearly = uses(given, needs(9 * GB, 9 * GB));
+        let grown = Revision::Grow(needs(10 * GB, 13 * GB + GB / 2));
+        assert_eq!(watch.look(nearly, 0), Some(grown));
+        // Throughput has grown once, and so doubles; capacity has not.
+        let over = uses(given, needs(11 * GB, 9 * GB));
+        let grown = Revision::Grow(needs(11 * GB * 103 / 100, 18 * GB));
+        assert_eq!(watch.look(over, 1_000), Some(grown));
+        let idle = uses(given, needs(0, 0));
+        assert_eq!(watch.look(idle, 2_000), None);
+        let back = needs(10 * GB, guessed.floor.bytes_per_second);
+        assert_eq!(watch.look(idle, 12_000), Some(Revision::GiveBack(back)));
+    }
+
+    #[test]
+    fn a_figure_that_rests_stays_as_it_is_and_the_other_does_not() {
+        let given = needs(10 * GB, 10 * GB);
+        let more = uses(given, needs(10 * GB, 10 * GB));
+        let (capacity, both) = (needs(15 * GB, 10 * GB), needs(20 * GB, 15 * GB));
+        let mut watch = Watch::default();
+        watch.rest_throughput(1_000);
+        assert_eq!(watch.look(more, 999), Some(Revision::Grow(capacity)));
+        assert_eq!(watch.look(more, 1_000), Some(Revision::Grow(both)));
+        let mut watch = Watch::default();
+        watch.rest_capacity(1_000);
+        let throughput = needs(10 * GB, 15 * GB);
+        assert_eq!(watch.look(more, 999), Some(Revision::Grow(throughput)));
+        assert_eq!(
+            watch.look(more, 1_000),
+            Some(Revision::Grow(needs(15 * GB, 20 * GB)))
+        );
+    }
+
+    #[test]
     fn use_that_comes_back_in_time_keeps_the_reservation() {
         let given = needs(10 * GB, 0);
-        let settings = WatchSettings::guessed();
         let mut watch = Watch::default();
         for second in 0..100 {
             let used = if second % 10 == 9 { 7 * GB } else { 0 };
             let now = uses(given, needs(used, 0));
-            assert_eq!(watch.look(now, &settings, second * 1_000), None);
+            assert_eq!(watch.look(now, second * 1_000), None);
         }
     }
 
     #[test]
     fn what_users_said_is_kept_for_longer() {
         let now = uses(needs(10 * GB, GB), needs(0, 0));
-        let mut watch = Watch::default();
         let settings = WatchSettings::told();
-        assert_eq!(watch.look(now, &settings, 0), None);
-        assert_eq!(watch.look(now, &settings, 299_999), None);
+        let mut watch = Watch::new(settings, settings);
+        assert_eq!(watch.look(now, 0), None);
+        assert_eq!(watch.look(now, 299_999), None);
         let back = Revision::GiveBack(settings.floor);
-        assert_eq!(watch.look(now, &settings, 300_000), Some(back));
+        assert_eq!(watch.look(now, 300_000), Some(back));
     }
 
     proptest! {
         #[test]
         fn steady_use_settles_after_two_revisions(
             capacity in 0..1u64 << 50, rate in 0..1u64 << 40, used in 0..1u64 << 50, used_rate in 0..1u64 << 40,
-            told: bool,
+            told: bool, told_rate: bool,
         ) {
-            let settings = if told { WatchSettings::told() } else { WatchSettings::guessed() };
+            let settings = |told| if told { WatchSettings::told() } else { WatchSettings::guessed() };
             let mut given = needs(capacity, rate);
-            let mut watch = Watch::default();
+            let mut watch = Watch::new(settings(told), settings(told_rate));
             let mut revisions = 0;
             for second in 0..2_000 {
                 let now = uses(given, needs(used, used_rate));
-                match watch.look(now, &settings, second * 1_000) {
+                match watch.look(now, second * 1_000) {
                     None => {}
                     Some(Revision::Grow(new)) => {
                         prop_assert!(new.capacity_bytes >= given.capacity_bytes);

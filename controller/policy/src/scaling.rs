@@ -7,6 +7,12 @@
 //! and the next step waits for a cool-down and for the load to be another one. CPU first scales the
 //! worker threads of the servers there are. Servers that a running job's allocation needs are not
 //! removable, and their number is passed in.
+//!
+//! Of storage whose servers are started by need ([`crate::place`]) the arbiter sizes the spare part
+//! alone ([`Pool::of`]): what jobs use within their allocations was provided for, headroom included,
+//! when they were admitted, and the servers without a promise are there for what they use beyond.
+
+use crate::Needs;
 
 /// A range to stay in, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +86,9 @@ impl Default for ScalingSettings {
 pub struct Pool {
     /// Servers, those that are starting included.
     pub servers: u32,
+    /// Those of them that are provided for and not sized here: neither they nor their load count in
+    /// what follows. 0 where all are sized by their use.
+    pub promised: u32,
     /// Worker threads of each.
     pub threads: u32,
     /// CPU in use, of all worker threads.
@@ -90,6 +99,67 @@ pub struct Pool {
     pub capacity_permille: u32,
     /// Servers that no running job's allocation needs.
     pub removable: u32,
+}
+
+/// A storage server of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// What it has; throughput 0 where that is not known.
+    pub has: Needs,
+    /// Whether any of it is promised to a job, or it holds data that stay.
+    pub needed: bool,
+    /// Whether it is there and not only starting.
+    pub ready: bool,
+}
+
+impl Pool {
+    /// A pool of storage servers that are started by need. `beyond`: what jobs want beyond what is
+    /// promised to them, and what is not on its way to them; `servers_min`: so many are never removed.
+    pub fn of(members: impl IntoIterator<Item = Member>, beyond: Needs, servers_min: u32) -> Pool {
+        let mut pool = Pool {
+            threads: 1,
+            ..Pool::default()
+        };
+        let (mut spare, mut rates_known) = (Needs::default(), true);
+        let mut largest = Needs::default();
+        for member in members {
+            pool.servers += 1;
+            rates_known &= member.has.bytes_per_second > 0;
+            largest.capacity_bytes = largest.capacity_bytes.max(member.has.capacity_bytes);
+            largest.bytes_per_second = largest.bytes_per_second.max(member.has.bytes_per_second);
+            if member.needed {
+                pool.promised += 1;
+                continue;
+            }
+            pool.removable += u32::from(member.ready);
+            let add = |sum: u64, amount: u64| sum.saturating_add(amount);
+            spare.capacity_bytes = add(spare.capacity_bytes, member.has.capacity_bytes);
+            spare.bytes_per_second = add(spare.bytes_per_second, member.has.bytes_per_second);
+        }
+        pool.removable = pool.removable.min(pool.servers.saturating_sub(servers_min));
+        // Where nothing is spare the load is that of one more server.
+        let permille = |used: u64, spare: u64, each: u64| {
+            let all = u128::from(if spare > 0 { spare } else { each }).max(1);
+            u32::try_from((u128::from(used) * 1_000).div_ceil(all)).unwrap_or(u32::MAX)
+        };
+        pool.capacity_permille = permille(
+            beyond.capacity_bytes,
+            spare.capacity_bytes,
+            largest.capacity_bytes,
+        );
+        if rates_known && pool.servers > 0 {
+            pool.network_permille = permille(
+                beyond.bytes_per_second,
+                spare.bytes_per_second,
+                largest.bytes_per_second,
+            );
+        }
+        pool
+    }
+
+    fn spare(&self) -> u32 {
+        self.servers.saturating_sub(self.promised)
+    }
 }
 
 /// What is to be done.
@@ -127,8 +197,8 @@ pub struct Arbiter {
 struct Change {
     at_ms: u64,
     grew: bool,
-    /// What it led to.
-    servers: u32,
+    /// Servers that it led to, without those that are provided for.
+    spare: u32,
     load: Load,
     /// Fewer servers could go than should.
     held_back: bool,
@@ -144,7 +214,11 @@ struct Load {
 
 impl Load {
     fn of(pool: &Pool) -> Self {
-        let servers = u64::from(pool.servers);
+        // Use beyond what there is counts as that of one server where none is spare.
+        let servers = match pool.promised {
+            0 => u64::from(pool.servers),
+            _ => u64::from(pool.spare().max(1)),
+        };
         Load {
             cpu: servers * u64::from(pool.threads) * u64::from(pool.cpu_permille),
             network: servers * u64::from(pool.network_permille),
@@ -181,10 +255,10 @@ impl Arbiter {
             since.is_some_and(|since| now_ms.saturating_sub(since) >= window_ms)
         };
         let load = Load::of(pool);
-        if self.rests(load, pool.servers, now_ms) {
+        if self.rests(load, pool.spare(), now_ms) {
             return Decision::Hold;
         }
-        let wanted = self.wanted(load);
+        let wanted = self.wanted(load, pool.promised);
         let (servers, threads, reason) = if pool.servers < self.settings.servers_min {
             let reason = format!(
                 "the pool has {} servers at least",
@@ -226,7 +300,7 @@ impl Arbiter {
         self.last = Some(Change {
             at_ms: now_ms,
             grew: grows,
-            servers,
+            spare: servers.saturating_sub(pool.promised),
             load,
             held_back: servers < pool.servers && servers > wanted,
         });
@@ -237,6 +311,12 @@ impl Arbiter {
             threads,
             reason,
         }
+    }
+
+    /// Somebody else started servers, for jobs that wait: nothing is removed before the window for it
+    /// has passed again.
+    pub fn started_by_others(&mut self) {
+        self.below_since_ms = None;
     }
 
     /// Which resource is above its range, and whether all are below theirs.
@@ -257,10 +337,10 @@ impl Arbiter {
 
     /// After a change the pool rests: for the cool-down, and for as long as the load is the one that
     /// the change was made for and nobody else has started or ended servers.
-    fn rests(&self, load: Load, servers: u32, now_ms: u64) -> bool {
+    fn rests(&self, load: Load, spare: u32, now_ms: u64) -> bool {
         self.last.is_some_and(|last| {
             now_ms.saturating_sub(last.at_ms) < self.settings.cool_down_ms
-                || load.is_like(last.load) && servers == last.servers && !last.held_back
+                || load.is_like(last.load) && spare == last.spare && !last.held_back
         })
     }
 
@@ -275,12 +355,13 @@ impl Arbiter {
     }
 
     /// Servers that bring the scarcest resource to the middle of its range.
-    fn wanted(&self, load: Load) -> u32 {
+    fn wanted(&self, load: Load, promised: u32) -> u32 {
         let settings = &self.settings;
         let threads_max = u64::from(settings.threads_max.max(1));
         let servers = (load.network.div_ceil(settings.network.aim()))
             .max(load.capacity.div_ceil(settings.capacity.aim()))
             .max(load.cpu.div_ceil(settings.cpu.aim() * threads_max));
+        let servers = servers.saturating_add(promised.into());
         let most = u64::from(settings.servers_max);
         servers.clamp(u64::from(settings.servers_min).min(most), most) as u32
     }

@@ -1,9 +1,12 @@
 //! The loop: looks, decides, acts, tells.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use pocket_controller_client::ControllerClient;
-use pocket_policy::{Arbiter, Decision as Arbitration, ScalingSettings};
+use pocket_policy::{Arbiter, Decision as Arbitration, ScalingSettings, Tier};
 use pocket_proto::{
     ByteCount,
     control::{DrainServerRequest, PoolStatus, ServerStatus},
@@ -15,7 +18,7 @@ use tracing::{debug, warn};
 use crate::{
     Instance, Scaler,
     decisions::{Decision, Decisions},
-    view::{View, used_bytes},
+    view::{Departing, View, used_bytes},
 };
 
 /// Time between two looks: whoever waits for room waits for this, and for a server's start.
@@ -32,6 +35,9 @@ pub struct AutoscaleSettings {
     pub bytes_per_second: u64,
     /// When blocks of a server that shall go are moved; `None`: it goes when it is empty.
     pub drain_deadline: Option<Duration>,
+    /// The tier of the servers that are started, where those of others are none of this one's
+    /// business; `None`: all count.
+    pub tier: Option<Tier>,
 }
 
 /// Keeps the number of storage servers right.
@@ -41,6 +47,7 @@ pub struct Autoscaler<S> {
     settings: AutoscaleSettings,
     arbiter: Arbiter,
     decisions: Decisions,
+    departing: Departing,
     started: Instant,
 }
 
@@ -53,6 +60,7 @@ impl<S: Scaler> Autoscaler<S> {
             settings,
             arbiter: Arbiter::new(settings.scaling),
             decisions: Decisions::default(),
+            departing: Departing::default(),
             started: Instant::now(),
         }
     }
@@ -70,6 +78,9 @@ impl<S: Scaler> Autoscaler<S> {
     }
 
     async fn look(&mut self) -> Result<(), String> {
+        if !self.scaler.leads() {
+            return Err("another scaler leads".to_owned());
+        }
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let instances = self
             .scaler
@@ -81,10 +92,14 @@ impl<S: Scaler> Autoscaler<S> {
             .list_servers()
             .await
             .map_err(|error| text(&error))?;
-        let view = View::of(reply, &instances);
+        self.departing.note(&reply, &instances);
+        let view = View::of(reply, &instances, &self.departing, self.settings.tier);
         if let Some(decision) = self.decide(&view) {
             match decision.after > decision.before {
-                true => self.grow(&view, decision.after - decision.before).await,
+                true => {
+                    let count = decision.after - decision.before;
+                    self.grow(&view, &instances, count).await;
+                }
                 false => self.shrink(&view, &instances, &decision).await,
             }
             self.decisions.note(decision, Instant::now());
@@ -129,10 +144,16 @@ impl<S: Scaler> Autoscaler<S> {
         }
     }
 
-    /// Servers that have just begun to leave stay; for the rest new ones are started.
-    async fn grow(&self, view: &View, count: u32) {
+    /// Servers that have just begun to leave stay, the last to go first; for the rest new ones are
+    /// started.
+    async fn grow(&self, view: &View, instances: &[Instance], count: u32) {
         let mut missing = count;
-        for server in view.may_stay.iter().take(count as usize) {
+        let mut may_stay: Vec<_> = view.may_stay.iter().collect();
+        may_stay.sort_by_key(|server| rank(instances, server));
+        for server in may_stay.into_iter().take(count as usize) {
+            if !self.scaler.leads() {
+                return;
+            }
             let request = DrainServerRequest {
                 server: server.endpoint.clone(),
                 undo: true,
@@ -148,16 +169,20 @@ impl<S: Scaler> Autoscaler<S> {
         }
     }
 
-    /// Those that hold least go first.
+    /// Those whose turn it is go first, and of them those that hold least.
     async fn shrink(&self, view: &View, instances: &[Instance], decision: &Decision) {
-        let ours = |server: &&ServerStatus| {
-            let mut endpoints = instances.iter().filter_map(|i| i.endpoint.as_deref());
-            endpoints.any(|endpoint| endpoint == server.endpoint)
-        };
-        let mut candidates: Vec<_> = view.staying.iter().filter(ours).collect();
-        candidates.sort_by_key(|server| (used_bytes(server), server.reserved_bytes));
+        let ours = view.staying.iter().filter_map(|server| {
+            let rank = rank(instances, server)?;
+            let held = (used_bytes(server), server.reserved_bytes);
+            Some((Reverse(rank), held, server))
+        });
+        let mut candidates: Vec<_> = ours.collect();
+        candidates.sort_by_key(|(rank, held, _)| (*rank, *held));
         let count = decision.before - decision.after;
-        for server in candidates.into_iter().take(count as usize) {
+        for (_, _, server) in candidates.into_iter().take(count as usize) {
+            if !self.scaler.leads() {
+                return;
+            }
             let request = DrainServerRequest {
                 server: server.endpoint.clone(),
                 undo: false,
@@ -169,4 +194,11 @@ impl<S: Scaler> Autoscaler<S> {
             }
         }
     }
+}
+
+/// The rank of a server among those that the scaler looks after; none if it is not one of them.
+fn rank(instances: &[Instance], server: &ServerStatus) -> Option<u32> {
+    let mut instances = instances.iter();
+    let found = instances.find(|i| i.endpoint.as_deref() == Some(server.endpoint.as_str()));
+    found.map(|instance| instance.rank)
 }

@@ -15,4 +15,4 @@ mod scaler;
 mod view;
 
 pub use autoscaler::{AutoscaleSettings, Autoscaler};
-pub use scaler::{Instance, InstanceState, Scaler, ScalerError, StaticScaler};
+pub use scaler::{DRAINED, Instance, InstanceState, Scaler, ScalerError, StaticScaler};

@@ -3,6 +3,10 @@
 use async_trait::async_trait;
 use thiserror::Error;
 
+/// What a storage server that was drained leaves as its last word where its process is started again
+/// whatever its end was, as in a pod: by this it is told from one that ended otherwise.
+pub const DRAINED: &str = "drained: no job needs this server any more";
+
 /// How a server that a scaler looks after is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceState {
@@ -28,6 +32,9 @@ pub struct Instance {
     pub endpoint: Option<String>,
     /// How it is doing.
     pub state: InstanceState,
+    /// Whose turn it is to leave: one of a higher rank before those of lower ranks. Of one rank is
+    /// whatever may leave in any order.
+    pub rank: u32,
 }
 
 /// Why servers are not started.
@@ -56,6 +63,12 @@ pub trait Scaler: Send + Sync {
 
     /// Has so many more started. [`Scaler::instances`] shows them at once.
     async fn start(&self, count: u32) -> Result<(), ScalerError>;
+
+    /// Whether it is this scaler that acts. Where several look after the same servers, one does at a
+    /// time; an answer holds for the moment, so it is asked before each act.
+    fn leads(&self) -> bool {
+        true
+    }
 }
 
 /// Starts nothing: servers come and go by themselves.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use pocket_policy::Pool;
+use pocket_policy::{Pool, Tier};
 use pocket_proto::control::{LeaveStage, ListServersReply, ServerRole, ServerStatus};
 
 use crate::{AutoscaleSettings, Instance, InstanceState};
@@ -20,11 +20,45 @@ pub(crate) struct View {
     pub(crate) wanted_bytes: u64,
 }
 
+/// Endpoints of servers that were leaving when last seen. One that the controller has dismissed shows
+/// as running until the scaler hears of its end; it is none that starts.
+#[derive(Debug, Default)]
+pub(crate) struct Departing(HashSet<String>);
+
+impl Departing {
+    /// Takes in what is there now.
+    pub(crate) fn note(&mut self, reply: &ListServersReply, instances: &[Instance]) {
+        for server in reply.servers.iter().filter(|server| server.alive) {
+            match stage(server) {
+                LeaveStage::Stays => self.0.remove(&server.endpoint),
+                _ => self.0.insert(server.endpoint.clone()),
+            };
+        }
+        let shown: HashSet<_> = instances
+            .iter()
+            .filter_map(|i| i.endpoint.as_ref())
+            .collect();
+        self.0.retain(|endpoint| shown.contains(endpoint));
+    }
+
+    fn contains(&self, endpoint: &str) -> bool {
+        self.0.contains(endpoint)
+    }
+}
+
 impl View {
-    pub(crate) fn of(reply: ListServersReply, instances: &[Instance]) -> Self {
-        let storage = reply.servers.into_iter();
-        let storage = storage.filter(|server| server.role() == ServerRole::Storage);
-        let alive: Vec<_> = storage.filter(|server| server.alive).collect();
+    pub(crate) fn of(
+        reply: ListServersReply,
+        instances: &[Instance],
+        departing: &Departing,
+        tier: Option<Tier>,
+    ) -> Self {
+        let counts = |server: &ServerStatus| {
+            server.role() == ServerRole::Storage
+                && server.alive
+                && tier.is_none_or(|tier| server.tier == tier.name())
+        };
+        let alive: Vec<_> = reply.servers.into_iter().filter(counts).collect();
         let known: HashSet<&str> = alive
             .iter()
             .map(|server| server.endpoint.as_str())
@@ -32,14 +66,12 @@ impl View {
         let starting = instances
             .iter()
             .filter(|instance| match &instance.endpoint {
-                Some(endpoint) => !known.contains(endpoint.as_str()),
+                Some(endpoint) => {
+                    !known.contains(endpoint.as_str()) && !departing.contains(endpoint)
+                }
                 None => instance.state == InstanceState::Starting,
             });
         let starting = u32::try_from(starting.count()).unwrap_or(u32::MAX);
-        let stage = |server: &ServerStatus| {
-            let leave = server.leave.as_ref();
-            leave.map_or(LeaveStage::Stays, |leave| leave.stage())
-        };
         let at = |wanted: LeaveStage| {
             let servers = alive.iter().filter(move |server| stage(server) == wanted);
             servers.cloned().collect::<Vec<_>>()
@@ -77,6 +109,7 @@ impl View {
         let needed = needed(taken, capacity, servers).max(needed(rate, bandwidth, servers));
         Pool {
             servers,
+            promised: 0,
             threads: 1,
             cpu_permille: 0,
             network_permille: permille(rate, bandwidth),
@@ -103,6 +136,11 @@ impl View {
             .map(|server| u128::from(of(server)))
             .sum()
     }
+}
+
+fn stage(server: &ServerStatus) -> LeaveStage {
+    let leave = server.leave.as_ref();
+    leave.map_or(LeaveStage::Stays, |leave| leave.stage())
 }
 
 /// Bytes that a server holds.
@@ -139,6 +177,7 @@ mod tests {
             capacity_bytes: 100,
             bytes_per_second: 0,
             drain_deadline: None,
+            tier: None,
         }
     }
 
@@ -162,6 +201,7 @@ mod tests {
             name: "s".to_owned(),
             endpoint: endpoint.map(str::to_owned),
             state: InstanceState::Starting,
+            rank: 0,
         }
     }
 
@@ -186,7 +226,7 @@ mod tests {
             instance(Some("new:1")),
             instance(None),
         ];
-        let view = View::of(reply, &instances);
+        let view = View::of(reply, &instances, &Departing::default(), None);
         assert_eq!(
             (view.servers(), view.starting, view.may_stay.len()),
             (3, 2, 1)
@@ -195,6 +235,42 @@ mod tests {
         assert_eq!((pool.capacity_permille, pool.removable), (300, 2));
         // 10 free there and 200 to come: one more.
         assert_eq!(view.lacking(&settings()), 1);
+    }
+
+    #[test]
+    fn what_has_just_left_is_none_that_starts() {
+        let reply = |servers| ListServersReply {
+            servers,
+            ..ListServersReply::default()
+        };
+        let instances = [instance(Some("a:1")), instance(Some("b:1"))];
+        let staying = server("b:1", 0, LeaveStage::Stays);
+        let mut departing = Departing::default();
+        let both = reply(vec![server("a:1", 0, LeaveStage::Sealed), staying.clone()]);
+        departing.note(&both, &instances);
+        let one = reply(vec![staying]);
+        departing.note(&one, &instances);
+        assert_eq!(
+            View::of(one.clone(), &instances, &departing, None).starting,
+            0
+        );
+        // Seen to have ended, it may come back under the same address.
+        departing.note(&one, &instances[1..]);
+        assert_eq!(View::of(one, &instances, &departing, None).starting, 1);
+    }
+
+    #[test]
+    fn servers_of_other_tiers_do_not_count_where_one_is_looked_after() {
+        let on = |tier: &str, endpoint| ServerStatus {
+            tier: tier.to_owned(),
+            ..server(endpoint, 0, LeaveStage::Stays)
+        };
+        let reply = ListServersReply {
+            servers: vec![on("dram", "a:1"), on("nvme", "b:1")],
+            ..ListServersReply::default()
+        };
+        let servers = |tier| View::of(reply.clone(), &[], &Departing::default(), tier).servers();
+        assert_eq!((servers(None), servers(Some(Tier::Dram))), (2, 1));
     }
 
     #[test]

@@ -58,11 +58,7 @@ pub(crate) fn best_node(job: &TraceJob, catalogue: &Catalogue) -> usize {
     let nodes = catalogue.nodes.iter().enumerate();
     let rank = |(at, node): &(usize, &NodeType)| {
         let tier = tiers.iter().position(|tier| *tier == node.tier);
-        (
-            tier,
-            node.nodes_parts(job.peak) * u128::from(node.price.0),
-            *at,
-        )
+        (tier, catalogue.share_cost(node, job.peak), *at)
     };
     nodes.min_by_key(rank).map_or(0, |(at, _)| at)
 }

@@ -10,8 +10,8 @@ mod tally;
 use std::collections::VecDeque;
 
 use pocket_policy::{
-    AdmissionQueue, Arbiter, Decision, Demand, Growth, History, Market, Needs, Pool, Revision, Run,
-    ScalingSettings, Share, Ticket, WHOLE, Wanted, demand, grow, server_limits,
+    AdmissionQueue, Allocation, Arbiter, Decision, Growth, History, Market, Needs, Placement,
+    Revision, Run, ScalingSettings, Share, Startable, Ticket, WHOLE, demand, grow, place,
 };
 
 use self::tally::Tally;
@@ -224,15 +224,24 @@ impl<'a> Engine<'a> {
         let given = running.given;
         let more = more_in_shape(given, wanted);
         let demand = running.demand.clone();
-        let no_limit = vec![u32::MAX; self.scenario.catalogue.nodes.len()];
-        let Some(shares) = self.place(more, &demand, &no_limit) else {
-            return;
-        };
+        let found = self.with_servers_started(|engine, startable| {
+            match grow(
+                more,
+                &demand,
+                engine.fleet.servers(),
+                engine.market(startable),
+            ) {
+                Growth::Placed(shares) => Found::Room(shares),
+                Growth::Start(counts) => Found::Start(counts),
+                Growth::Full { .. } => Found::Nothing,
+            }
+        });
+        let Some(shares) = found else { return };
         let nodes = |shares: &[Share]| -> Vec<usize> {
             let at = shares
                 .iter()
                 .filter_map(|share| self.fleet.at(share.server));
-            at.map(|at| self.fleet.servers()[at].node).collect()
+            at.map(|at| self.fleet.node(at)).collect()
         };
         let known = nodes(&self.running[at].shares);
         let spills = nodes(&shares).iter().any(|node| !known.contains(node));
@@ -261,7 +270,7 @@ impl<'a> Engine<'a> {
         let mut penalty = 0u128;
         for share in &running.shares {
             if let Some(server) = self.fleet.at(share.server) {
-                let node = &self.scenario.catalogue.nodes[self.fleet.servers()[server].node];
+                let node = &self.scenario.catalogue.nodes[self.fleet.node(server)];
                 let here = latency_penalty(job, node.tier, &self.scenario.catalogue);
                 penalty += u128::from(here) * u128::from(share.bytes);
             }
@@ -298,22 +307,27 @@ impl<'a> Engine<'a> {
         let past = self.history.forecast(&job.profile);
         let hints = self.scenario.hints_of(job);
         let demand = demand(&hints, &self.scenario.catalogue, past.as_ref());
-        let limits = server_limits(&demand, &self.scenario.catalogue);
-        let mut needs = demand.needs_with_headroom(&self.scenario.catalogue);
-        let placed = loop {
-            match self.place(needs, &demand, &limits) {
-                Some(shares) => break Some(shares),
-                // What a rule derived is an upper bound: this, or what there is.
-                None if !matches!(demand.capacity_bytes, Wanted::Exactly(_))
-                    && needs.bytes_per_second > 75_000_000 =>
-                {
-                    needs.capacity_bytes /= 2;
-                    needs.bytes_per_second /= 2;
-                }
-                None => break None,
+        let found = self.with_servers_started(|engine, startable| {
+            let market = Some(engine.market(startable));
+            match place(&job.name, &demand, engine.fleet.servers(), market) {
+                Placement::Placed(allocation) => Found::Room(allocation),
+                Placement::Start(counts) => Found::Start(counts),
+                Placement::Wait(_) | Placement::Never(_) => Found::Nothing,
             }
+        });
+        let Some(Allocation {
+            capacity_bytes,
+            bytes_per_second,
+            shares,
+            ..
+        }) = found
+        else {
+            return false;
         };
-        let Some(shares) = placed else { return false };
+        let needs = Needs {
+            capacity_bytes,
+            bytes_per_second,
+        };
         self.fleet.promise(&shares);
         let mut running = Running::new(at, demand, needs, self.now_ms);
         running.starts_ms = self.fleet.ready_ms(&shares).max(self.now_ms);
@@ -324,51 +338,52 @@ impl<'a> Engine<'a> {
         true
     }
 
-    /// Finds room, starting servers as needed; `None` if there is none to be had.
-    fn place(&mut self, needs: Needs, demand: &Demand, limits: &[u32]) -> Option<Vec<Share>> {
+    /// Asks for room, and once more when the servers that were asked for are being started: whoever is
+    /// placed on them waits for them. `None` if there is no room to be had.
+    fn with_servers_started<T>(
+        &mut self,
+        ask: impl Fn(&Self, &[Startable]) -> Found<T>,
+    ) -> Option<T> {
         for _ in 0..2 {
-            let startable = self.startable(limits);
-            let live = self.fleet.servers().len() as u32;
-            let market = Market {
-                catalogue: &self.scenario.catalogue,
-                startable: &startable,
-                startable_in_all: self.scenario.servers_max.saturating_sub(live),
-            };
-            let fastest_first = demand.latency_sensitive;
-            match grow(
-                needs,
-                &demand.tiers,
-                fastest_first,
-                self.fleet.servers(),
-                market,
-            ) {
-                Growth::Placed(shares) => return Some(shares),
-                Growth::Start(counts) => {
+            match ask(self, &self.startable()) {
+                Found::Room(room) => return Some(room),
+                Found::Nothing => return None,
+                Found::Start(counts) => {
+                    let (now_ms, start_ms) = (self.now_ms, self.scenario.start_ms);
                     for (node, count) in counts.into_iter().enumerate() {
-                        self.fleet
-                            .start(node, count, self.now_ms, self.scenario.start_ms);
+                        self.fleet.start(node, count, now_ms, start_ms);
                     }
                 }
-                Growth::Full { .. } => return None,
             }
         }
         None
     }
 
-    fn startable(&self, limits: &[u32]) -> Vec<u32> {
-        let nodes = self.scenario.catalogue.nodes.iter().enumerate();
-        let of_type = |(at, node): (usize, &pocket_policy::NodeType)| {
-            let most = self
-                .scenario
-                .type_max
-                .iter()
-                .find(|(name, _)| *name == node.name);
-            let left = most.map_or(u32::MAX, |(_, most)| {
-                most.saturating_sub(self.fleet.count(at))
+    fn market<'b>(&'b self, startable: &'b [Startable]) -> Market<'b> {
+        Market {
+            catalogue: &self.scenario.catalogue,
+            startable,
+            startable_in_all: self.startable_in_all(),
+        }
+    }
+
+    fn startable_in_all(&self) -> u32 {
+        let live = self.fleet.servers().len() as u32;
+        self.scenario.servers_max.saturating_sub(live)
+    }
+
+    /// Of every node type, in the table's order.
+    fn startable(&self) -> Vec<Startable> {
+        let catalogue = &self.scenario.catalogue;
+        let of_type = |node: usize| {
+            let mut limits = self.scenario.type_max.iter();
+            let limit = limits.find(|(name, _)| *name == catalogue.nodes[node].name);
+            let left = limit.map_or(u32::MAX, |(_, most)| {
+                most.saturating_sub(self.fleet.count(node))
             });
-            left.min(limits[at])
+            Startable::of_table(node, left, catalogue)
         };
-        nodes.map(of_type).collect()
+        (0..catalogue.nodes.len()).map(of_type).collect()
     }
 
     /// Every pool is sized by its arbiter.
@@ -389,12 +404,9 @@ impl<'a> Engine<'a> {
             self.tally
                 .scaled(node, servers > pool.servers, self.now_ms, cool_down_ms);
             if servers > pool.servers {
-                let live = self.fleet.servers().len() as u32;
-                let room = self.scenario.servers_max.saturating_sub(live);
-                let limits = vec![u32::MAX; self.pools.len()];
                 let count = (servers - pool.servers)
-                    .min(room)
-                    .min(self.startable(&limits)[node]);
+                    .min(self.startable_in_all())
+                    .min(self.startable()[node].count);
                 self.fleet
                     .start(node, count, self.now_ms, self.scenario.start_ms);
             } else {
@@ -403,6 +415,13 @@ impl<'a> Engine<'a> {
             }
         }
     }
+}
+
+/// What came of asking for room.
+enum Found<T> {
+    Room(T),
+    Start(Vec<u32>),
+    Nothing,
 }
 
 /// What to add so that both figures are at least as wanted, in the proportion of what was given:
@@ -421,14 +440,6 @@ fn more_in_shape(given: Needs, wanted: Needs) -> Needs {
     Needs {
         capacity_bytes: part(given.capacity_bytes).max(1),
         bytes_per_second: part(given.bytes_per_second),
-    }
-}
-
-/// A pool of which nothing is known yet.
-fn no_pool() -> Pool {
-    Pool {
-        threads: 1,
-        ..Pool::default()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use pocket_policy::{Catalogue, Cost, PoolServer, Price, Share};
+use pocket_policy::{Catalogue, Cost, Price, Share, StorageSpace};
 use pocket_proto::ServerId;
 
 /// Every server that is paid for.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     catalogue: Catalogue,
-    servers: Vec<PoolServer>,
+    servers: Vec<StorageSpace>,
     ready_at_ms: Vec<u64>,
     index: HashMap<ServerId, usize>,
     next_id: u64,
@@ -44,7 +44,7 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn servers(&self) -> &[PoolServer] {
+    pub(crate) fn servers(&self) -> &[StorageSpace] {
         &self.servers
     }
 
@@ -52,15 +52,22 @@ impl Fleet {
         self.index.get(&server).copied()
     }
 
+    /// The node type of a server.
+    pub(crate) fn node(&self, at: usize) -> usize {
+        // Every server of a simulation is started as one of the table's.
+        self.servers[at].node.unwrap_or(0)
+    }
+
     pub(crate) fn is_ready(&self, at: usize, now_ms: u64) -> bool {
         self.ready_at_ms[at] <= now_ms
     }
 
     pub(crate) fn count(&self, node: usize) -> u32 {
-        self.servers
+        let of_type = self
+            .servers
             .iter()
-            .filter(|server| server.node == node)
-            .count() as u32
+            .filter(|server| server.node == Some(node));
+        of_type.count() as u32
     }
 
     pub(crate) fn start(&mut self, node: usize, count: u32, now_ms: u64, start_ms: u64) {
@@ -69,7 +76,7 @@ impl Fleet {
             self.next_id += 1;
             self.index.insert(id, self.servers.len());
             self.servers
-                .push(PoolServer::empty(id, node, &self.catalogue));
+                .push(StorageSpace::empty(id, node, &self.catalogue));
             self.ready_at_ms.push(now_ms + start_ms);
             self.started += 1;
             let went = &mut self.went_ms[node];
@@ -89,15 +96,12 @@ impl Fleet {
         let mut at = self.servers.len();
         while at > 0 && left > 0 {
             at -= 1;
-            if self.servers[at].node == node
-                && self.servers[at].is_free()
-                && self.is_ready(at, now_ms)
-            {
+            if self.node(at) == node && self.servers[at].is_free() && self.is_ready(at, now_ms) {
                 let gone = self.servers.swap_remove(at);
                 self.ready_at_ms.swap_remove(at);
-                self.index.remove(&gone.room.server);
+                self.index.remove(&gone.server);
                 if let Some(moved) = self.servers.get(at) {
-                    self.index.insert(moved.room.server, at);
+                    self.index.insert(moved.server, at);
                 }
                 self.went_ms[node].push(now_ms);
                 left -= 1;
@@ -108,7 +112,9 @@ impl Fleet {
     pub(crate) fn promise(&mut self, shares: &[Share]) {
         for share in shares {
             if let Some(at) = self.at(share.server) {
-                self.servers[at].promise(share);
+                let server = &mut self.servers[at];
+                server.reserved_bytes += share.bytes;
+                server.reserved_bytes_per_second += share.bytes_per_second;
             }
         }
     }
@@ -116,7 +122,9 @@ impl Fleet {
     pub(crate) fn give_back(&mut self, shares: &[Share]) {
         for share in shares {
             if let Some(at) = self.at(share.server) {
-                self.servers[at].give_back(share);
+                let server = &mut self.servers[at];
+                server.reserved_bytes -= share.bytes;
+                server.reserved_bytes_per_second -= share.bytes_per_second;
             }
         }
     }
@@ -132,7 +140,7 @@ impl Fleet {
     /// What these shares cost their job.
     pub(crate) fn share_price(&self, shares: &[Share]) -> Price {
         let price = |share: &Share| {
-            let node = &self.catalogue.nodes[self.servers[self.at(share.server)?].node];
+            let node = &self.catalogue.nodes[self.node(self.at(share.server)?)];
             Some(self.catalogue.share_price(node, share.needs()))
         };
         shares.iter().filter_map(price).sum()
@@ -140,8 +148,8 @@ impl Fleet {
 
     /// What the servers cost now.
     pub(crate) fn price(&self) -> Price {
-        let price = |server: &PoolServer| self.catalogue.nodes[server.node].price;
-        self.servers.iter().map(price).sum()
+        let nodes = (0..self.servers.len()).map(|at| self.node(at));
+        nodes.map(|node| self.catalogue.nodes[node].price).sum()
     }
 
     /// Pays for the time since the last call.

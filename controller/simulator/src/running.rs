@@ -1,8 +1,6 @@
 //! A job from its admission to its end.
 
-use pocket_policy::{
-    Cost, Demand, Needs, Price, Revision, Share, Use, Wanted, Watch, WatchSettings,
-};
+use pocket_policy::{Cost, Demand, Needs, Price, Revision, Share, Use, Watch, shrink};
 
 use crate::{
     TraceJob,
@@ -20,7 +18,6 @@ pub(crate) struct Running {
     /// More that was promised, on servers that are ready from this time on.
     pub(crate) coming: Option<(u64, Needs, Vec<Share>)>,
     watch: Watch,
-    settings: WatchSettings,
     /// In parts of [`DONE`].
     pub(crate) progress: u64,
     /// When its servers are ready: then it starts.
@@ -38,19 +35,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(job: usize, demand: Demand, given: Needs, now_ms: u64) -> Self {
-        let told = !matches!(demand.capacity_bytes, Wanted::UpTo(_));
         Running {
             job,
+            watch: Watch::of(&demand),
             demand,
             given,
             shares: Vec::new(),
             coming: None,
-            watch: Watch::default(),
-            settings: if told {
-                WatchSettings::told()
-            } else {
-                WatchSettings::guessed()
-            },
             progress: 0,
             starts_ms: now_ms,
             penalty: 0,
@@ -84,7 +75,7 @@ impl Running {
             given: self.given,
             used,
         };
-        self.watch.look(now, &self.settings, now_ms)
+        self.watch.look(now, now_ms)
     }
 
     /// Works for so long at a speed in parts of [`DONE`]; when it is done within that time, after how
@@ -102,28 +93,14 @@ impl Running {
 
     /// Keeps only the part of every share that `kept` is of what was given; what is given back.
     pub(crate) fn shrink(&mut self, kept: Needs) -> Vec<Share> {
-        let part = |amount: u64, of: u64, all: u64| match all {
-            0 => 0,
-            all => (u128::from(amount) * u128::from(of) / u128::from(all)) as u64,
-        };
-        let given = self.given;
-        let mut back = Vec::with_capacity(self.shares.len());
-        for share in &mut self.shares {
-            let bytes = part(share.bytes, kept.capacity_bytes, given.capacity_bytes).max(1);
-            let bytes = bytes.min(share.bytes);
-            let rate = part(
-                share.bytes_per_second,
-                kept.bytes_per_second,
-                given.bytes_per_second,
-            );
-            back.push(Share {
-                server: share.server,
-                bytes: share.bytes - bytes,
-                bytes_per_second: share.bytes_per_second - rate,
-            });
-            share.bytes = bytes;
-            share.bytes_per_second = rate;
-        }
+        let less = shrink(&self.shares, kept);
+        let back = self.shares.iter().zip(&less).map(|(share, less)| Share {
+            bytes: share.bytes - less.bytes,
+            bytes_per_second: share.bytes_per_second - less.bytes_per_second,
+            ..*share
+        });
+        let back = back.collect();
+        self.shares = less;
         self.given = kept;
         back
     }

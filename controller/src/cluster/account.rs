@@ -1,20 +1,55 @@
 //! What a job has cost and how much it used at most, while it lives.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use pocket_policy::{Cost, Price};
+use pocket_policy::{Cost, Needs, Price, Tier};
 
 /// Epochs remembered per job, for people.
 const EPOCHS_MAX: usize = 16;
 
+/// What a job has of a tier, or had for so long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TierUse {
+    pub(crate) bytes: u128,
+    pub(crate) bytes_per_second: u128,
+}
+
+impl TierUse {
+    fn add(&mut self, now: TierUse, times: u128) {
+        self.bytes += now.bytes * times;
+        self.bytes_per_second += now.bytes_per_second * times;
+    }
+}
+
+/// What shares cost, and what they are of each tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bill {
+    pub(crate) price: Price,
+    tiers: BTreeMap<Tier, TierUse>,
+}
+
+impl Bill {
+    /// One more share.
+    pub(crate) fn add(&mut self, tier: Tier, needs: Needs, price: Option<Price>) {
+        let share = TierUse {
+            bytes: needs.capacity_bytes.into(),
+            bytes_per_second: needs.bytes_per_second.into(),
+        };
+        self.tiers.entry(tier).or_default().add(share, 1);
+        self.price = [self.price].into_iter().chain(price).sum();
+    }
+}
+
 /// The account of a job. A controller that learned of a running job counts from then on.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    price: Price,
+    bill: Bill,
     cost: Cost,
+    /// Of each tier, times milliseconds.
+    tiers: BTreeMap<Tier, TierUse>,
     /// The cost is settled up to here.
     settled: Instant,
     pub(crate) peak_used_bytes: u64,
@@ -36,8 +71,9 @@ pub(crate) struct EpochNote {
 impl Account {
     pub(crate) fn new(now: Instant) -> Self {
         Account {
-            price: Price(0),
+            bill: Bill::default(),
             cost: Cost::default(),
+            tiers: BTreeMap::new(),
             settled: now,
             peak_used_bytes: 0,
             peak_inodes: 0,
@@ -59,21 +95,43 @@ impl Account {
     }
 
     /// What it costs from now on.
-    pub(crate) fn set_price(&mut self, price: Price, now: Instant) {
-        self.cost = self.cost(now);
+    pub(crate) fn set_bill(&mut self, bill: Bill, now: Instant) {
+        (self.cost, self.tiers) = (self.cost(now), self.milliseconds_of_tiers(now));
         self.settled = now;
-        self.price = price;
+        self.bill = bill;
     }
 
     pub(crate) fn price(&self) -> Price {
-        self.price
+        self.bill.price
+    }
+
+    /// What it has had of each tier until now, times seconds.
+    pub(crate) fn tiers(&self, now: Instant) -> impl Iterator<Item = (Tier, TierUse)> {
+        let seconds = |amount: u128| amount / 1_000;
+        let tiers = self.milliseconds_of_tiers(now).into_iter();
+        tiers.map(move |(tier, used)| {
+            let used = TierUse {
+                bytes: seconds(used.bytes),
+                bytes_per_second: seconds(used.bytes_per_second),
+            };
+            (tier, used)
+        })
+    }
+
+    fn milliseconds_of_tiers(&self, now: Instant) -> BTreeMap<Tier, TierUse> {
+        let mut tiers = self.tiers.clone();
+        let since = now.saturating_duration_since(self.settled).as_millis();
+        for (tier, has) in &self.bill.tiers {
+            tiers.entry(*tier).or_default().add(*has, since);
+        }
+        tiers
     }
 
     /// What it has cost until now.
     pub(crate) fn cost(&self, now: Instant) -> Cost {
         let since: Duration = now.saturating_duration_since(self.settled);
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.cost + self.price.over_ms(milliseconds)
+        self.cost + self.bill.price.over_ms(milliseconds)
     }
 
     pub(crate) fn note_epoch(&mut self, note: EpochNote) {

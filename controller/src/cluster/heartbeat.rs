@@ -5,9 +5,10 @@ use std::{
     time::Instant,
 };
 
+use pocket_policy::{self as policy, Forecast};
 use pocket_proto::{
     Incarnation, JobId, ServerId,
-    control::{HeartbeatReply, HeartbeatRequest, JobReport},
+    control::{CreateJobRequest, HeartbeatReply, HeartbeatRequest, JobReport},
     session::StorageServer,
 };
 use tracing::{info, warn};
@@ -15,6 +16,8 @@ use tracing::{info, warn};
 use super::{
     Cluster, REPORT_AGE_MAX,
     jobs::{Job, Phase},
+    registration::measured,
+    reservation::Reservation,
 };
 
 impl Cluster {
@@ -60,11 +63,10 @@ impl Cluster {
                 self.end_again(server, report, ended, now);
             } else if self.jobs.get(id).is_some() {
                 self.update(server, report, now);
-            } else if let Some(mut job) = Job::adopt(report, server, now) {
+            } else if let Some(mut job) = self.adopt(report, server, now) {
                 info!(job = %id, name = job.spec.name, %server, "learned of a job");
                 self.changed = true;
-                job.guessed = self.guess(&job.spec.hints.unwrap_or_default()).is_some();
-                job.account.set_price(self.price(&job.shares), now);
+                job.account.set_bill(self.bill(&job.shares), now);
                 self.jobs.insert(job);
             }
         }
@@ -83,9 +85,27 @@ impl Cluster {
         }
     }
 
+    /// A job that a metadata server reports and this controller did not create.
+    fn adopt(&self, report: JobReport, server: ServerId, now: Instant) -> Option<Job> {
+        let spec = report.job.as_ref()?;
+        let (reservation, past) = self.reservation_of(spec);
+        let mut job = Job::adopt(report, reservation, server, now)?;
+        job.object_bytes = past.and_then(|past| measured(past.object_bytes));
+        Some(job)
+    }
+
+    /// What is reserved for a job that a metadata server reports, with what its earlier runs
+    /// foretell.
+    fn reservation_of(&self, spec: &CreateJobRequest) -> (Reservation, Option<Forecast>) {
+        let past = self.history.forecast(&spec.profile);
+        let hints = spec.hints.unwrap_or_default();
+        let demand = policy::demand(&hints, &self.catalogue, past.as_ref());
+        (Reservation::read(spec, &demand), past)
+    }
+
     /// A job that ended is still there: either the report is older, or the drop was not heard.
     fn end_again(&mut self, server: ServerId, report: JobReport, ended: Instant, now: Instant) {
-        let Some(mut job) = Job::adopt(report, server, now) else {
+        let Some(mut job) = self.adopt(report, server, now) else {
             return;
         };
         let outdated = now.saturating_duration_since(ended) <= REPORT_AGE_MAX;
@@ -111,11 +131,15 @@ impl Cluster {
         job.confirmed_epoch = job.confirmed_epoch.max(reported_epoch);
         if reported_epoch > job.epoch() {
             // Another controller was here: its map is the newer one.
-            let (id, promised) = (job.id, job.promised());
+            let id = job.id;
             job.spec.weight_map = spec.weight_map.clone();
             job.weighed_for = 0;
+            let (reservation, _) = self.reservation_of(spec);
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.reservation = reservation;
+            }
             if let Some(map) = &spec.weight_map {
-                let shares = pocket_policy::shares_of_map(map, promised);
+                let shares = policy::shares_of_map(map, reservation.needs);
                 self.jobs.set_shares(id, shares);
             }
         }

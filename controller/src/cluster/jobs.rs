@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{self as policy, Lease, Ledger, Needs, Run, Share, Watch};
+use pocket_policy::{
+    self as policy, Lease, Ledger, MetadataDemand, Needs, Run, Share, Watch, WatchSettings, total,
+};
 use pocket_proto::{
     ByteCount, Failure, JobId, ServerId,
     control::{Allocation, CreateJobRequest, Hints, JobReport, RegisterJobRequest},
 };
 
-use super::{account::Account, traffic::Throughput};
+use super::{account::Account, reservation::Reservation, traffic::Throughput};
 
 /// How far the life of a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,12 @@ pub(crate) struct Job {
     /// As its metadata server has it, or shall have it: the weight map may be a newer epoch.
     pub(crate) spec: CreateJobRequest,
     pub(crate) metadata_server: ServerId,
+    /// What is to be held free for it.
+    pub(crate) reservation: Reservation,
     /// What is promised to it on each storage server.
     pub(crate) shares: Vec<Share>,
+    /// The sum of them, since [`Jobs`] has the job.
+    pub(crate) reserved: Needs,
     pub(crate) phase: Phase,
     pub(crate) born: Instant,
     /// When its metadata server first confirmed to have it.
@@ -52,13 +58,16 @@ pub(crate) struct Job {
     pub(crate) notice: String,
     pub(crate) account: Account,
     pub(crate) throughput: Throughput,
-    /// Its capacity was not hinted.
-    pub(crate) guessed: bool,
+    /// Mean size of the objects of earlier runs, where known.
+    pub(crate) object_bytes: Option<u64>,
     /// Compares its use with its reservation.
     pub(crate) watch: Watch,
-    /// No revision before then.
-    pub(crate) revise_at: Instant,
-    /// Its metadata server shall learn of another capacity.
+    /// Why its reservation is another one than at first: sentences for people, else empty.
+    pub(crate) why_capacity: String,
+    pub(crate) why_throughput: String,
+    /// Bytes that it needs and for which there was no room, and since when.
+    pub(crate) lacks: Option<(u64, Instant)>,
+    /// Its metadata server shall learn of another capacity or reservation.
     pub(crate) resized: bool,
     /// A command about it is under way.
     pub(crate) calling: bool,
@@ -73,6 +82,7 @@ impl Job {
     /// A job that is known since `now`; whoever makes one sets what else is known of it.
     pub(crate) fn new(
         spec: CreateJobRequest,
+        reservation: Reservation,
         metadata_server: ServerId,
         phase: Phase,
         now: Instant,
@@ -81,8 +91,14 @@ impl Job {
             id: JobId(spec.job),
             confirmed_epoch: spec.weight_map.as_ref().map_or(0, |map| map.epoch),
             spec,
+            watch: Watch::new(
+                WatchSettings::of(reservation.capacity),
+                WatchSettings::of(reservation.throughput),
+            ),
+            reservation,
             metadata_server,
             shares: Vec::new(),
+            reserved: Needs::default(),
             phase,
             born: now,
             confirmed: now,
@@ -95,9 +111,10 @@ impl Job {
             notice: String::new(),
             account: Account::new(now),
             throughput: Throughput::default(),
-            guessed: false,
-            watch: Watch::default(),
-            revise_at: now,
+            object_bytes: None,
+            why_capacity: String::new(),
+            why_throughput: String::new(),
+            lacks: None,
             resized: false,
             calling: false,
             retry_at: now,
@@ -107,10 +124,20 @@ impl Job {
     }
 
     /// A job that a metadata server reports and this controller did not create.
-    pub(crate) fn adopt(report: JobReport, server: ServerId, now: Instant) -> Option<Self> {
-        let mut job = Job::new(report.job.clone()?, server, Phase::Running, now);
+    pub(crate) fn adopt(
+        report: JobReport,
+        reservation: Reservation,
+        server: ServerId,
+        now: Instant,
+    ) -> Option<Self> {
+        let spec = report.job.clone()?;
+        let mut job = Job::new(spec, reservation, server, Phase::Running, now);
         if let Some(map) = &job.spec.weight_map {
-            job.shares = policy::shares_of_map(map, job.promised());
+            job.shares = policy::shares_of_map(map, reservation.needs);
+        }
+        if let Some(kept) = &job.spec.reservation {
+            job.why_capacity.clone_from(&kept.why_capacity);
+            job.why_throughput.clone_from(&kept.why_throughput);
         }
         let age = Duration::from_secs(report.age_seconds);
         job.born = now.checked_sub(age).unwrap_or(now);
@@ -140,27 +167,32 @@ impl Job {
 
     /// What it was given, as people and mounts see it.
     pub(crate) fn allocation(&self) -> Allocation {
+        let later = [&self.why_capacity, &self.why_throughput];
+        let later = later.into_iter().filter(|reason| !reason.is_empty());
         Allocation {
             capacity_bytes: self.spec.capacity_bytes,
             bandwidth_bytes_per_second: self.spec.bandwidth_bytes_per_second,
             weight_map: self.spec.weight_map.clone(),
-            reasons: self.spec.reasons.clone(),
+            reasons: self.spec.reasons.iter().chain(later).cloned().collect(),
         }
     }
 
-    /// What it was promised in all.
-    pub(crate) fn promised(&self) -> Needs {
-        Needs {
-            capacity_bytes: self.spec.capacity_bytes,
-            bytes_per_second: self.spec.bandwidth_bytes_per_second,
+    /// Bytes per second to compare with what is reserved: what it would move if nobody held it back,
+    /// as far as it may be promised that.
+    pub(crate) fn wanted_bytes_per_second(&self, now: Instant) -> u64 {
+        let wanted = self.throughput.wanted(&self.shares, now);
+        match self.reservation.hinted_bytes_per_second() {
+            Some(hinted) => wanted.min(hinted),
+            None => wanted,
         }
     }
 
-    /// What is reserved for it: less than promised where it gave back or servers died.
-    pub(crate) fn reserved(&self) -> Needs {
-        Needs {
-            capacity_bytes: self.shares.iter().map(|share| share.bytes).sum(),
-            ..self.promised()
+    /// What it asks of its metadata server, as far as its reservation tells.
+    pub(crate) fn metadata_demand(&self) -> MetadataDemand {
+        MetadataDemand {
+            bytes_per_second: self.reserved.bytes_per_second,
+            tasks: self.spec.hints.and_then(|hints| hints.max_tasks),
+            object_bytes: self.object_bytes,
         }
     }
 
@@ -272,9 +304,10 @@ impl Jobs {
     }
 
     /// Adds a job of a new id.
-    pub(crate) fn insert(&mut self, job: Job) {
+    pub(crate) fn insert(&mut self, mut job: Job) {
         debug_assert!(!self.by_id.contains_key(&job.id));
         self.ledger.take(&job.shares);
+        job.reserved = total(&job.shares);
         if job.phase == Phase::Ending {
             self.ending.insert(job.id);
         } else {
@@ -325,7 +358,15 @@ impl Jobs {
         if let Some(job) = self.by_id.get_mut(&id) {
             self.ledger.give_back(&job.shares);
             self.ledger.take(&shares);
+            job.reserved = total(&shares);
             job.shares = shares;
+        }
+    }
+
+    /// No job's capacity is left as it is for want of room.
+    pub(crate) fn look_again(&mut self) {
+        for job in self.by_id.values_mut() {
+            job.watch.rest_capacity(0);
         }
     }
 

@@ -25,16 +25,21 @@ impl Cluster {
         (silent < SILENCE_MAX).then(|| status.clone())
     }
 
-    /// Capacity of servers that can still be started.
+    /// Capacity of servers that can still be started, or are starting.
     pub(super) fn startable_bytes(&self, now: Instant) -> u64 {
+        let there = self.servers.staying_storage().count();
+        let there = u32::try_from(there).unwrap_or(u32::MAX);
         self.pool(now).map_or(0, |pool| {
-            let startable = pool.servers_max.saturating_sub(pool.servers);
+            let startable = pool.servers_max.saturating_sub(there);
             u64::from(startable).saturating_mul(pool.capacity_bytes)
         })
     }
 
     /// Notes what a registration that waits lacks.
-    pub(super) fn want(&mut self, ticket: Ticket, demand: &Demand) {
+    pub(super) fn want(&mut self, ticket: Option<Ticket>, demand: &Demand) {
+        let Some(ticket) = ticket else {
+            return;
+        };
         let bytes = match demand.capacity_bytes {
             Wanted::Exactly(bytes) => bytes,
             // It takes what there is.
@@ -43,8 +48,9 @@ impl Cluster {
         self.wanted.insert(ticket, bytes);
     }
 
-    /// What all who wait lack.
-    pub(super) fn wanted_bytes(&self) -> u64 {
-        self.wanted.values().copied().fold(0, u64::saturating_add)
+    /// What all who wait lack, and running jobs that found no room to grow.
+    pub(super) fn wanted_bytes(&self, now: Instant) -> u64 {
+        let waiting = self.wanted.values().copied();
+        waiting.fold(self.lacking_bytes(now), u64::saturating_add)
     }
 }

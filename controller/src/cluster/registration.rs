@@ -17,6 +17,7 @@ use super::{
     Action, Cluster, Command,
     account::EpochNote,
     jobs::{Job, Phase},
+    reservation::Reservation,
     servers::Server,
 };
 
@@ -147,13 +148,18 @@ impl Cluster {
         }
         let past = self.history.forecast(&terms.profile);
         let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
+        // Others have waited for longer: nothing to look for.
+        if !self.queue.may_go(*ticket) {
+            let name = &terms.name;
+            let why = format!("job '{name}' waits for room, and others have waited for longer");
+            let step = self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
+            self.want(*ticket, &demand);
+            return step;
+        }
         let metadata = MetadataDemand {
             bytes_per_second: demand.needs().bytes_per_second,
             tasks: terms.hints.max_tasks,
-            object_bytes: past
-                .as_ref()
-                .map(|past| past.object_bytes)
-                .filter(|bytes| *bytes > 0),
+            object_bytes: past.as_ref().and_then(|past| measured(past.object_bytes)),
         };
         let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
             let message = "no metadata server is alive: start one (pocket meta)";
@@ -169,12 +175,7 @@ impl Cluster {
             );
             return RegisterStep::Wait(unavailable(message), Some(until));
         }
-        let spaces = self.spaces();
-        if !self.queue.may_go(*ticket) {
-            let name = &terms.name;
-            let why = format!("job '{name}' waits for room, and others have waited for longer");
-            return self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
-        }
+        let spaces = self.spaces_for_a_newcomer();
         let fits_later = fits_later(&demand, &spaces, self.startable_bytes(now));
         let wanted = demand.clone();
         // What earlier runs used is what is reserved; a run that needs more must not fail for it
@@ -186,15 +187,23 @@ impl Cluster {
         let may_hold = without_past.and_then(Result::ok);
         let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
         match policy::allocate(&terms.name, demand, &spaces) {
-            Ok(allocation) => self.begin(terms, allocation, may_hold, server, now),
-            // Storage servers are just starting, or room is just being made.
-            Err(failure) if spaces.is_empty() || self.jobs.ending().next().is_some() => {
-                RegisterStep::Wait(failure, None)
+            Ok(allocation) => {
+                let reservation = Reservation::new(&wanted, &allocation, may_hold);
+                let step = self.begin(terms, allocation, reservation, server, now);
+                if let RegisterStep::Create(command) = &step
+                    && let Some(job) = self.jobs.get_mut(command.job)
+                {
+                    job.object_bytes = metadata.object_bytes;
+                }
+                step
             }
+            // Storage servers are just starting.
+            Err(failure) if spaces.is_empty() => RegisterStep::Wait(failure, None),
             Err(failure) if fits_later => {
                 let step = self.wait_in_turn(failure, ticket);
-                if let Some(ticket) = *ticket {
-                    self.want(ticket, &wanted);
+                // Where a job ends, room is just being made.
+                if self.jobs.ending().next().is_none() {
+                    self.want(*ticket, &wanted);
                 }
                 step
             }
@@ -222,7 +231,7 @@ impl Cluster {
         &mut self,
         terms: &JobTerms,
         allocation: Allocation,
-        may_hold_bytes: u64,
+        reservation: Reservation,
         server: ServerId,
         now: Instant,
     ) -> RegisterStep {
@@ -231,7 +240,7 @@ impl Cluster {
             job: JobId::random().0,
             name: terms.name.clone(),
             hints: Some(terms.hints),
-            capacity_bytes: allocation.capacity_bytes.max(may_hold_bytes),
+            capacity_bytes: reservation.capacity_bytes_max,
             bandwidth_bytes_per_second: allocation.bytes_per_second,
             block_bytes: terms.block_bytes.get(),
             weight_map: Some(self.weight_map(1, &weights)),
@@ -239,22 +248,25 @@ impl Cluster {
             keep: terms.lease.keep,
             reasons: allocation.reasons,
             profile: terms.profile.clone(),
+            reservation: Some(reservation.write()),
         };
-        let mut job = Job::new(spec.clone(), server, Phase::Creating, now);
-        let price = self.price(&allocation.shares);
-        job.account.set_price(price, now);
+        let mut job = Job::new(spec.clone(), reservation, server, Phase::Creating, now);
+        let bill = self.bill(&allocation.shares);
+        job.account.set_bill(bill, now);
         job.account.note_epoch(EpochNote {
             epoch: 1,
             published: now,
             servers: weights.len(),
             reason: "the job was created".to_owned(),
         });
-        job.guessed = self.guess(&terms.hints).is_some();
         job.shares = allocation.shares;
         job.notice = allocation.notice;
         job.weighed_for = self.generation;
         let command = self.command(&job, Action::Create(Box::new(spec)));
         self.jobs.insert(job);
+        // What others grew by or gave back is this job's from now on.
+        self.take_back_lent(now);
+        self.set_quotas();
         match command {
             Some(command) => RegisterStep::Create(command),
             None => RegisterStep::Refused(Status::Internal.into()),
@@ -284,7 +296,7 @@ impl Cluster {
             for job in jobs {
                 count += 1;
                 inodes = inodes.saturating_add(job.inodes);
-                predicted = predicted.saturating_add(predicted_load(job).operations_per_second());
+                predicted = predicted.saturating_add(job.metadata_demand().operations_per_second());
             }
             MetadataLoad {
                 server: server.id,
@@ -359,13 +371,9 @@ fn fits_later(demand: &Demand, spaces: &[StorageSpace], startable_bytes: u64) ->
     }
 }
 
-/// The load of a job on its metadata server, as far as its allocation tells.
-fn predicted_load(job: &Job) -> MetadataDemand {
-    MetadataDemand {
-        bytes_per_second: job.spec.bandwidth_bytes_per_second,
-        tasks: job.spec.hints.and_then(|hints| hints.max_tasks),
-        object_bytes: None,
-    }
+/// A figure of earlier runs, of which 0 says that nobody measured it.
+pub(super) fn measured(figure: u64) -> Option<u64> {
+    (figure > 0).then_some(figure)
 }
 
 fn unsettled() -> Failure {

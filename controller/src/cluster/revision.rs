@@ -1,21 +1,31 @@
 //! Running jobs: their use compared with their reservation, every second.
 //!
 //! A job that outgrows what it was given gets more, on the next tier if need be, before a write
-//! fails; one that stays far under gives its reservation back to others. A capacity that the user
-//! hinted stays the most that the job may hold; one that was guessed follows the job.
+//! fails; one that stays far under gives its reservation back to others. Figures that were guessed
+//! follow the job. What the user asked for stays the most that is reserved: of a hinted capacity the
+//! job may hold no more, and throughput beyond a hint it has only while nobody else needs it.
 
 use std::time::{Duration, Instant};
 
-use pocket_policy::{self as policy, Needs, Revision, Share, Use, Wanted, WatchSettings};
-use pocket_proto::{ByteCount, JobId, control::Hints};
+use pocket_policy::{self as policy, Needs, Revision, Share, Use, rate_text, shrink, total};
+use pocket_proto::{ByteCount, JobId, control};
 use tracing::info;
 
-use super::{Cluster, account::EpochNote, jobs::Phase};
+use super::{
+    Cluster,
+    account::EpochNote,
+    jobs::{Job, Phase},
+};
 
 /// Time between two looks at all jobs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A job for which there was no room is looked at again after this.
+/// A job for which there was no room is looked at again after this, or when servers change.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(10);
+/// Another throughput shows in what servers report after this: a heartbeat tells the limit, the
+/// second after it is measured, and the next one reports it.
+const THROUGHPUT_SETTLES: Duration = Duration::from_secs(3);
+/// A growth below this part of what there is, as rounding makes it, is none.
+const GROWTH_PART_MIN: u64 = 100;
 
 impl Cluster {
     /// Looks at every running job, if the last look is a second ago.
@@ -25,9 +35,7 @@ impl Cluster {
             return;
         }
         self.revised = Some(now);
-        let started = self.started;
-        let now_ms = now.saturating_duration_since(started).as_millis() as u64;
-        let mut revisions = Vec::new();
+        let now_ms = self.milliseconds(now);
         let ids: Vec<JobId> = self.jobs.all().map(|job| job.id).collect();
         for id in ids {
             let Some(job) = self.jobs.get_mut(id) else {
@@ -35,124 +43,290 @@ impl Cluster {
             };
             // A revision is settled before there is a next one.
             let settled = !job.calling && !job.resized && job.confirmed_epoch >= job.epoch();
-            if job.phase != Phase::Running || !settled || now < job.revise_at {
+            if job.phase != Phase::Running || !settled {
                 continue;
             }
-            let capacity_only = |capacity_bytes| Needs {
-                capacity_bytes,
-                bytes_per_second: 0,
+            let compared = Use {
+                given: job.reserved,
+                used: Needs {
+                    capacity_bytes: job.used_bytes,
+                    bytes_per_second: job.wanted_bytes_per_second(now),
+                },
             };
-            let now_used = Use {
-                given: capacity_only(sum(&job.shares)),
-                used: capacity_only(job.used_bytes),
-            };
-            let settings = match job.guessed {
-                true => WatchSettings::guessed(),
-                false => WatchSettings::told(),
-            };
-            if let Some(revision) = job.watch.look(now_used, &settings, now_ms) {
-                revisions.push((id, revision));
+            match job.watch.look(compared, now_ms) {
+                Some(Revision::Grow(wanted)) => self.grow(id, compared, wanted, now),
+                Some(Revision::GiveBack(kept)) => self.give_back(id, kept, now),
+                None => {}
             }
         }
-        for (id, revision) in revisions {
-            let done = match revision {
-                Revision::Grow(needs) => self.grow(id, needs.capacity_bytes, now),
-                Revision::GiveBack(needs) => self.give_back(id, needs.capacity_bytes, now),
-            };
-            if done.is_none()
+        self.set_quotas();
+    }
+
+    /// Reserves what is wanted for the job, or what of it there is.
+    fn grow(&mut self, id: JobId, compared: Use, wanted: Needs, now: Instant) {
+        let given = compared.given;
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let most = Needs {
+            capacity_bytes: job.reservation.growth_bytes_max(),
+            bytes_per_second: job
+                .reservation
+                .hinted_bytes_per_second()
+                .unwrap_or(u64::MAX),
+        };
+        let wanted = Needs {
+            capacity_bytes: wanted.capacity_bytes.min(most.capacity_bytes),
+            bytes_per_second: wanted.bytes_per_second.min(most.bytes_per_second),
+        };
+        if is_more(given.capacity_bytes, wanted.capacity_bytes) {
+            if self.grow_in_capacity(id, compared, wanted, now).is_none()
                 && let Some(job) = self.jobs.get_mut(id)
             {
-                job.revise_at = now + NO_ROOM_PAUSE;
+                job.lacks = Some((wanted.capacity_bytes - given.capacity_bytes, now));
+            }
+        } else if is_more(given.bytes_per_second, wanted.bytes_per_second) {
+            let _: Option<()> = self.grow_in_throughput(id, compared, wanted, now);
+        }
+        // Until then nothing has changed, or does not show.
+        let (pause, settled) = (
+            self.milliseconds(now + NO_ROOM_PAUSE),
+            self.milliseconds(now + THROUGHPUT_SETTLES),
+        );
+        if let Some(job) = self.jobs.get_mut(id) {
+            let has = job.reserved;
+            if wanted.capacity_bytes > given.capacity_bytes
+                && has.capacity_bytes <= given.capacity_bytes
+            {
+                job.watch.rest_capacity(pause);
+            }
+            if has.bytes_per_second > given.bytes_per_second {
+                job.watch.rest_throughput(settled);
+            } else if wanted.bytes_per_second > given.bytes_per_second {
+                job.watch.rest_throughput(pause);
             }
         }
     }
 
-    /// Reserves `wanted_bytes` for the job, or what of it there is. `None` if that is not more than
-    /// it has.
-    fn grow(&mut self, id: JobId, wanted_bytes: u64, now: Instant) -> Option<()> {
+    /// Places the whole job anew; `None` if that gives it no more.
+    fn grow_in_capacity(
+        &mut self,
+        id: JobId,
+        Use { given, used }: Use,
+        wanted: Needs,
+        now: Instant,
+    ) -> Option<()> {
         let job = self.jobs.get(id)?;
-        let hints = job.spec.hints.unwrap_or_default();
-        let most = match self.guess(&hints) {
-            None => job.spec.capacity_bytes,
-            Some(guess) => guess.max(job.spec.capacity_bytes),
+        let (old, tiers) = (job.shares.clone(), job.reservation.tiers);
+        let epoch = job.epoch().checked_add(1)?;
+        let needs = Needs {
+            // It is not to lose what servers that are missing held of it.
+            bytes_per_second: wanted
+                .bytes_per_second
+                .max(job.reservation.needs.bytes_per_second),
+            ..wanted
         };
-        let (before, old) = (sum(&job.shares), job.shares.clone());
-        let wanted = Needs {
-            capacity_bytes: wanted_bytes.min(most),
-            bytes_per_second: job.spec.bandwidth_bytes_per_second,
-        };
-        if wanted.capacity_bytes <= before {
-            return None;
-        }
-        let (used_bytes, epoch) = (job.used_bytes, job.epoch().checked_add(1)?);
-        let tiers = policy::demand(&hints, &self.catalogue, None).tiers;
         self.jobs.set_shares(id, Vec::new());
-        let placed = policy::reallocate(wanted, &tiers, &self.spaces());
-        let Some((shares, weights)) = placed.filter(|(shares, _)| sum(shares) > before) else {
+        let placed = policy::reallocate(needs, &tiers, &self.spaces());
+        let more = |shares: &[Share]| total(shares).capacity_bytes > given.capacity_bytes;
+        let Some((shares, weights)) = placed.filter(|(shares, _)| more(shares)) else {
             self.jobs.set_shares(id, old);
             return None;
         };
-        let (price, reserved) = (self.price(&shares), sum(&shares));
-        self.jobs.set_shares(id, shares);
-        self.decisions.grown += 1;
+        let has = total(&shares);
+        let reason = format!(
+            "it holds {} of {}: {} are reserved now",
+            ByteCount(used.capacity_bytes),
+            ByteCount(given.capacity_bytes),
+            ByteCount(has.capacity_bytes)
+        );
         let map = self.weight_map(epoch, &weights);
+        self.reserve(id, shares, now);
+        self.decisions.grown += 1;
         let job = self.jobs.get_mut(id)?;
-        let note = EpochNote {
-            epoch,
-            published: now,
-            servers: map.servers.len(),
-            reason: format!(
-                "it holds {} of {}: {} are reserved now",
-                ByteCount(used_bytes),
-                ByteCount(before),
-                ByteCount(reserved)
-            ),
+        job.reservation.needs = Needs {
+            capacity_bytes: has.capacity_bytes,
+            bytes_per_second: needs.bytes_per_second,
         };
-        info!(job = %id, epoch, "the job is given more: {}", note.reason);
-        job.account.note_epoch(note);
-        job.account.set_price(price, now);
+        let max = &mut job.reservation.capacity_bytes_max;
+        *max = has.capacity_bytes.max(*max);
+        job.why_capacity.clone_from(&reason);
         job.spec.weight_map = Some(map);
-        if reserved > job.spec.capacity_bytes {
-            job.spec.capacity_bytes = reserved;
-            job.resized = true;
+        job.publish(epoch, reason, now);
+        Some(())
+    }
+
+    /// Finds throughput on the job's servers, or on others as well; `None` if there is none.
+    fn grow_in_throughput(
+        &mut self,
+        id: JobId,
+        Use { given, used }: Use,
+        wanted: Needs,
+        now: Instant,
+    ) -> Option<()> {
+        let job = self.jobs.get(id)?;
+        let tiers = job.reservation.tiers;
+        let rate = wanted.bytes_per_second;
+        let widened = policy::widen(&job.shares, rate, &tiers, &self.spaces())?;
+        let has = total(&widened.shares);
+        let epoch = job.epoch().checked_add(1)?;
+        if !is_more(given.bytes_per_second, has.bytes_per_second) {
+            return None;
+        }
+        let before = rate_text(given.bytes_per_second);
+        let why = match job.throughput.is_held_back(now) {
+            true => format!("it is held back, as others need what it takes beyond {before}"),
+            false => format!("it moves {} of {before}", rate_text(used.bytes_per_second)),
+        };
+        let reserved = rate_text(has.bytes_per_second);
+        let reason = format!("{why}: {reserved} are reserved now");
+        let weights = policy::weights(&widened.shares);
+        let map = widened.moved.then(|| self.weight_map(epoch, &weights));
+        self.reserve(id, widened.shares, now);
+        self.decisions.grown += 1;
+        let job = self.jobs.get_mut(id)?;
+        job.reservation.needs.bytes_per_second = has.bytes_per_second;
+        job.why_throughput.clone_from(&reason);
+        match map {
+            Some(map) => {
+                job.spec.weight_map = Some(map);
+                job.publish(epoch, reason, now);
+            }
+            None => {
+                info!(job = %id, "the job is given more: {reason}");
+                job.changed_reservation();
+            }
         }
         Some(())
     }
 
-    /// Keeps only `kept_bytes` of the job's reservation, on the same servers in the same proportion:
-    /// its map stays as it is.
-    fn give_back(&mut self, id: JobId, kept_bytes: u64, now: Instant) -> Option<()> {
-        let job = self.jobs.get(id)?;
-        let before = sum(&job.shares);
-        let kept = |share: &Share| Share {
-            bytes: part(share.bytes, kept_bytes, before).max(1),
-            ..*share
+    /// Keeps only so much of the job's reservation, on the same servers in the same proportion: its
+    /// map stays as it is.
+    fn give_back(&mut self, id: JobId, kept: Needs, now: Instant) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
         };
-        let shares: Vec<Share> = job.shares.iter().map(kept).collect();
-        let price = self.price(&shares);
-        info!(job = %id, reserved_bytes = sum(&shares), "the job gives back what it does not use");
-        self.jobs.set_shares(id, shares);
+        let given = job.reserved;
+        let shares = shrink(&job.shares, kept);
+        info!(job = %id, ?kept, ?given, "the job gives back what it does not use");
+        self.reserve(id, shares, now);
         self.decisions.given_back += 1;
-        let job = self.jobs.get_mut(id)?;
-        job.account.set_price(price, now);
+        if let Some(job) = self.jobs.get_mut(id) {
+            if kept.capacity_bytes < given.capacity_bytes {
+                job.reservation.needs.capacity_bytes = kept.capacity_bytes;
+                job.why_capacity = format!(
+                    "it holds far less than {}: {} are reserved now",
+                    ByteCount(given.capacity_bytes),
+                    ByteCount(kept.capacity_bytes)
+                );
+            }
+            if kept.bytes_per_second < given.bytes_per_second {
+                job.reservation.needs.bytes_per_second = kept.bytes_per_second;
+                job.why_throughput = format!(
+                    "it moves far less than {}: {} are reserved now",
+                    rate_text(given.bytes_per_second),
+                    rate_text(kept.bytes_per_second)
+                );
+            }
+            job.changed_reservation();
+        }
         // There is room for others, who may wait for it.
         self.changed = true;
-        Some(())
     }
 
-    /// The capacity that a rule guesses for these hints; `None` if the user said it.
-    pub(super) fn guess(&self, hints: &Hints) -> Option<u64> {
-        match policy::demand(hints, &self.catalogue, None).capacity_bytes {
-            Wanted::Exactly(_) => None,
-            Wanted::Expected(bytes) | Wanted::UpTo(bytes) => Some(bytes),
+    /// Promises these shares to the job from now on, at their price.
+    pub(super) fn reserve(&mut self, id: JobId, shares: Vec<Share>, now: Instant) {
+        let bill = self.bill(&shares);
+        self.jobs.set_shares(id, shares);
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.account.set_bill(bill, now);
+        }
+    }
+
+    /// Lets jobs hold what is reserved for them and what nobody was promised: who gave back does not
+    /// take what others got instead.
+    pub(super) fn set_quotas(&mut self) {
+        let lent = |job: &&Job| {
+            let most = job.reservation.capacity_bytes_max;
+            job.phase == Phase::Running
+                && (job.reservation.needs.capacity_bytes < most || job.spec.capacity_bytes < most)
+        };
+        let ids: Vec<JobId> = self.jobs.all().filter(lent).map(|job| job.id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let spaces = self.spaces();
+        let free = |space: &policy::StorageSpace| {
+            space.capacity_bytes.saturating_sub(space.reserved_bytes)
+        };
+        let free_bytes = spaces.iter().map(free).fold(0, u64::saturating_add);
+        for id in ids {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.set_quota(job.reservation.quota_bytes(free_bytes));
+            }
+        }
+    }
+
+    /// What running jobs lack that found no room to grow.
+    pub(super) fn lacking_bytes(&self, now: Instant) -> u64 {
+        let fresh = |since: Instant| now.saturating_duration_since(since) <= NO_ROOM_PAUSE;
+        let lacks = self.jobs.all().filter_map(|job| job.lacks);
+        let lacks = lacks.filter(|(_, since)| fresh(*since));
+        lacks.map(|(bytes, _)| bytes).fold(0, u64::saturating_add)
+    }
+
+    fn milliseconds(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.started).as_millis() as u64
+    }
+}
+
+impl Job {
+    /// It has another map, with this reason.
+    fn publish(&mut self, epoch: u32, reason: String, now: Instant) {
+        info!(job = %self.id, epoch, "the job is given more: {reason}");
+        let servers = self
+            .spec
+            .weight_map
+            .as_ref()
+            .map_or(0, |map| map.servers.len());
+        self.account.note_epoch(EpochNote {
+            epoch,
+            published: now,
+            servers,
+            reason,
+        });
+        self.changed_reservation();
+    }
+
+    /// Its metadata server is to know what is reserved for it.
+    fn changed_reservation(&mut self) {
+        self.lacks = None;
+        self.spec.reservation = Some(control::Reservation {
+            why_capacity: self.why_capacity.clone(),
+            why_throughput: self.why_throughput.clone(),
+            ..self.reservation.write()
+        });
+        self.resized = true;
+    }
+
+    /// So much throughput is left to it, for this reason.
+    pub(super) fn gave_up_throughput(&mut self, bytes_per_second: u64, reason: String) {
+        self.reservation.needs.bytes_per_second = bytes_per_second;
+        self.why_throughput = reason;
+        self.changed_reservation();
+    }
+
+    /// It may hold so much. Less at once, more if that is worth telling.
+    fn set_quota(&mut self, bytes: u64) {
+        let now = self.spec.capacity_bytes;
+        let most = self.reservation.capacity_bytes_max;
+        if bytes < now || bytes > now + now / 16 || (bytes > now && bytes == most) {
+            self.spec.capacity_bytes = bytes;
+            self.resized = true;
         }
     }
 }
 
-fn sum(shares: &[Share]) -> u64 {
-    shares.iter().map(|share| share.bytes).sum()
-}
-
-fn part(amount: u64, of: u64, all: u64) -> u64 {
-    (u128::from(amount) * u128::from(of) / u128::from(all.max(1))) as u64
+fn is_more(has: u64, wanted: u64) -> bool {
+    wanted > has && wanted - has >= has / GROWTH_PART_MIN
 }

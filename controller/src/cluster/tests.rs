@@ -21,7 +21,9 @@ mod restart;
 mod revision;
 mod scale;
 mod servers;
+mod throughput;
 mod traffic;
+mod waiting;
 
 const GIB: u64 = 1 << 30;
 const META: u64 = 100;

@@ -178,39 +178,31 @@ impl Cluster {
         let generation = self.generation;
         let job = self.jobs.get_mut(id)?;
         job.weighed_for = generation;
-        if self.map_suits(id) {
+        if self.map_suits(id, now) {
             // Of a job that was learned of, servers may have come to be known only now.
-            let price = self.price(&self.jobs.get(id)?.shares);
-            self.jobs.get_mut(id)?.account.set_price(price, now);
+            let bill = self.bill(&self.jobs.get(id)?.shares);
+            self.jobs.get_mut(id)?.account.set_bill(bill, now);
             return None;
         }
         let job = self.jobs.get(id)?;
         let shares = job.shares.clone();
-        // What a dead server held is reserved again elsewhere; what was given back is not.
-        let promised = match job.watch.has_given_back() {
-            true => job.reserved(),
-            false => job.promised(),
-        };
-        let (epoch, hints) = (
-            job.epoch().checked_add(1)?,
-            job.spec.hints.unwrap_or_default(),
-        );
+        // What a dead server held is reserved again elsewhere.
+        let reservation = job.reservation;
+        let epoch = job.epoch().checked_add(1)?;
         // Its own promises are no obstacle to it.
         self.jobs.set_shares(id, Vec::new());
-        let tiers = policy::demand(&hints, &self.catalogue, None).tiers;
-        let Some((new, weights)) = policy::reallocate(promised, &tiers, &self.spaces()) else {
+        let placed = policy::reallocate(reservation.needs, &reservation.tiers, &self.spaces());
+        let Some((new, weights)) = placed else {
             warn!(job = %id, "no storage server is alive: the job's map stays as it is");
             self.jobs.set_shares(id, shares);
             return None;
         };
-        let price = self.price(&new);
-        self.jobs.set_shares(id, new);
+        self.reserve(id, new, now);
         let map = self.weight_map(epoch, &weights);
         info!(job = %id, epoch, servers = map.servers.len(), "the job is weighed anew");
         self.decisions.weighed_anew += 1;
         let job = self.jobs.get_mut(id)?;
         job.spec.weight_map = Some(map.clone());
-        job.account.set_price(price, now);
         job.account.note_epoch(EpochNote {
             epoch,
             published: now,
@@ -220,8 +212,10 @@ impl Cluster {
         Some(map)
     }
 
-    /// Whether the map names no server that died or changed, and misses none that has room.
-    fn map_suits(&self, id: JobId) -> bool {
+    /// Whether the map names no server that died or changed, and misses none that has room. Where
+    /// servers are started and ended as needed, another one is no reason for another map: jobs on few
+    /// servers leave the others free to go.
+    fn map_suits(&self, id: JobId, now: Instant) -> bool {
         let Some(map) = self
             .jobs
             .get(id)
@@ -252,7 +246,7 @@ impl Cluster {
                     .get(space.server)
                     .is_some_and(|server| server.full)
         };
-        let could_be_on_more = named.len() < policy::SPREAD_SERVERS_MAX;
+        let could_be_on_more = named.len() < policy::SPREAD_SERVERS_MAX && self.pool(now).is_none();
         !named.is_empty()
             && named_by(map).all(lives)
             && !(could_be_on_more && self.spaces().iter().any(missed))
@@ -301,7 +295,8 @@ impl Cluster {
                 if let Some(job) = self.jobs.get_mut(id) {
                     let epoch = changed.weight_map.as_ref().map_or(0, |map| map.epoch);
                     job.calling = false;
-                    job.resized = false;
+                    // It may have been changed again meanwhile.
+                    job.resized = job.spec != **changed;
                     job.failures = 0;
                     job.confirmed_epoch = job.confirmed_epoch.max(epoch);
                 }

@@ -51,6 +51,7 @@ impl Cluster {
                 nanodollars_per_hour: 0,
                 bytes_per_second: 0,
                 reserved_bytes: 0,
+                reserved_bytes_per_second: 0,
                 ..job.clone()
             })
             .collect()
@@ -79,7 +80,7 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             pool: self.pool(now),
-            wanted_bytes: self.wanted_bytes(),
+            wanted_bytes: self.wanted_bytes(now),
         }
     }
 
@@ -121,6 +122,15 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         reason: note.reason.clone(),
     });
     let left = job.lease().left(job.idle(now));
+    let reserved = job.reserved;
+    let tiers = job
+        .account
+        .tiers(now)
+        .map(|(tier, used)| job_status::TierUse {
+            tier: tier.name().to_owned(),
+            byte_seconds: u64::try_from(used.bytes).unwrap_or(u64::MAX),
+            bandwidth_bytes: u64::try_from(used.bytes_per_second).unwrap_or(u64::MAX),
+        });
     JobStatus {
         job: job.id.0,
         name: job.spec.name.clone(),
@@ -142,8 +152,10 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         epochs: epochs.collect(),
         bytes_per_second: job.throughput.now(now),
         peak_bytes_per_second: job.throughput.peak_bytes_per_second,
-        reserved_bytes: job.reserved().capacity_bytes,
+        reserved_bytes: reserved.capacity_bytes,
+        reserved_bytes_per_second: reserved.bytes_per_second,
         ended: false,
         ended_seconds_ago: 0,
+        tiers: tiers.collect(),
     }
 }

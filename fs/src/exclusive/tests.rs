@@ -161,3 +161,35 @@ fn nothing_is_owned_any_more_once_something_may_have_left() {
     assert!(!exclusive.is_owned(owned));
     assert_eq!(exclusive.find(DIRECTORY, b"f"), Some(Known::Absent));
 }
+
+/// As many other directories as are held at once, with answers to requests that went out at `since`.
+fn crowd_out(exclusive: &ExclusiveDirectories, since: Tick) {
+    let others = 1000..1000 + DIRECTORIES_MAX.get() as u64;
+    for directory in others {
+        exclusive.granted(InodeId(directory), &entry(0o755, 0), since, false);
+    }
+}
+
+#[test]
+fn directory_that_is_granted_again_is_not_given_back() {
+    let exclusive = granted(0);
+    crowd_out(&exclusive, NOW);
+    exclusive.granted(DIRECTORY, &entry(0o755, 0), NOW, false);
+    // The other one, for which there was no room then.
+    assert_eq!(exclusive.take_evicted(), [InodeId(1000)]);
+}
+
+#[test]
+fn directory_that_was_given_back_is_not_granted_by_an_older_answer() {
+    let exclusive = granted(0);
+    crowd_out(&exclusive, NOW);
+    let grant = |since| {
+        exclusive.granted(DIRECTORY, &entry(0o755, 0), since, false);
+        exclusive.find(DIRECTORY, b"f").is_some()
+    };
+    assert_eq!(exclusive.take_evicted(), [DIRECTORY]);
+    assert!(!grant(Tick(5)), "the server is being told");
+    exclusive.returned(Tick(6));
+    assert!(!grant(Tick(5)), "asked before the server was told");
+    assert!(grant(Tick(7)));
+}

@@ -75,6 +75,8 @@ struct Read {
     is_whole: bool,
     /// The time of change of the file as it was known.
     changed_time: Option<Time>,
+    /// Something of it may come from this mount's memory.
+    cached: bool,
 }
 
 impl Read {
@@ -107,7 +109,8 @@ impl FileSystem {
     ///
     /// Where the servers hold fewer bytes than the file should have there is a hole, or the file
     /// was cut or removed since its size was learned. The metadata server tells which: nobody must
-    /// read zeros that nobody wrote.
+    /// read zeros that nobody wrote. Likewise, a mount that may have been given up may have in memory
+    /// what others have replaced: it asks.
     pub(crate) async fn read_file(
         self: &Arc<Self>,
         file: &Arc<File>,
@@ -117,7 +120,12 @@ impl FileSystem {
     ) -> Result<ReadData, Failure> {
         let mut tries = 1;
         loop {
+            let session = self.coherence.session();
             let read = self.read_once(file, offset, length, whole_blocks).await?;
+            if read.cached && !self.is_still(session).await? && tries < READ_TRIES_MAX {
+                tries += 1;
+                continue;
+            }
             if read.is_whole || tries == READ_TRIES_MAX {
                 return Ok(read.data);
             }
@@ -161,6 +169,7 @@ impl FileSystem {
             data: ReadData::default(),
             is_whole: true,
             changed_time,
+            cached: !through,
         };
         match (pieces.next(), pieces.next()) {
             (None, _) => {}
@@ -217,22 +226,26 @@ impl FileSystem {
             length,
         } = piece;
         file.with(|state| {
-            if let Some(dirty) = state.dirty.get(&block) {
-                return Ok(match dirty.held(start, start + length) {
-                    Held::Whole(bytes) => Source::Memory(bytes),
-                    Held::Nothing => Source::Server,
-                    Held::Partly => Source::AfterWriteBack,
-                });
+            let dirty = state.dirty.get(&block);
+            let held = dirty.map(|dirty| dirty.held(start, start + length));
+            if let Some(Held::Whole(bytes)) = held {
+                return Ok(Source::Memory(bytes));
             }
+            // Whatever else was written to it since: the server's bytes are older.
             if state.lost.contains(&block) {
                 let what = format!("what was written to block {block} could not be stored");
                 return Err(Failure::new(Status::Lost, what));
+            }
+            match held {
+                Some(Held::Partly) => return Ok(Source::AfterWriteBack),
+                Some(_) => return Ok(Source::Server),
+                None => {}
             }
             if state.sharing == Sharing::Through {
                 return Ok(Source::Server);
             }
             // What has been closed meanwhile keeps nothing: nobody would drop it.
-            if keep && state.opens() != (0, 0) {
+            if keep && !state.counts.is_closed() {
                 state.kept.insert(block);
                 let bytes = block_length(state.size, file.block_bytes, block);
                 let (slot, new) = self.blocks.slot(file.number, block, bytes);
@@ -253,7 +266,7 @@ impl FileSystem {
         let wanted = file.with(|state| {
             let start = block * u64::from(file.block_bytes);
             let idle = state.sharing == Sharing::Through
-                || state.opens() == (0, 0)
+                || state.counts.is_closed()
                 || start >= state.size
                 || state.dirty.contains_key(&block);
             if idle {

@@ -1,12 +1,13 @@
 //! The table of open files: one [`File`] per inode, however many handles.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pocket_proto::InodeId;
 use pocket_proto::session::Entry;
+use tokio::sync::RwLock;
 
 use super::state::OpenNumber;
 use super::{File, Sharing};
@@ -14,6 +15,8 @@ use crate::inode_cache::Tick;
 use crate::operation::Access;
 
 const SHARDS: usize = 16;
+/// From here on gates that nobody holds are cleared away before another is made.
+const GATES_KEPT: usize = 1024;
 
 /// See the module.
 #[derive(Default)]
@@ -21,6 +24,15 @@ pub(crate) struct OpenFiles {
     shards: [Mutex<HashMap<InodeId, Arc<File>>>; SHARDS],
     /// Files opened so far.
     opened: AtomicU64,
+    gates: Mutex<HashMap<InodeId, Weak<RwLock<()>>>>,
+}
+
+/// What the close of a handle came to.
+pub(crate) struct Closed {
+    /// No other handle is open.
+    pub(crate) last: bool,
+    /// The server counts it, and is to hear of it.
+    pub(crate) counted: bool,
 }
 
 impl OpenFiles {
@@ -33,14 +45,14 @@ impl OpenFiles {
         self.shard(inode).lock().get(&inode).cloned()
     }
 
-    /// One more handle on `inode`, whose entry and sharing the server has answered in a session to a
-    /// request that went out at `since`.
+    /// One more handle on `inode`, whose entry and sharing the server has answered to a request that
+    /// went out at `since`. `session`: the one that this mount has, and whether that counts the handle.
     pub(crate) fn open(
         &self,
         inode: InodeId,
         (entry, sharing): (&Entry, Sharing),
         since: Tick,
-        session: u64,
+        (session, counted): (u64, bool),
         access: Access,
     ) -> Arc<File> {
         let mut shard = self.shard(inode).lock();
@@ -62,8 +74,23 @@ impl OpenFiles {
                 file
             }
         };
-        file.count(access);
+        file.with(|state| state.counts.open(access, counted));
         file
+    }
+
+    /// Of an inode: held for writing by what cuts it, for reading by what opens it to be written, so
+    /// that the answer to a cut never meets what was buffered since.
+    pub(crate) fn gate(&self, inode: InodeId) -> Arc<RwLock<()>> {
+        let mut gates = self.gates.lock();
+        if let Some(gate) = gates.get(&inode).and_then(Weak::upgrade) {
+            return gate;
+        }
+        if gates.len() >= GATES_KEPT {
+            gates.retain(|_, gate| gate.strong_count() > 0);
+        }
+        let gate = Arc::default();
+        gates.insert(inode, Arc::downgrade(&gate));
+        gate
     }
 
     /// One more handle on a file that is open already, without asking the server.
@@ -71,26 +98,22 @@ impl OpenFiles {
         let mut shard = self.shard(file.inode).lock();
         // Its last handle may have been closed a moment ago.
         let file = shard.entry(file.inode).or_insert_with(|| Arc::clone(file));
-        file.count(access);
+        file.with(|state| state.counts.open(access, true));
         Arc::clone(file)
     }
 
-    /// One handle less. True if it was the last: the file is no longer in the table.
-    pub(crate) fn close(&self, file: &Arc<File>, access: Access) -> bool {
+    /// One handle less. The last one takes the file out of the table.
+    pub(crate) fn close(&self, file: &Arc<File>, access: Access) -> Closed {
         let mut shard = self.shard(file.inode).lock();
-        let last = file.with(|state| {
-            let count = match access {
-                Access::Read => &mut state.readers,
-                Access::Write => &mut state.writers,
-            };
-            *count = count.saturating_sub(1);
-            state.opens() == (0, 0)
+        let closed = file.with(|state| Closed {
+            counted: state.counts.close(access),
+            last: state.counts.is_closed(),
         });
         let listed = shard.get(&file.inode);
-        if last && listed.is_some_and(|listed| Arc::ptr_eq(listed, file)) {
+        if closed.last && listed.is_some_and(|listed| Arc::ptr_eq(listed, file)) {
             shard.remove(&file.inode);
         }
-        last
+        closed
     }
 
     /// Every open file.
@@ -99,14 +122,5 @@ impl OpenFiles {
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
             .collect()
-    }
-}
-
-impl File {
-    fn count(&self, access: Access) {
-        self.with(|state| match access {
-            Access::Read => state.readers += 1,
-            Access::Write => state.writers += 1,
-        });
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::attributes::is_dense;
 use super::contents::Version;
+use super::counts::Counts;
 use super::dirty::DirtyBlock;
 use super::pause::Changes;
 use super::reservation::Reservation;
@@ -40,6 +41,8 @@ pub(crate) struct File {
     pub(super) progress: Notify,
     /// One commit at a time, so that sizes and counts arrive in order.
     pub(super) commit: tokio::sync::Mutex<()>,
+    /// The server is told one by one of what is opened again and closed.
+    pub(crate) counting: tokio::sync::Mutex<()>,
     /// Held for writing by what cuts the file, for reading by what writes to it.
     pub(crate) length: tokio::sync::RwLock<()>,
 }
@@ -94,10 +97,12 @@ pub(crate) struct State {
     lost_era: u64,
     /// Handles of earlier eras have lost locks: nothing is done through them any more.
     locks_lost_era: u64,
+    /// Reasons why pages that the kernel holds of the file may be older than what others have
+    /// written: until they are dropped nothing is written from them.
+    distrusted_pages: u32,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
-    pub(super) readers: u32,
-    pub(super) writers: u32,
+    pub(crate) counts: Counts,
 }
 
 /// A write to be buffered, and what was taken for it.
@@ -177,12 +182,13 @@ impl File {
                 session,
                 lost_era: 0,
                 locks_lost_era: 0,
+                distrusted_pages: 0,
                 dead: None,
-                readers: 0,
-                writers: 0,
+                counts: Counts::default(),
             }),
             progress: Notify::new(),
             commit: tokio::sync::Mutex::new(()),
+            counting: tokio::sync::Mutex::new(()),
             length: tokio::sync::RwLock::new(()),
         }
     }
@@ -229,15 +235,18 @@ impl File {
     }
 
     /// The session is lost: what was not committed under it is lost as well, and each handle is
-    /// told so. From here on the file goes through. Answers the blocks held for readers.
+    /// told so. From here on the file goes through, and the kernel's pages of it are distrusted.
+    /// Answers the blocks held for readers.
     ///
     /// `owned`: nobody else knew the file, so its last commits may have been told only. `session` is
     /// the one to come.
     pub(crate) fn abandon(&self, failure: &Failure, owned: bool, session: u64) -> BTreeSet<u64> {
         let mut state = self.state.lock();
         state.share();
+        state.distrust_pages();
         state.era += 1;
         state.session = session;
+        state.counts.lose_session();
         let written = !state.dirty.is_empty() || state.needs_commit();
         let told = std::mem::take(&mut state.told);
         if written || told || owned {
@@ -265,6 +274,17 @@ impl State {
         self.sharing = Sharing::Through;
         self.reservation.doubt();
         self.touch();
+    }
+
+    /// The kernel is to drop its pages, which are written no more; [`State::trust_pages`] is to
+    /// follow when it has.
+    pub(crate) fn distrust_pages(&mut self) {
+        self.distrusted_pages += 1;
+    }
+
+    /// The kernel has dropped the pages that were distrusted once.
+    pub(crate) fn trust_pages(&mut self) {
+        self.distrusted_pages = self.distrusted_pages.saturating_sub(1);
     }
 
     /// The content changes, or may.
@@ -424,6 +444,12 @@ impl State {
         self.dead.or(lost).or(self.lost_locks(era))
     }
 
+    /// Why nothing can be written from the kernel's pages: what they hold around what a program
+    /// stored may be older than what others have written.
+    pub(crate) fn refuses_pages(&self) -> Option<Status> {
+        (self.distrusted_pages > 0).then_some(Status::Lost)
+    }
+
     /// Locks on the file were lost with the session, by whoever it was that had them.
     pub(crate) fn lose_locks(&mut self) {
         self.locks_lost_era = self.era;
@@ -437,11 +463,6 @@ impl State {
     /// Which session the file's opens are counted in.
     pub(crate) fn era(&self) -> u64 {
         self.era
-    }
-
-    /// Open handles, readers and writers.
-    pub(crate) fn opens(&self) -> (u32, u32) {
-        (self.readers, self.writers)
     }
 }
 

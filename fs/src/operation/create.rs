@@ -101,9 +101,10 @@ impl FileSystem {
             let (entry, inode) = self.make_ahead(&heritage, &new, describe)?;
             let since = self.show_made(create.parent, create.name, &entry, heritage.owned);
             let cached = (&entry, Sharing::Cached);
+            let session_counts = (session, true);
             let file = self
                 .files
-                .open(inode, cached, since, session, flags.access());
+                .open(inode, cached, since, session_counts, flags.access());
             let opened = self.new_handle(file, flags);
             Some(self.answered_here((entry, opened), since, (stamp, session)))
         });

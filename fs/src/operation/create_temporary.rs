@@ -47,7 +47,11 @@ impl FileSystem {
             reply::Result::Opened(opened) => Ok(opened),
             _ => Err(unexpected()),
         })?;
-        let (opened, _) = self.note_open(&answer, flags)?;
+        let (opened, file) = self.note_open(&answer, flags)?;
+        if let Err(failure) = self.catch_up(&file, &answer).await {
+            self.release(opened.handle).await;
+            return Err(failure.into());
+        }
         let entry = answer.map(|answered| answered.entry.ok_or_else(unexpected))?;
         Ok(entry.map(|entry| Ok::<_, Failure>((entry, opened)))?)
     }

@@ -71,17 +71,20 @@ impl FileSystem {
     /// may have ended the session without this mount knowing, because the mount was stopped or cut
     /// off. Fails if it did.
     pub(crate) async fn stay_in_touch(&self) -> Result<(), Failure> {
-        if self.is_in_touch() {
-            return Ok(());
-        }
-        let session = self.coherence.session();
-        self.call_done(request::Operation::KeepAlive(KeepAlive {}))
-            .await?;
-        if self.coherence.session() == session {
+        if self.is_still(self.coherence.session()).await? {
             return Ok(());
         }
         let what = "the session with the metadata server was lost";
         Err(Failure::new(Status::Lost, what))
+    }
+
+    /// Whether the session of that number lives; asks the metadata server if this mount cannot tell.
+    pub(crate) async fn is_still(&self, session: u64) -> Result<bool, Failure> {
+        if !self.is_in_touch() {
+            let sign = request::Operation::KeepAlive(KeepAlive {});
+            self.call_done(sign).await?;
+        }
+        Ok(self.coherence.session() == session)
     }
 
     /// Waits until the metadata server has done what it was told of so far: names made, removed and

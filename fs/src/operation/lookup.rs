@@ -24,6 +24,11 @@ impl FileSystem {
         parent: InodeId,
         name: &[u8],
     ) -> Result<Leased<Entry>, Errno> {
+        match name {
+            b"." => return self.find(parent).await,
+            b".." => return self.find(self.parent_of(parent).await?).await,
+            _ => {}
+        }
         // Where all names are known, such a one would be taken for absent.
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno(libc::ENAMETOOLONG));

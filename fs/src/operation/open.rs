@@ -62,7 +62,11 @@ impl FileSystem {
         }
         if flags.access() == Access::Write {
             self.refuse_if_read_only()?;
-        } else if let Some(opened) = self.open_leased(inode, flags) {
+            let gate = self.files.gate(inode);
+            let _opening = gate.read().await;
+            return Ok(self.ask_to_open(inode, open).await?.0);
+        }
+        if let Some(opened) = self.open_leased(inode, flags) {
             return Ok(opened);
         }
         Ok(self.ask_to_open(inode, open).await?.0)
@@ -75,6 +79,8 @@ impl FileSystem {
         open: OpenRequest,
     ) -> Result<Opened, Errno> {
         self.refuse_if_read_only()?;
+        let gate = self.files.gate(inode);
+        let _cutting = gate.write().await;
         let before = self.files.get(inode);
         let _alone = match &before {
             Some(file) => {
@@ -160,6 +166,7 @@ impl FileSystem {
                     let (entry, since, _) = self.inodes.get(inode)?;
                     announce()?;
                     let cached = (&entry, Sharing::Cached);
+                    let session = (session, true);
                     self.files.open(inode, cached, since, session, Access::Read)
                 }
             };
@@ -182,9 +189,10 @@ impl FileSystem {
             };
             let (entry, inode) = self.check_opened(opened)?;
             let access = flags.access();
-            let (since, session) = (answer.since, answer.session);
-            let opened = (entry, sharing);
-            let file = self.files.open(inode, opened, since, session, access);
+            let (opened, session) = ((entry, sharing), (freshness.session, freshness.counts));
+            let file = self
+                .files
+                .open(inode, opened, answer.since, session, access);
             if freshness.shared {
                 file.pause(answer.stamp + 1);
             }
@@ -205,13 +213,15 @@ impl FileSystem {
         Ok((entry, InodeId(attributes.inode)))
     }
 
-    /// If this mount has changed the inode since the open was asked for, the answer may not know of
-    /// it: asks again what the file is like.
+    /// If the session was lost since the open was asked for, it may have to be counted anew. And if
+    /// this mount has changed the inode since, the answer may not know of it: asks again what the file
+    /// is like.
     pub(super) async fn catch_up(
         &self,
         file: &File,
         answer: &Leased<session::Opened>,
     ) -> Result<(), Failure> {
+        self.reopen(file).await?;
         if self.inodes.is_newer(file.inode, answer.since) {
             let entry = self.fetch_attributes(file.inode).await?;
             file.refresh(&entry.value, entry.since);

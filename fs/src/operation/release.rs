@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pocket_proto::session::{Close, request};
 
 use super::Access;
+use crate::handle::FileHandle;
 use crate::{FileSystem, HandleId};
 
 impl FileSystem {
@@ -22,15 +23,24 @@ impl FileSystem {
         }
         // Behind the data: who locks next reads them.
         self.release_locks_of(file.inode, id);
-        if self.files.close(file, handle.access) {
+        let _one = file.counting.lock().await;
+        // Told in the session that counts it, or not at all.
+        let last = self.coherence.steady(|| {
+            let closed = self.files.close(file, handle.access);
+            if closed.counted {
+                self.tell_closed(&handle);
+            }
+            closed.last
+        });
+        if last {
             self.retire_kept(file);
             let unused = file.with(|state| state.give_up_reservation());
             self.space.give_back(unused);
         }
-        if file.with(|state| state.era()) != handle.era && file.with(|state| state.dead.is_some()) {
-            // The session that counted it is gone, and no other does.
-            return;
-        }
+    }
+
+    fn tell_closed(&self, handle: &FileHandle) {
+        let file = &handle.file;
         let close = Close {
             inode: file.inode.0,
             write: handle.access == Access::Write,

@@ -52,7 +52,7 @@ impl FileSystem {
             });
         }
         // What was stored through a mapping is data, even if the kernel alone knows of it.
-        self.drop_pages(file.inode).await;
+        let _ = self.drop_pages(file.inode).await;
         let found = match target {
             SeekTarget::Data => self.next_data(file, offset, size).await?,
             SeekTarget::Hole => Some(self.next_hole(file, offset, size).await?),

@@ -54,6 +54,11 @@ impl FileSystem {
         if change.size_bytes.is_some_and(|size| size > FILE_BYTES_MAX) {
             return Err(Errno(libc::EFBIG));
         }
+        let gate = change.size_bytes.map(|_| self.files.gate(inode));
+        let _cutting = match &gate {
+            Some(gate) => Some(gate.write().await),
+            None => None,
+        };
         let open = self.files.get(inode);
         let _alone = match (&open, change.size_bytes) {
             (Some(file), Some(_)) => {

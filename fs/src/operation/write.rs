@@ -29,6 +29,16 @@ pub struct WriteRequest {
     pub synchronous: bool,
     /// The writer may not keep set-id bits.
     pub clear_set_id: bool,
+    /// Whole pages of the kernel's cache, in which a program has stored something.
+    pub pages: bool,
+}
+
+impl WriteRequest {
+    /// Why it cannot be done through a handle of such an era.
+    fn refused(&self, state: &State, era: u64) -> Option<Status> {
+        let pages = self.pages.then(|| state.refuses_pages()).flatten();
+        pages.or(state.refuses_writes(era))
+    }
 }
 
 impl FileSystem {
@@ -46,7 +56,7 @@ impl FileSystem {
             return None;
         }
         let refuses = |state: &mut State| {
-            state.sharing == Sharing::Through || state.refuses_writes(handle.era).is_some()
+            state.sharing == Sharing::Through || write.refused(state, handle.era).is_some()
         };
         if file.with(refuses) {
             return None;
@@ -94,7 +104,7 @@ impl FileSystem {
         self.refuse_if_read_only()?;
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         let file = &handle.file;
-        if let Some(status) = file.with(|state| state.refuses_writes(handle.era)) {
+        if let Some(status) = file.with(|state| write.refused(state, handle.era)) {
             return Err(status.into());
         }
         u32::try_from(data.len()).map_err(|_| Errno(libc::EINVAL))?;

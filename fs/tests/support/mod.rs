@@ -40,27 +40,24 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 
 /// The blocks of the job, reached by calls.
 #[derive(Clone)]
-pub(crate) struct EngineStore(pub(crate) Arc<DramEngine>, pub(crate) Arc<Hands>);
-
-/// The test's hands on the way to blocks.
-#[derive(Default)]
-pub(crate) struct Hands {
+pub(crate) struct EngineStore {
+    engine: Arc<DramEngine>,
+    /// Writes find no room.
+    pub(crate) is_full: Arc<AtomicBool>,
     /// Cuts that the metadata server asks for wait for permits.
-    cuts: Mutex<Option<Arc<Semaphore>>>,
-    /// Writes fail.
-    pub(crate) refuses_writes: AtomicBool,
+    held_cuts: Arc<Mutex<Option<Arc<Semaphore>>>>,
 }
 
-impl Hands {
+impl EngineStore {
     /// Cuts wait until the answer has permits for them.
     pub(crate) fn hold_cuts(&self) -> Arc<Semaphore> {
         let gate = Arc::new(Semaphore::new(0));
-        *self.cuts.lock().unwrap() = Some(Arc::clone(&gate));
+        *self.held_cuts.lock().unwrap() = Some(Arc::clone(&gate));
         gate
     }
 
     async fn pass_cut(&self) {
-        let gate = self.cuts.lock().unwrap().clone();
+        let gate = self.held_cuts.lock().unwrap().clone();
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
@@ -70,7 +67,7 @@ impl Hands {
 #[async_trait]
 impl BlockStore for EngineStore {
     async fn read(&self, _: &StorageServer, address: BlockAddress) -> Result<BlockData, Failure> {
-        let read = self.0.read(JOB, address).finished().await?;
+        let read = self.engine.read(JOB, address).finished().await?;
         Ok(BlockData {
             bytes: read.bytes,
             hole: read.hole,
@@ -85,11 +82,11 @@ impl BlockStore for EngineStore {
         offset_bytes: u32,
         data: Payload,
     ) -> Result<i64, Failure> {
-        if self.1.refuses_writes.load(Ordering::Relaxed) {
-            return Err(Status::Internal.into());
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Status::ServerFull.into());
         }
         let data = data.into_bytes();
-        self.0
+        self.engine
             .write(JOB, inode, block, offset_bytes, data)
             .finished()
             .await
@@ -102,7 +99,7 @@ impl BlockStore for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        self.0
+        self.engine
             .truncate(JOB, inode, first_block, keep_bytes)
             .finished()
             .await
@@ -114,19 +111,19 @@ impl BlockStore for EngineStore {
         address: BlockAddress,
         fill: Fill,
     ) -> Result<i64, Failure> {
-        self.0.allocate(JOB, address, fill).finished().await
+        self.engine.allocate(JOB, address, fill).finished().await
     }
 
     async fn punch(&self, _: &StorageServer, address: BlockAddress) -> Result<i64, Failure> {
-        self.0.punch(JOB, address).finished().await
+        self.engine.punch(JOB, address).finished().await
     }
 
     async fn drop_blocks(&self, _: &StorageServer, span: BlockSpan) -> Result<i64, Failure> {
-        self.0.drop_blocks(JOB, span).finished().await
+        self.engine.drop_blocks(JOB, span).finished().await
     }
 
     async fn list(&self, _: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
-        Ok(self.0.list(JOB, span))
+        Ok(self.engine.list(JOB, span))
     }
 
     async fn copy(
@@ -135,7 +132,7 @@ impl BlockStore for EngineStore {
         from: BlockAddress,
         to: BlockAddress,
     ) -> Result<i64, Failure> {
-        self.0.copy(JOB, from, to).finished().await
+        self.engine.copy(JOB, from, to).finished().await
     }
 
     fn renewed(&self, _: Bytes) -> Arc<dyn BlockStore> {
@@ -151,7 +148,11 @@ impl BlockRemover for EngineStore {
         job: JobId,
         inodes: &[InodeId],
     ) -> Result<(), Failure> {
-        self.0.remove_inodes(job, inodes).finished().await.map(drop)
+        self.engine
+            .remove_inodes(job, inodes)
+            .finished()
+            .await
+            .map(drop)
     }
 
     async fn truncate(
@@ -162,15 +163,15 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        self.1.pass_cut().await;
-        self.0
+        self.pass_cut().await;
+        self.engine
             .truncate(job, inode, first_block, keep_bytes)
             .finished()
             .await
     }
 
     async fn drop_job(&self, _: &StorageServer, job: JobId) -> Result<(), Failure> {
-        self.0.drop_job(job).finished().await.map(drop)
+        self.engine.drop_job(job).finished().await.map(drop)
     }
 
     async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
@@ -190,8 +191,11 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) async fn start(block_bytes: u32) -> Self {
-        let engine = Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES)));
-        let store = EngineStore(engine, Arc::default());
+        let store = EngineStore {
+            engine: Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))),
+            is_full: Arc::default(),
+            held_cuts: Arc::default(),
+        };
         let server = StorageServer {
             server: 1,
             ..StorageServer::default()
@@ -244,7 +248,7 @@ impl Job {
     /// Waits until the blocks of removed files are gone, which happens behind their backs.
     pub(crate) async fn assert_all_space_returned(&self) {
         let gone = async {
-            while self.store.0.usage().used_bytes > 0 {
+            while self.store.engine.usage().used_bytes > 0 {
                 tokio::task::yield_now().await;
             }
         };

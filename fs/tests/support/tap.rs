@@ -23,6 +23,8 @@ type Hook = Box<dyn FnOnce() -> bool + Send>;
 #[derive(Default)]
 pub(crate) struct Tap {
     calls: Mutex<Vec<Op>>,
+    tells: Mutex<Vec<Op>>,
+    out_of_touch: AtomicBool,
     told: Once<Hook>,
     answered: Once<Hook>,
     held: Mutex<Option<(Fits, Arc<Semaphore>)>>,
@@ -58,6 +60,17 @@ impl Tap {
             .count()
     }
 
+    /// How many messages that were told fitted, since the last [`Tap::forget`].
+    pub(crate) fn count_told(&self, fits: Fits) -> usize {
+        let tells = self.tells.lock().unwrap();
+        tells.iter().filter(|op| fits(op)).count()
+    }
+
+    /// From now on nobody knows whether the server keeps the session.
+    pub(crate) fn lose_touch(&self) {
+        self.out_of_touch.store(true, Ordering::Relaxed);
+    }
+
     /// How many recalls were acknowledged.
     pub(crate) fn recalls(&self) -> usize {
         self.recalls.load(Ordering::Relaxed)
@@ -66,6 +79,7 @@ impl Tap {
     /// Counts from here.
     pub(crate) fn forget(&self) {
         self.calls.lock().unwrap().clear();
+        self.tells.lock().unwrap().clear();
     }
 
     fn gate(&self, operation: &Op) -> Option<Arc<Semaphore>> {
@@ -106,6 +120,7 @@ impl Metadata for Tapped {
 
     fn tell(&self, operation: Op) -> Result<(), Failure> {
         self.tap.unsettled.store(true, Ordering::Relaxed);
+        self.tap.tells.lock().unwrap().push(operation.clone());
         if let Op::RecallDone(_) = operation {
             self.tap.recalls.fetch_add(1, Ordering::Relaxed);
         }
@@ -116,7 +131,10 @@ impl Metadata for Tapped {
     }
 
     fn in_touch_for(&self) -> Duration {
-        self.inner.in_touch_for()
+        match self.tap.out_of_touch.load(Ordering::Relaxed) {
+            true => Duration::ZERO,
+            false => self.inner.in_touch_for(),
+        }
     }
 
     fn is_settled(&self) -> bool {

@@ -257,6 +257,7 @@ impl Shared {
             result: result.ok_or_else(|| malformed("a reply without a result".to_owned()))?,
             changed,
             stamp: line.first_stamp + frame.pushes_before,
+            session: line.session,
         })
     }
 

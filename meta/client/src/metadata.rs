@@ -53,6 +53,8 @@ pub struct Answered {
     /// Number of the last recall that the server had sent when it decided on this reply. What a
     /// recall of a higher number names must not be cached from this reply.
     pub stamp: u64,
+    /// The session in which it was done, which may be a later one than the call began in.
+    pub session: SessionId,
 }
 
 /// Where a session's recalls go.

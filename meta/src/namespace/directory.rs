@@ -1,7 +1,9 @@
 //! A directory's entries: found by name, listed in an order that never changes.
 //!
-//! Every entry has a cookie, given once and growing, so that a listing goes on behind the entry
-//! where it stopped whatever was added or removed meanwhile.
+//! Every entry has a cookie, given once, so that a listing goes on behind the entry where it stopped
+//! whatever was added or removed meanwhile. Cookies fall: the newest name comes first, and whoever
+//! lists a directory never meets what was added since, or would go on for ever while renaming what
+//! was listed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,6 +13,9 @@ use pocket_proto::InodeId;
 
 /// Cookie of the entry "..", which follows "." (1).
 pub(crate) const COOKIE_PARENT: u64 = 2;
+/// Cookie of the first name. Programs keep cookies as offsets of files: numbers of 64 bits with a
+/// sign, which is never set, and room above to count on.
+const COOKIE_FIRST: u64 = 1 << 62;
 
 /// One name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ impl Directory {
             parent,
             entries: HashMap::new(),
             order: BTreeMap::new(),
-            next_cookie: COOKIE_PARENT + 1,
+            next_cookie: COOKIE_FIRST,
         }
     }
 
@@ -60,12 +65,12 @@ impl Directory {
         self.entries.get(name).map(|dentry| dentry.inode)
     }
 
-    /// Adds a name that is not there, behind all others. Copies it: `name` may be a piece of a
+    /// Adds a name that is not there, before all others. Copies it: `name` may be a piece of a
     /// large buffer.
     pub(super) fn insert(&mut self, name: &[u8], inode: InodeId) {
         let name = Bytes::copy_from_slice(name);
         let cookie = self.next_cookie;
-        self.next_cookie += 1;
+        self.next_cookie -= 1;
         self.order.insert(cookie, name.clone());
         let before = self.entries.insert(name, Dentry { inode, cookie });
         debug_assert!(before.is_none(), "inserted over a name");

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use pocket_controller_client::ControllerClient;
 use pocket_proto::control::DrainServerRequest;
 
 use super::control::ControlArguments;
 use crate::{output, runtime::block_on, units::parse_time};
+
+/// Time between two looks for a server that is to go.
+const GONE_POLL: Duration = Duration::from_millis(200);
+/// By then a new controller has heard of every server that lives (they register again within a few
+/// seconds).
+const CONTROLLER_SETTLES: Duration = Duration::from_secs(10);
 
 /// Have a storage server leave the cluster, or stay
 #[derive(Args, Debug)]
@@ -20,7 +27,7 @@ enum NodeCommand {
     /// Place no new data on a storage server; it ends when it is empty
     Drain {
         /// Its address or id, as `pocket nodes` shows it
-        #[arg(value_name = "SERVER")]
+        #[arg(value_name = "SERVER", env = "POCKET_SERVER")]
         server: String,
 
         /// Move what is still there to other servers after this time
@@ -34,6 +41,10 @@ enum NodeCommand {
         /// Why, for those who look
         #[arg(long, value_name = "TEXT", default_value = "drained by hand")]
         reason: String,
+
+        /// Return when it has gone
+        #[arg(long)]
+        wait: bool,
 
         #[command(flatten)]
         control: ControlArguments,
@@ -57,6 +68,7 @@ impl NodeArguments {
                 deadline,
                 no_move,
                 reason,
+                wait,
                 control,
             } => {
                 let request = DrainServerRequest {
@@ -65,7 +77,7 @@ impl NodeArguments {
                     reason,
                     deadline_seconds: (!no_move).then_some(deadline.as_secs()),
                 };
-                ask(request, &control)
+                ask(request, wait, &control)
             }
             NodeCommand::Undrain { server, control } => {
                 let request = DrainServerRequest {
@@ -73,16 +85,24 @@ impl NodeArguments {
                     undo: true,
                     ..DrainServerRequest::default()
                 };
-                ask(request, &control)
+                ask(request, false, &control)
             }
         }
     }
 }
 
-fn ask(request: DrainServerRequest, control: &ControlArguments) -> anyhow::Result<()> {
-    let reply = block_on(async { Ok(control.connect()?.drain_server(request).await?) })?;
+fn ask(request: DrainServerRequest, wait: bool, control: &ControlArguments) -> anyhow::Result<()> {
+    let reply = block_on(async {
+        let client = control.connect()?;
+        let reply = client.drain_server(request).await?;
+        if wait {
+            gone(&client, reply.server).await;
+        }
+        Ok(reply)
+    })?;
     let endpoint = reply.endpoint;
     let sentence = match reply.leave {
+        _ if wait => format!("storage server {endpoint} has gone"),
         None => format!("storage server {endpoint} stays"),
         Some(leave) => match leave.deadline_seconds {
             Some(seconds) => format!(
@@ -96,4 +116,20 @@ fn ask(request: DrainServerRequest, control: &ControlArguments) -> anyhow::Resul
         },
     };
     Ok(output::line(format_args!("{sentence}"))?)
+}
+
+/// Waits until the controller knows no living server of this id. One that has just started knows
+/// none at all, and is asked again, as is one that is away.
+async fn gone(client: &ControllerClient, server: u64) {
+    loop {
+        tokio::time::sleep(GONE_POLL).await;
+        let Ok(reply) = client.list_servers().await else {
+            continue;
+        };
+        let settled = reply.uptime_seconds >= CONTROLLER_SETTLES.as_secs();
+        let there = reply.servers.iter().any(|s| s.server == server && s.alive);
+        if settled && !there {
+            return;
+        }
+    }
 }

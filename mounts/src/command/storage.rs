@@ -1,5 +1,6 @@
 //! `pocket storage`: a storage server as a process.
 
+mod parting;
 mod tier;
 
 use std::path::PathBuf;
@@ -8,8 +9,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
+use tracing::error;
 
-use self::tier::{Tier, TierArgument};
+use self::{
+    parting::Parting,
+    tier::{Tier, TierArgument},
+};
 use super::server::{Announcement, ServerArguments, advertised};
 use crate::{
     endpoint::ControllerAddress,
@@ -70,12 +75,21 @@ pub(super) struct StorageArguments {
     #[arg(long, value_name = "HOST[:PORT]", env = "POCKET_ADVERTISE")]
     advertise: Option<String>,
 
+    /// Note here that this server was drained, and serve no more when the note is found at start;
+    /// for containers that are started again whatever their end was. May be given several times
+    #[arg(long = "drained-note", value_name = "FILE")]
+    drained_notes: Vec<PathBuf>,
+
     #[command(flatten)]
     server: ServerArguments,
 }
 
 impl StorageArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
+        let parting = Parting::new(self.drained_notes.clone());
+        if parting.was_left() {
+            return parting.wait_for_the_end();
+        }
         let tiers = self.complete_tiers()?;
         let StorageArguments {
             controller,
@@ -118,6 +132,9 @@ impl StorageArguments {
             async |servers: &Vec<RunningServer>| {
                 for server in servers {
                     server.dismissed().await;
+                }
+                if let Err(error) = parting.leave() {
+                    error!("nobody will know that this server was drained: {error:#}");
                 }
             },
             |servers| async {

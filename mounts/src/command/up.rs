@@ -235,6 +235,7 @@ impl UpArguments {
             capacity_bytes: capacity.0,
             bytes_per_second: self.bandwidth.map_or(0, |rate| rate.bytes_per_second),
             drain_deadline: Some(self.drain_deadline),
+            tier: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::linear::Model;
+use super::{Event, linear::Model};
 
 /// A name.
 pub type Name = u8;
@@ -27,6 +27,8 @@ pub enum Action {
 pub enum Outcome {
     /// It was done.
     Done,
+    /// A rename was done while another one led to the same name: see [`mark_overlaps`].
+    DoneOrMoved,
     /// This inode was made, or found.
     Inode(u64),
     /// ENOENT.
@@ -52,6 +54,30 @@ pub struct Directory {
     names: BTreeMap<Name, File>,
     /// What a name led to before it was moved away.
     moved: BTreeMap<Name, File>,
+}
+
+/// Notes of each rename whether another one to the same name was under way at the same time. To be
+/// done once before a history is judged.
+pub fn mark_overlaps(events: &mut [Event<(Action, Outcome)>]) {
+    let end = |event: &Event<_>| event.ret.unwrap_or(u64::MAX);
+    let overlaps = |at: usize, to: Name| {
+        let one = &events[at];
+        let mut others = events.iter().enumerate().filter(|(other, _)| *other != at);
+        others.any(|(_, other)| {
+            matches!(other.operation.0, Action::Rename(_, name) if name == to)
+                && other.call <= end(one)
+                && one.call <= end(other)
+        })
+    };
+    let marked: Vec<_> = (0..events.len())
+        .filter(|&at| match events[at].operation {
+            (Action::Rename(_, to), Outcome::Done) => overlaps(at, to),
+            _ => false,
+        })
+        .collect();
+    for at in marked {
+        events[at].operation.1 = Outcome::DoneOrMoved;
+    }
 }
 
 /// The model.
@@ -127,22 +153,26 @@ impl Directory {
     /// "If oldpath and newpath are existing hard links referring to the same file, then rename()
     /// does nothing" (rename(2)). Linux looks the names up one after the other before it decides
     /// that, and asks the file system no more: what another mount moves from the one to the other
-    /// in between is found under both.
+    /// in between, which is while this call lasts, is found under both.
     fn rename(&self, from: Name, to: Name, outcome: Outcome) -> Vec<Directory> {
         let (source, target) = (self.names.get(&from), self.names.get(&to));
         let mut possible = Vec::new();
         match (source, outcome) {
-            (Some(source), Outcome::Done | Outcome::Unknown) if target != Some(source) => {
+            (Some(source), Outcome::Done | Outcome::DoneOrMoved | Outcome::Unknown)
+                if target != Some(source) =>
+            {
                 let mut after = self.clone();
                 after.names.remove(&from);
                 after.moved.insert(from, *source);
                 after.names.insert(to, *source);
                 possible.push(after);
             }
-            (Some(_), Outcome::Done) | (None, Outcome::Missing) => possible.push(self.clone()),
+            (Some(_), Outcome::Done | Outcome::DoneOrMoved) | (None, Outcome::Missing) => {
+                possible.push(self.clone())
+            }
             _ => {}
         }
-        if outcome == Outcome::Done && target.is_some() && target == self.moved.get(&from) {
+        if outcome == Outcome::DoneOrMoved && target.is_some() && target == self.moved.get(&from) {
             possible.push(self.clone());
         }
         possible
@@ -162,7 +192,8 @@ mod tests {
             ret,
             operation: (action, outcome),
         };
-        let events: Vec<_> = steps.iter().map(event).collect();
+        let mut events: Vec<_> = steps.iter().map(event).collect();
+        mark_overlaps(&mut events);
         check::<Names>(&Directory::default(), &events).map_err(|shown| shown.len())
     }
 
@@ -230,6 +261,9 @@ mod tests {
         assert_eq!(judge(&[made, other, rename(1), rename(2)]), Err(4));
         // To the same name: the kernel may have found the file under both.
         assert_eq!(judge(&[made, other, rename(2), rename(2)]), Ok(()));
+        // Unless it was there no more when the other one began.
+        let late = (10, Some(11), Rename(0, 2), Done);
+        assert_eq!(judge(&[made, other, rename(2), late]), Err(4));
     }
 
     #[test]

@@ -26,6 +26,8 @@ claims![
     readdir_tells_kinds_and_inodes,
     an_offset_of_a_directory_outlives_removals_before_it,
     removing_while_reading_leaves_nothing,
+    renaming_while_reading_meets_each_file_once,
+    a_name_made_anew_while_reading_is_told_once,
     entries_change_the_directorys_times,
     a_new_entry_belongs_to_the_group_of_a_set_group_id_directory,
 ];
@@ -168,6 +170,37 @@ fn removing_while_reading_leaves_nothing(root: &Path) {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     fs::remove_dir(&path).unwrap();
+}
+
+/// Far more than are read at once.
+const FILES: usize = 2000;
+
+fn renaming_while_reading_meets_each_file_once(root: &Path) {
+    for index in 0..FILES {
+        File::create(root.join(index.to_string())).unwrap();
+    }
+    let mut renamed = 0;
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        fs::rename(&path, path.with_extension("new")).unwrap();
+        renamed += 1;
+        assert!(renamed <= FILES, "{} is met again", path.display());
+    }
+    assert_eq!(renamed, FILES);
+}
+
+fn a_name_made_anew_while_reading_is_told_once(root: &Path) {
+    for index in 0..FILES {
+        File::create(root.join(index.to_string())).unwrap();
+    }
+    let mut told = BTreeSet::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap();
+        assert!(told.insert(path.clone()), "{} twice", path.display());
+    }
+    assert_eq!(told.len(), FILES);
 }
 
 fn entries_change_the_directorys_times(root: &Path) {

@@ -1,6 +1,7 @@
 //! Hints and earlier runs, and the figures they become.
 
 use super::*;
+use crate::Startable;
 
 const GB: u64 = 1_000_000_000;
 
@@ -155,7 +156,16 @@ fn capacity_that_comes_with_the_throughput_is_headroom() {
             ..Hints::default()
         };
         let demand = demand(&hints, &table, Some(&past));
-        let roomy = demand.needs_with_headroom(&table);
+        let nodes = 0..table.nodes.len();
+        let startable: Vec<_> = nodes
+            .map(|node| Startable::of_table(node, 1, &table))
+            .collect();
+        let market = Market {
+            catalogue: &table,
+            startable: &startable,
+            startable_in_all: 1,
+        };
+        let roomy = demand.needs_with_headroom(market);
         assert_eq!(roomy.bytes_per_second, demand.needs().bytes_per_second);
         roomy.capacity_bytes
     };

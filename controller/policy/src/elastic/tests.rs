@@ -1,8 +1,10 @@
 //! Growing clusters: what is started, in which tier, and that it then suffices.
 
+use pocket_proto::ServerId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Wanted;
 
 const GB: u64 = 1_000_000_000;
 
@@ -16,7 +18,7 @@ fn needs(capacity_bytes: u64, bytes_per_second: u64) -> Needs {
 /// A cluster that grows as it is told.
 struct World {
     catalogue: Catalogue,
-    servers: Vec<PoolServer>,
+    servers: Vec<StorageSpace>,
     startable: Vec<u32>,
 }
 
@@ -30,13 +32,23 @@ impl World {
     }
 
     fn ask(&self, needs: Needs, fastest_first: bool) -> Growth {
+        let kinds = self.startable.iter().enumerate();
+        let kinds: Vec<_> = kinds
+            .map(|(node, count)| Startable::of_table(node, *count, &self.catalogue))
+            .collect();
         let market = Market {
             catalogue: &self.catalogue,
-            startable: &self.startable,
+            startable: &kinds,
             startable_in_all: self.startable.iter().sum(),
         };
-        let tiers = Tier::FASTEST_FIRST;
-        grow(needs, &tiers, fastest_first, &self.servers, market)
+        let demand = Demand {
+            capacity_bytes: Wanted::Exactly(needs.capacity_bytes),
+            bytes_per_second: Wanted::Exactly(needs.bytes_per_second),
+            latency_sensitive: fastest_first,
+            tiers: Tier::FASTEST_FIRST,
+            reasons: Vec::new(),
+        };
+        grow(needs, &demand, &self.servers, market)
     }
 
     fn register(&mut self, needs: Needs, fastest_first: bool) -> Option<Vec<Share>> {
@@ -46,14 +58,16 @@ impl World {
                 for _ in 0..count {
                     let id = ServerId(self.servers.len() as u64 + 1);
                     self.servers
-                        .push(PoolServer::empty(id, node, &self.catalogue));
+                        .push(StorageSpace::empty(id, node, &self.catalogue));
                 }
             }
         }
         match self.ask(needs, fastest_first) {
             Growth::Placed(shares) => {
                 for share in &shares {
-                    self.servers[share.server.0 as usize - 1].promise(share);
+                    let server = &mut self.servers[share.server.0 as usize - 1];
+                    server.reserved_bytes += share.bytes;
+                    server.reserved_bytes_per_second += share.bytes_per_second;
                 }
                 Some(shares)
             }
@@ -64,10 +78,18 @@ impl World {
         }
     }
 
+    fn end(&mut self, shares: Vec<Share>) {
+        for share in shares {
+            let server = &mut self.servers[share.server.0 as usize - 1];
+            server.reserved_bytes -= share.bytes;
+            server.reserved_bytes_per_second -= share.bytes_per_second;
+        }
+    }
+
     fn tiers(&self, shares: &[Share]) -> Vec<(Tier, u64)> {
         let tiers = shares.iter().map(|share| {
             let server = &self.servers[share.server.0 as usize - 1];
-            (self.catalogue.nodes[server.node].tier, share.bytes)
+            (server.tier, share.bytes)
         });
         tiers.collect()
     }
@@ -122,28 +144,6 @@ fn spilling_goes_down_tier_by_tier() {
     ));
 }
 
-#[test]
-fn a_server_knows_what_is_promised() {
-    let mut server = PoolServer::empty(ServerId(1), 0, &Catalogue::default());
-    assert!(server.is_free());
-    let share = Share {
-        server: ServerId(1),
-        bytes: 5,
-        bytes_per_second: 0,
-    };
-    server.promise(&share);
-    assert!(!server.is_free());
-    server.give_back(&share);
-    assert!(server.is_free());
-    let rate_only = Share {
-        bytes: 0,
-        bytes_per_second: 7,
-        ..share
-    };
-    server.promise(&rate_only);
-    assert!(!server.is_free());
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Register(u64, u64, bool),
@@ -183,28 +183,22 @@ proptest! {
                 }
                 Step::End(_) if jobs.is_empty() => {}
                 Step::End(at) => {
-                    for share in jobs.swap_remove(at % jobs.len()) {
-                        world.servers[share.server.0 as usize - 1].give_back(&share);
-                    }
+                    world.end(jobs.swap_remove(at % jobs.len()));
                 }
             }
             for server in &world.servers {
                 let promised = |of: fn(&Share) -> u64| -> u64 {
-                    let here = jobs.iter().flatten().filter(|s| s.server == server.room.server);
+                    let here = jobs.iter().flatten().filter(|s| s.server == server.server);
                     here.map(of).sum()
                 };
-                let room = server.room;
-                prop_assert_eq!(room.free_bytes + promised(|s| s.bytes), room.capacity_bytes);
-                prop_assert_eq!(
-                    room.free_bytes_per_second + promised(|s| s.bytes_per_second),
-                    room.bytes_per_second
-                );
+                let reserved = (server.reserved_bytes, server.reserved_bytes_per_second);
+                prop_assert_eq!(reserved, (promised(|s| s.bytes), promised(|s| s.bytes_per_second)));
+                prop_assert!(reserved.0 <= server.capacity_bytes);
+                prop_assert!(reserved.1 <= server.bytes_per_second);
             }
         }
-        for share in jobs.into_iter().flatten() {
-            world.servers[share.server.0 as usize - 1].give_back(&share);
-        }
-        prop_assert!(world.servers.iter().all(PoolServer::is_free));
+        jobs.into_iter().for_each(|shares| world.end(shares));
+        prop_assert!(world.servers.iter().all(StorageSpace::is_free));
     }
 
     #[test]

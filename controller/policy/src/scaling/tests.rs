@@ -31,6 +31,7 @@ impl World {
         let [cpu, network, capacity] = self.load;
         Pool {
             servers: self.servers,
+            promised: 0,
             threads: self.threads,
             cpu_permille: cpu.div_ceil(servers * u64::from(self.threads)) as u32,
             network_permille: network.div_ceil(servers) as u32,

@@ -73,7 +73,7 @@ fn granted(
     }
     let mut granted: HashMap<usize, u64> = HashMap::new();
     for (server, claims) in claims {
-        let all = fleet.servers()[server].room.bytes_per_second;
+        let all = fleet.servers()[server].bytes_per_second;
         let left = all.saturating_sub(used.get(&server).copied().unwrap_or(0));
         let only: Vec<Claim> = claims.iter().map(|(_, claim)| *claim).collect();
         for ((at, claim), rate) in claims.iter().zip(fair_rates(left, &only)) {

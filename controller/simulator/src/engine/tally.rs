@@ -1,11 +1,10 @@
 //! What is counted while a trace runs.
 
-use pocket_policy::{Catalogue, Cost, Needs, Pool};
+use pocket_policy::{Catalogue, Cost, Member, Needs, Pool};
 
 use crate::{
     Losses, Report, Sample, Scenario, Trace, TraceJob,
     bounds::{Bound, best_node, oracle},
-    engine::no_pool,
     fleet::Fleet,
     running::Running,
 };
@@ -38,13 +37,6 @@ pub(super) struct Tally {
     reserved: f64,
     needed: f64,
     clairvoyant: f64,
-}
-
-/// Use beyond what was promised.
-#[derive(Clone, Copy, Debug, Default)]
-struct Beyond {
-    capacity: u128,
-    throughput: u128,
 }
 
 impl Tally {
@@ -89,19 +81,19 @@ impl Tally {
         let mut promised = Bound::new(catalogue);
         let mut busy = 0.0;
         for (at, server) in fleet.servers().iter().enumerate() {
-            let price = catalogue.nodes[server.node].price.dollars();
+            let node = fleet.node(at);
+            let price = catalogue.nodes[node].price.dollars();
             if !fleet.is_ready(at, now_ms - tick_ms) {
                 self.starting += price * hours;
             } else if server.is_free() {
                 self.idle += price * hours;
             } else {
                 busy += price * hours;
-                let room = server.room;
                 let needs = Needs {
-                    capacity_bytes: room.capacity_bytes - room.free_bytes,
-                    bytes_per_second: room.bytes_per_second - room.free_bytes_per_second,
+                    capacity_bytes: server.reserved_bytes,
+                    bytes_per_second: server.reserved_bytes_per_second,
                 };
-                promised.add(server.node, needs);
+                promised.add(node, needs);
             }
         }
         let promised = promised.dollars_per_hour(catalogue) * hours;
@@ -120,9 +112,7 @@ impl Tally {
         self.clairvoyant += used.dollars_per_hour(catalogue) * hours;
     }
 
-    /// The spare part of every pool, and what is wanted of it. What jobs use within their allocations
-    /// was provided for when they were admitted, and has its headroom there; the servers without a
-    /// promise are there for what jobs want beyond, and it is these that the arbiter sizes.
+    /// The pool of every node type, with what jobs want beyond what is promised to them.
     pub(super) fn pools(
         &self,
         fleet: &Fleet,
@@ -132,20 +122,18 @@ impl Tally {
         now_ms: u64,
     ) -> Vec<Pool> {
         let nodes = self.catalogue.nodes.len();
-        let mut pools = vec![no_pool(); nodes];
-        let mut all = vec![0u32; nodes];
+        let mut members = vec![Vec::new(); nodes];
         for (at, server) in fleet.servers().iter().enumerate() {
-            all[server.node] += 1;
-            let free = server.is_free();
-            pools[server.node].servers += u32::from(free);
-            pools[server.node].removable += u32::from(free && fleet.is_ready(at, now_ms));
+            members[fleet.node(at)].push(Member {
+                has: Needs {
+                    capacity_bytes: server.capacity_bytes,
+                    bytes_per_second: server.bytes_per_second,
+                },
+                needed: !server.is_free(),
+                ready: fleet.is_ready(at, now_ms),
+            });
         }
-        for (node, pool) in pools.iter_mut().enumerate() {
-            pool.removable = pool
-                .removable
-                .min(all[node].saturating_sub(scenario.minimum(node)));
-        }
-        let mut used = vec![Beyond::default(); nodes];
+        let mut beyond = vec![Needs::default(); nodes];
         for running in running.iter().filter(|running| running.starts_ms <= now_ms) {
             if running.coming.is_some() {
                 // What it lacks is on its way.
@@ -156,29 +144,22 @@ impl Tally {
             let shares = running.shares.iter();
             let all: u128 = shares.map(|share| u128::from(share.bytes)).sum();
             for share in &running.shares {
-                if let Some(at) = fleet.at(share.server) {
-                    let used = &mut used[fleet.servers()[at].node];
-                    let part =
-                        |amount: u64| u128::from(amount) * u128::from(share.bytes) / all.max(1);
-                    used.capacity +=
-                        part(wanted.capacity_bytes.saturating_sub(given.capacity_bytes));
-                    used.throughput += part(
-                        wanted
-                            .bytes_per_second
-                            .saturating_sub(given.bytes_per_second),
-                    );
-                }
+                let Some(at) = fleet.at(share.server) else {
+                    continue;
+                };
+                let beyond = &mut beyond[fleet.node(at)];
+                let part = |wanted: u64, given: u64| {
+                    let more = u128::from(wanted.saturating_sub(given));
+                    (more * u128::from(share.bytes) / all.max(1)) as u64
+                };
+                beyond.capacity_bytes += part(wanted.capacity_bytes, given.capacity_bytes);
+                beyond.bytes_per_second += part(wanted.bytes_per_second, given.bytes_per_second);
             }
         }
-        for ((pool, node), used) in pools.iter_mut().zip(&self.catalogue.nodes).zip(used) {
-            let permille = |beyond: u128, each: u64| {
-                let spare = u128::from(pool.servers.max(1)) * u128::from(each);
-                (beyond * 1_000).div_ceil(spare) as u32
-            };
-            pool.capacity_permille = permille(used.capacity, node.capacity_bytes);
-            pool.network_permille = permille(used.throughput, node.bytes_per_second);
-        }
-        pools
+        let pools = members.into_iter().zip(beyond).enumerate();
+        let pools = pools
+            .map(|(node, (members, beyond))| Pool::of(members, beyond, scenario.minimum(node)));
+        pools.collect()
     }
 
     pub(super) fn scaled(&mut self, node: usize, grew: bool, now_ms: u64, cool_down_ms: u64) {
@@ -230,7 +211,7 @@ impl Tally {
         }
         for (at, server) in fleet.servers().iter().enumerate() {
             if fleet.is_ready(at, now_ms) {
-                sample.servers_bytes_per_second += server.room.bytes_per_second;
+                sample.servers_bytes_per_second += server.bytes_per_second;
             }
         }
         self.samples.push(sample);

@@ -27,6 +27,26 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn server(id: u64) -> RegisterServerRequest {
+    RegisterServerRequest {
+        bandwidth_bytes_per_second: 1_000_000_000,
+        ..storage_server(id, 8 * GIB)
+    }
+}
+
+/// No living server has promised more than it has.
+fn check_promises(world: &World) {
+    let servers = world.cluster.list_servers(world.now).servers;
+    for server in servers
+        .iter()
+        .filter(|server| server.capacity_bytes > 0 && server.alive)
+    {
+        assert!(server.reserved_bytes <= server.capacity_bytes, "{server:?}");
+        let promised = server.reserved_bandwidth_bytes_per_second;
+        assert!(promised <= server.bandwidth_bytes_per_second, "{server:?}");
+    }
+}
+
 fn name(n: usize) -> String {
     format!("job-{n}")
 }
@@ -63,12 +83,12 @@ fn happen(world: &mut World, event: Event) {
         Event::Pass(seconds, silent) => {
             world.pass_without(seconds, &silent);
         }
-        Event::AddStorage(id) => world.register(storage_server(id, 8 * GIB)),
+        Event::AddStorage(id) => world.register(server(id)),
         Event::NewIncarnation(id) => {
             let incarnation = 1_000 + id;
             world.register(RegisterServerRequest {
                 incarnation,
-                ..storage_server(id, 8 * GIB)
+                ..server(id)
             });
         }
         Event::Restart => {
@@ -103,13 +123,18 @@ proptest! {
     fn any_history_leaves_sound_maps_and_ends_without_debts(
         events in proptest::collection::vec(event(), 0..30),
     ) {
-        let mut world = World::new(3);
+        let mut world = World::new(0);
+        for id in 1..=3 {
+            world.register(server(id));
+        }
+        world.storage = (1..=3).collect();
         for event in events {
             happen(&mut world, event);
+            check_promises(&world);
         }
         // Everybody lives long enough for the maps to be right ...
         for id in 1..6 {
-            world.register(storage_server(id, 8 * GIB));
+            world.register(server(id));
         }
         world.storage = (1..6).collect();
         world.pass(8);

@@ -36,12 +36,19 @@ fn the_jobs_are_known_again_as_they_were() {
         nanodollars: 0,
         epochs: Vec::new(),
         reserved_bytes: 0,
+        reserved_bytes_per_second: 0,
+        tiers: Vec::new(),
         ..job.clone()
     };
     for (now, before) in world.jobs().iter().zip(&jobs) {
         assert_eq!(known_again(now), known_again(before));
         // Shares are read from the weights, and rounded.
         assert!(now.reserved_bytes.abs_diff(before.reserved_bytes) <= 2);
+        let (rate, rate_before) = (
+            now.reserved_bytes_per_second,
+            before.reserved_bytes_per_second,
+        );
+        assert!(rate.abs_diff(rate_before) <= 2, "{rate} {rate_before}");
         let (now, before) = (now.nanodollars_per_hour, before.nanodollars_per_hour);
         assert!(now.abs_diff(before) <= before / 1_000, "{now} {before}");
     }

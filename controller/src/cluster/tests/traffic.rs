@@ -113,5 +113,15 @@ fn an_ended_job_is_shown_with_what_it_cost_in_all() {
     assert!(ended.ended && ended.nanodollars > 0, "{ended:?}");
     assert_eq!((ended.nanodollars_per_hour, ended.reserved_bytes), (0, 0));
     assert!((4..=5).contains(&ended.ended_seconds_ago));
+    let [dram] = &ended.tiers[..] else {
+        panic!("one tier: {:?}", ended.tiers);
+    };
+    assert_eq!(dram.tier, "dram");
+    // Ten seconds, and until the next look.
+    assert!(
+        (10 * GIB..=11 * GIB).contains(&dram.byte_seconds),
+        "{dram:?}"
+    );
+    assert!((1_000 * MB_PER_S..=1_100 * MB_PER_S).contains(&dram.bandwidth_bytes));
     assert_eq!(world.cluster.list_jobs("y", world.now).ended, []);
 }

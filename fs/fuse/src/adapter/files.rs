@@ -94,6 +94,7 @@ impl Adapter {
             append: flags & libc::O_APPEND != 0 && !arguments.from_cache,
             synchronous: flags & (libc::O_SYNC | libc::O_DSYNC) != 0,
             clear_set_id: arguments.clear_set_id,
+            pages: arguments.from_cache,
         };
         let shared = shared.map(|memory| memory.slice_ref(data));
         let tried = match &shared {

@@ -78,6 +78,8 @@ pub(crate) mod capability {
     /// fcntl's locks are asked of us.
     pub(crate) const POSIX_LOCKS: u64 = 1 << 1;
     pub(crate) const ATOMIC_O_TRUNC: u64 = 1 << 3;
+    /// "." and ".." are looked up to find inodes by their numbers (open_by_handle_at, NFS).
+    pub(crate) const EXPORT_SUPPORT: u64 = 1 << 4;
     pub(crate) const BIG_WRITES: u64 = 1 << 5;
     /// The umask is ours to apply.
     pub(crate) const DONT_MASK: u64 = 1 << 6;

@@ -34,6 +34,7 @@ const TIME_GRAIN_NS: u32 = 1;
 const WANTED: u64 = capability::ASYNC_READ
     | capability::POSIX_LOCKS
     | capability::FLOCK_LOCKS
+    | capability::EXPORT_SUPPORT
     | capability::BIG_WRITES
     | capability::DONT_MASK
     | capability::PARALLEL_DIROPS

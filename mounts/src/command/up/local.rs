@@ -99,6 +99,7 @@ impl Shared {
             name: format!("storage server {number}"),
             endpoint: None,
             state: InstanceState::Starting,
+            rank: 0,
         };
         instances.by_number.insert(number, instance);
         number
