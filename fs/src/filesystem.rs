@@ -190,13 +190,6 @@ impl FileSystem {
         }
     }
 
-    async fn write_back(self: Arc<Self>) {
-        if let Err(errno) = self.sync_fs().await {
-            // Told to who closes or syncs.
-            tracing::debug!(%errno, "not everything was written back");
-        }
-    }
-
     /// Tells the server of directories that this mount has to itself and makes nothing of any more.
     fn return_directories(&self) {
         let evicted = self.exclusive.take_evicted();
