@@ -4,6 +4,7 @@
 //! to change subscribes before it looks.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ControllerConfig,
-    cluster::{Action, Cluster, Command, EndStep, RegisterStep},
+    cluster::{Action, Cluster, Command, EndStep, OfTier, RegisterStep},
     metadata::MetadataServers,
 };
 
@@ -193,6 +194,11 @@ impl Acting {
 
     pub(crate) fn metrics(&self) -> Page {
         self.with(|cluster, now| cluster.metrics(now))
+    }
+
+    /// What the living storage servers of each tier hold and move.
+    pub(crate) fn tiers(&self) -> BTreeMap<&'static str, OfTier> {
+        self.with(|cluster, _| cluster.tiers())
     }
 
     /// What is remembered of earlier runs, if that is another edition.

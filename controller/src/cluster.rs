@@ -35,6 +35,7 @@ use pocket_proto::{
 
 use crate::ControllerConfig;
 
+pub(crate) use self::metrics::OfTier;
 pub(crate) use self::registration::{EndStep, RegisterStep};
 use self::{
     account::Bill,

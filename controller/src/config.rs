@@ -28,6 +28,9 @@ pub struct ControllerConfig {
     pub state: Option<PathBuf>,
     /// Where to serve metrics, "host:port"; port 0 takes any free one. Nowhere unless given.
     pub metrics: Option<String>,
+    /// Where to serve the dashboard, "host:port"; port 0 takes any free one. Nowhere unless given:
+    /// it asks for no credential.
+    pub dashboard: Option<String>,
 }
 
 impl Default for ControllerConfig {
@@ -41,6 +44,7 @@ impl Default for ControllerConfig {
             catalogue: Catalogue::default(),
             state: None,
             metrics: None,
+            dashboard: None,
         }
     }
 }

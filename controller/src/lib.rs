@@ -9,6 +9,7 @@
 mod acting;
 mod cluster;
 mod config;
+mod dashboard;
 mod metadata;
 mod server;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use pocket_metrics::MetricsServer;
+use pocket_metrics::{HttpServer, MetricsServer};
 use pocket_policy::History;
 use pocket_proto::control::controller_server::ControllerServer;
 use thiserror::Error;
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::{
     ControllerConfig,
     acting::Acting,
+    dashboard,
     metadata::{MetadataServers, RemoteMetadataServers},
     service::Service,
     state::{self, StateError},
@@ -45,6 +46,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address for the dashboard cannot be listened on.
+    #[error("cannot serve the dashboard on {listen} ({source}): give another --dashboard address")]
+    Dashboard {
+        /// The address asked for.
+        listen: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {listen} ({source}): is another controller running there?")]
     Listen {
@@ -64,6 +73,7 @@ pub struct Controller;
 pub struct RunningController {
     endpoint: String,
     metrics: Option<MetricsServer>,
+    dashboard: Option<HttpServer>,
     stop: DropGuard,
     tasks: TaskTracker,
     commands: TaskTracker,
@@ -108,6 +118,13 @@ impl Controller {
             Some(listen) => Some(serve_metrics(listen, &acting).await?),
             None => None,
         };
+        let dashboard = match config.dashboard {
+            Some(listen) => {
+                let served = dashboard::serve(&listen, &acting, &tasks, stop.clone()).await;
+                Some(served.map_err(|source| StartError::Dashboard { listen, source })?)
+            }
+            None => None,
+        };
         if let Some(path) = config.state {
             let acting = Arc::clone(&acting);
             let latest = move |edition| acting.history_after(edition);
@@ -119,6 +136,7 @@ impl Controller {
         Ok(RunningController {
             endpoint,
             metrics,
+            dashboard,
             stop: stop.drop_guard(),
             tasks,
             commands,
@@ -169,6 +187,12 @@ impl RunningController {
     pub fn metrics_endpoint(&self) -> Option<String> {
         let metrics = self.metrics.as_ref();
         metrics.map(|metrics| metrics.address().to_string())
+    }
+
+    /// Where it serves the dashboard, with the real port: "host:port".
+    pub fn dashboard_endpoint(&self) -> Option<String> {
+        let dashboard = self.dashboard.as_ref();
+        dashboard.map(|dashboard| dashboard.address().to_string())
     }
 
     /// Stops it and waits until its tasks have ended. Jobs and servers go on without it.

@@ -164,6 +164,8 @@ impl FileSystem {
             attributes: Some(attributes),
             acls: (!acls.is_empty()).then(|| Box::new(acls)),
             layout,
+            read_once: heritage.read_once
+                && matches!(new.kind, FileKind::Regular | FileKind::Directory),
             attributes_valid_ms: self.object_lease_ms,
             name_valid_ms: self.object_lease_ms,
             ..Entry::default()

@@ -50,6 +50,8 @@ pub(crate) struct Heritage {
     pub(crate) group: Option<u32>,
     /// The directory's, of which the default one is handed on.
     pub(crate) acls: Acls,
+    /// What is made goes once it was read.
+    pub(crate) read_once: bool,
 }
 
 /// A name in a directory that this mount has to itself.
@@ -224,6 +226,7 @@ impl ExclusiveDirectories {
             },
             group: (attributes.mode & SET_GROUP_ID != 0).then_some(attributes.gid),
             acls: held.entry.acls.as_deref().cloned().unwrap_or_default(),
+            read_once: held.entry.read_once,
         })
     }
 

@@ -14,6 +14,7 @@ use crate::ahead::InodeNumbers;
 use crate::budget::Budget;
 use crate::coherence::{Coherence, Freshness, KernelCache, Leased, NoKernelCache};
 use crate::config::FileSystemConfig;
+use crate::control::Control;
 use crate::exclusive::{ExclusiveDirectories, Known};
 use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
@@ -22,6 +23,7 @@ use crate::kernel_acls::KernelAcls;
 use crate::listings::Listings;
 use crate::locks::MountLocks;
 use crate::maps::Maps;
+use crate::metrics::Counts;
 use crate::name_cache::NameCache;
 use crate::space::Space;
 use crate::stores::Stores;
@@ -65,6 +67,8 @@ pub struct FileSystem {
     /// A writer is sending what idle files hold, to make room.
     pub(crate) making_room: AtomicBool,
     pub(crate) kernel_acls: KernelAcls,
+    pub(crate) counts: Counts,
+    pub(crate) control: Control,
     kernel: RwLock<Arc<dyn KernelCache>>,
 }
 
@@ -129,6 +133,8 @@ impl FileSystem {
             read_budget: Budget::new(quarter),
             making_room: AtomicBool::new(false),
             kernel_acls: KernelAcls::default(),
+            counts: Counts::default(),
+            control: Control::default(),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
             metadata,
             stores: Stores::new(storage),

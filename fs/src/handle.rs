@@ -9,6 +9,7 @@ use pocket_proto::InodeId;
 
 use crate::file::{File, ReadAhead};
 use crate::operation::{Access, DirectoryStream};
+use crate::read_to_end::ReadRanges;
 
 const SHARDS: usize = 16;
 
@@ -25,6 +26,17 @@ pub(crate) struct FileHandle {
     /// The file's era when it was opened: the session that counts it.
     pub(crate) era: u64,
     pub(crate) read_ahead: ReadAhead,
+    /// What was read through it, if the file goes once it was read to the end.
+    pub(crate) read: Option<ReadRanges>,
+}
+
+impl FileHandle {
+    /// Notes that `length` bytes were read at `offset`.
+    pub(crate) fn note_read(&self, offset: u64, length: u64) {
+        if let Some(read) = &self.read {
+            read.note(offset, length);
+        }
+    }
 }
 
 /// An open directory.

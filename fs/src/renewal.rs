@@ -94,6 +94,7 @@ impl RecallHandler for RecallInbox {
             return;
         };
         tracing::warn!(%reason, "session with the metadata server lost");
+        fs.counts.sessions_lost.add(1);
         let (mut files, mut known) = (Vec::new(), Vec::new());
         let session = fs.coherence.begin_session(|| {
             // No file is opened meanwhile.
@@ -174,7 +175,9 @@ impl FileSystem {
         };
         if let Err(failure) = self.metadata.tell(request::Operation::RecallDone(done)) {
             tracing::debug!(%failure, "recall not acknowledged");
+            return;
         }
+        self.counts.recalls.add(1);
     }
 
     /// The session is lost: has the kernel drop the attributes that it was given under it, and all

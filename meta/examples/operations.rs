@@ -97,7 +97,11 @@ async fn measure(metadata: &dyn Metadata) -> Result<(), Failure> {
                 ..Commit::default()
             };
             metadata.call(Operation::Commit(commit)).await?;
-            metadata.tell(Operation::Close(Close { inode, write: true }))?;
+            metadata.tell(Operation::Close(Close {
+                inode,
+                write: true,
+                ..Close::default()
+            }))?;
         }
         Ok(())
     })

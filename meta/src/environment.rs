@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blocks::BlockRemover;
 use crate::layouts::Liveness;
+use crate::metrics::Counts;
 use crate::reaper::Reaper;
 use crate::vouching::Vouching;
 
@@ -16,6 +17,7 @@ pub(crate) struct Environment {
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) vouching: Arc<Vouching>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -37,6 +39,7 @@ impl Environment {
             liveness,
             reaper: Arc::new(reaper),
             vouching: Arc::new(vouching),
+            counts: Arc::default(),
             tasks,
             stop,
         })

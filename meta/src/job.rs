@@ -5,10 +5,12 @@
 //! then looks again at what it wanted to do ([`execute`]). Locks: the job's, and within it only
 //! the reaper's queue and the sessions' connections; none is held over an `.await`.
 
+mod clearing;
 mod evacuation;
 mod execute;
 mod fencing;
 mod granted;
+mod lifetime;
 mod recall;
 mod sessions;
 mod truncation;
@@ -34,12 +36,15 @@ pub(crate) use recall::{Awaited, Touches};
 pub(crate) use sessions::Caller;
 pub(crate) use truncation::{Truncated, Truncation};
 
+use self::clearing::Clearings;
 use self::fencing::Fencing;
+use self::lifetime::Overdue;
 use crate::environment::Environment;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
-use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES};
+use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES, ORPHANS_AT_ONCE};
 use crate::locks::Locks;
+use crate::metrics::JobGauges;
 use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
@@ -75,6 +80,8 @@ pub(crate) struct JobState {
     /// Inodes without names that nobody has open, and when they go.
     orphans: VecDeque<(Instant, InodeId)>,
     orphan_grace: Duration,
+    overdue: Overdue,
+    pub(crate) clearings: Clearings,
     /// When the last session left.
     idle_since: Option<Instant>,
     gone: bool,
@@ -146,8 +153,12 @@ impl Job {
             .ok_or_else(|| invalid("job without a weight map".to_owned()))?;
         order.block_bytes = block_bytes.get();
         let now = Now::take();
+        let mut namespace = Namespace::new(now.wall);
+        if order.delete_after_read {
+            namespace.make_read_once();
+        }
         let state = JobState {
-            namespace: Namespace::new(now.wall),
+            namespace,
             leases: new_leases(lease),
             opens: Opens::default(),
             locks: Locks::default(),
@@ -157,6 +168,8 @@ impl Job {
             fencing: Fencing::new(),
             orphans: VecDeque::new(),
             orphan_grace,
+            overdue: Overdue::default(),
+            clearings: Clearings::default(),
             created: now.tick,
             idle_since: Some(now.tick),
             gone: false,
@@ -231,6 +244,20 @@ impl Job {
         }
     }
 
+    /// What it has now, for collectors of metrics.
+    pub(crate) fn gauges(&self) -> JobGauges {
+        let state = self.state.lock();
+        let (locks_held, locks_waiting) = state.locks.counts();
+        JobGauges {
+            sessions: state.sessions.len(),
+            inodes: state.namespace.inode_count(),
+            allocated_bytes: state.namespace.allocated_bytes(),
+            leased_objects: state.leases.objects(),
+            locks_held,
+            locks_waiting,
+        }
+    }
+
     /// The weight map for new files.
     pub(crate) fn newest_epoch(&self) -> Epoch {
         self.state.lock().newest_epoch()
@@ -241,40 +268,53 @@ impl Job {
         self.state.lock().namespace.allocated_bytes()
     }
 
-    /// Ends the job: sessions are closed at once, the namespace is freed in the background, and
-    /// this returns when every storage server that answers has dropped the job's blocks.
+    /// Ends the job: sessions are closed at once, what it held in memory is freed in the background,
+    /// and this returns when every storage server that answers has dropped the job's blocks.
     pub(crate) async fn end(self: Arc<Self>) {
-        let (servers, namespace) = {
+        let (servers, remains) = {
             let mut state = self.state.lock();
             state.gone = true;
-            for (_, mut session) in std::mem::take(&mut state.sessions) {
+            for session in state.sessions.values_mut() {
                 session.hang_up();
             }
-            let empty = Namespace::new(Now::take().wall);
-            let namespace = std::mem::replace(&mut state.namespace, empty);
-            state.leases = new_leases(self.lease);
-            state.opens = Opens::default();
-            state.locks = Locks::default();
-            (state.layouts.all_servers(), namespace)
+            (state.layouts.all_servers(), state.take_remains(self.lease))
         };
         let environment = &self.environment;
         environment.reaper.forget_job(self.id);
         environment.vouching.forget_job(self.id);
-        environment.tasks.spawn_blocking(move || drop(namespace));
+        // Of a million files that takes a good part of a second: nobody's lock is held for it, and no
+        // worker of the runtime is kept from its requests.
+        environment.tasks.spawn_blocking(move || drop(remains));
         drop_blocks(environment, self.id, servers).await;
     }
 
-    /// Ends sessions that are overdue, and forgets leases that lapsed.
-    pub(crate) fn keep_house(self: &Arc<Self>) {
+    /// Ends sessions that are overdue, forgets leases that lapsed, and takes up what is to go by
+    /// itself. True if more inodes are due to be dropped: others are to be heard in between.
+    pub(crate) fn keep_house(self: &Arc<Self>) -> bool {
         let now = Now::take();
         let mut state = self.state.lock();
         state.fence_overdue_sessions(self, now);
-        state.drop_due_orphans(self);
         state.leases.sweep(now.tick, LEASES_SWEPT_MAX);
+        self.begin_overdue(&mut state, now);
+        self.begin_clearing(&mut state);
+        state.drop_due_orphans(self)
     }
 }
 
 impl JobState {
+    /// All that grows with the job's files and mounts, to be dropped where nobody waits for it.
+    fn take_remains(&mut self, lease: Duration) -> impl Send + use<> {
+        (
+            // First: there are requests that wait for a session to answer, or to end.
+            std::mem::take(&mut self.sessions),
+            std::mem::replace(&mut self.namespace, Namespace::new(Now::take().wall)),
+            std::mem::replace(&mut self.leases, new_leases(lease)),
+            std::mem::take(&mut self.opens),
+            std::mem::take(&mut self.locks),
+            std::mem::take(&mut self.orphans),
+        )
+    }
+
     /// The weight map for new files.
     pub(crate) fn newest_epoch(&self) -> Epoch {
         Epoch(self.layouts.newest().epoch)
@@ -295,24 +335,35 @@ impl JobState {
     /// has just looked its name up may be about to open it, and must find it as it was.
     pub(crate) fn drop_if_unused(&mut self, id: InodeId) {
         let is_named = |inode: &Inode| inode.link_count > 0;
-        if self.opens.is_open(id) || self.namespace.inode(id).is_ok_and(is_named) {
+        if self.opens.is_open(id) {
+            return;
+        }
+        if self.namespace.inode(id).is_ok_and(is_named) {
+            self.note_closed(id);
             return;
         }
         self.orphans
             .push_back((Instant::now() + self.orphan_grace, id));
     }
 
-    /// Drops the orphans that were left alone for long enough.
-    pub(crate) fn drop_due_orphans(&mut self, job: &Job) {
+    /// Drops orphans that were left alone for long enough; not so many at a time that others would
+    /// wait for it. True if there are more.
+    pub(crate) fn drop_due_orphans(&mut self, job: &Job) -> bool {
         if self.orphans.is_empty() {
-            return;
+            return false;
         }
         let now = Instant::now();
-        while self.orphans.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, id)) = self.orphans.pop_front() {
-                self.drop_orphan(job, id);
+        for _ in 0..ORPHANS_AT_ONCE {
+            let Some((due, id)) = self.orphans.front().copied() else {
+                return false;
+            };
+            if due > now {
+                return false;
             }
+            self.orphans.pop_front();
+            self.drop_orphan(job, id);
         }
+        true
     }
 
     /// Drops all orphans at once: their space is needed.

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use pocket_proto::control::{CreateJobRequest, JobReport};
 use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{Failure, JobId, Status};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::info;
 
@@ -115,7 +116,9 @@ impl Jobs {
             ticks.tick().await;
             let jobs = self.all();
             for job in &jobs {
-                job.keep_house();
+                while job.keep_house() {
+                    yield_now().await;
+                }
             }
             if looked.elapsed() >= SERVERS_INTERVAL {
                 looked = Instant::now();

@@ -363,6 +363,11 @@ impl Leases {
         held.max(alone.then_some(now + self.lease))
     }
 
+    /// Objects of which somebody has, or lately had, a lease.
+    pub(crate) fn objects(&self) -> usize {
+        self.due.len()
+    }
+
     fn is_full(&self) -> bool {
         self.due.len() >= LEASED_OBJECTS_MAX || self.count() >= LEASES_MAX
     }

@@ -19,6 +19,7 @@ mod leases;
 mod limits;
 mod local;
 mod locks;
+mod metrics;
 mod namespace;
 mod now;
 mod opens;
@@ -32,4 +33,5 @@ mod vouching;
 
 pub use blocks::{BlockRemover, NoBlocks};
 pub use local::{LocalJob, LocalJobConfig, LocalMetadata};
+pub use metrics::MetaMetrics;
 pub use server::{MetaConfig, MetaServer, RunningMeta, StartError};

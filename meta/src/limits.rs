@@ -83,3 +83,12 @@ pub(crate) const LEASES_SWEPT_MAX: usize = 20_000;
 /// takes from looking a name up to opening it, and short enough that deleting makes room within a
 /// second. When space is short they go at once.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_millis(250);
+/// Inodes without names dropped at a time, while others wait: some hundred microseconds.
+pub(crate) const ORPHANS_AT_ONCE: usize = 256;
+/// Names that the server takes away by itself at a time, while others wait: less than a millisecond.
+pub(crate) const VICTIMS_AT_ONCE: usize = 256;
+/// Inodes that are looked at for having outlived their time in one go of housekeeping, of which a
+/// second has four: ten thousand a second.
+pub(crate) const EXPIRED_MAX: usize = 2500;
+/// Removals of whole directories that are remembered, once done, for who asks.
+pub(crate) const REMOVALS_KEPT: usize = 64;

@@ -298,6 +298,11 @@ impl Locks {
         }
     }
 
+    /// Ranges held, and requests that wait.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.held, self.waiting)
+    }
+
     /// Who was granted what it waited for since this was asked last.
     pub(crate) fn take_granted(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.granted)

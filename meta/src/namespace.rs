@@ -7,19 +7,24 @@
 //!
 //! Invariants: every directory but the root has exactly one name, in its `parent`; an inode's
 //! `link_count` is the number of its names (for a directory: 2 and one for each directory in it;
-//! 0 once removed); an inode without names stays until [`Namespace::forget`].
+//! 0 once removed); an inode without names stays until [`Namespace::forget`]; its `links` are the
+//! places of its names.
 
 mod acl;
 mod attributes;
 mod commit;
 mod directory;
+mod expiry;
 mod inode;
+mod lifetime;
 mod link;
+mod links;
 mod lookup;
 mod make;
 mod names;
 mod read_directory;
 mod remove;
+mod remove_tree;
 mod rename;
 mod xattr;
 
@@ -36,7 +41,9 @@ use pocket_proto::{InodeId, Status};
 pub(crate) use attributes::AttributeChange;
 pub(crate) use commit::CommitChange;
 use directory::Directory;
+use expiry::Expiry;
 pub(crate) use inode::{Content, File, Inode};
+pub(crate) use lifetime::check_lifetime;
 pub(crate) use make::NewInode;
 pub(crate) use names::check_name;
 pub(crate) use read_directory::Listed;
@@ -58,6 +65,7 @@ pub(crate) struct Namespace {
     granted_inodes: u64,
     allocated_bytes: u64,
     inodes_max: u64,
+    expiry: Expiry,
 }
 
 impl Namespace {
@@ -69,6 +77,7 @@ impl Namespace {
             granted_inodes: 0,
             allocated_bytes: 0,
             inodes_max: INODES_MAX,
+            expiry: Expiry::default(),
         };
         let mut root = Inode::new(
             Content::Directory(Box::new(Directory::new(InodeId::ROOT))),
@@ -121,10 +130,12 @@ impl Namespace {
     /// Drops an inode that has no names left, and with it what it held. `None` if it still has
     /// names or is gone already.
     pub(crate) fn forget(&mut self, id: InodeId) -> Option<Inode> {
-        if self.inodes.get(&id)?.link_count > 0 {
+        let inode = self.inodes.get(&id)?;
+        if inode.link_count > 0 || !inode.links.is_empty() {
             return None;
         }
         let inode = self.inodes.remove(&id)?;
+        self.expiry.forget(id);
         if let Content::File(file) = &inode.content {
             self.allocated_bytes -= file.allocated_bytes;
         }

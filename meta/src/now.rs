@@ -1,6 +1,6 @@
 //! Time as the rest of the crate sees it: handed in, never asked for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pocket_proto::session::Time;
 use pocket_proto::{Failure, Status};
@@ -70,6 +70,19 @@ impl Timestamp {
         Time {
             seconds: self.seconds,
             nanoseconds: self.nanoseconds,
+        }
+    }
+
+    /// So much later.
+    pub(crate) fn after(self, time: Duration) -> Self {
+        let nanoseconds = self.nanoseconds + time.subsec_nanos();
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp {
+            seconds: self
+                .seconds
+                .saturating_add(seconds)
+                .saturating_add(i64::from(nanoseconds / NANOSECONDS)),
+            nanoseconds: nanoseconds % NANOSECONDS,
         }
     }
 

@@ -121,6 +121,11 @@ impl Opens {
         self.0.contains_key(&inode)
     }
 
+    /// Whether anyone has it open for writing.
+    pub(crate) fn is_written(&self, inode: InodeId) -> bool {
+        self.of(inode).iter().any(|open| open.writers > 0)
+    }
+
     /// Whether two or more sessions have it open, one of them for writing.
     pub(crate) fn is_shared(&self, inode: InodeId) -> bool {
         let opens = self.of(inode);

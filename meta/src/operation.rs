@@ -24,6 +24,8 @@ mod read_directory;
 mod read_link;
 mod relocate;
 mod remove;
+mod remove_tree;
+mod remove_victims;
 mod rename;
 mod reserve_append;
 mod session;
@@ -37,6 +39,8 @@ use pocket_proto::{Failure, InodeId, SessionId, Status};
 use tokio::sync::watch;
 
 pub(crate) use ahead::{Answered, of as answered_ahead};
+
+pub(crate) use remove_victims::Victim;
 
 use crate::job::{Awaited, Job, JobState, Move, Truncated, Truncation};
 use crate::leases::Object;
@@ -118,6 +122,8 @@ pub(crate) fn attempt(
         O::Link(request) => link::link(context, request),
         O::Rename(request) => rename::rename(context, request),
         O::Remove(request) => remove::remove(context, request),
+        O::RemoveTree(request) => remove_tree::remove_tree(context, request),
+        O::GetRemoval(request) => remove_tree::get_removal(context, request),
         O::ReadLink(request) => read_link::read_link(context, request),
         O::Open(request) => open::open(context, request),
         O::Close(request) => close::close(context, request),

@@ -25,6 +25,7 @@ use crate::environment::Environment;
 use crate::evacuation::Evacuation;
 use crate::jobs::Jobs;
 use crate::limits::ORPHAN_GRACE;
+use crate::metrics::MetaMetrics;
 use crate::service::MetaService;
 
 /// Longest request of a mount: an extended attribute's value and name, with room to spare.
@@ -97,6 +98,7 @@ pub struct MetaServer;
 pub struct RunningMeta {
     endpoint: String,
     control_endpoint: String,
+    metrics: MetaMetrics,
     environment: Arc<Environment>,
     agent: Option<ServerAgent>,
     tasks: TaskTracker,
@@ -139,6 +141,7 @@ impl MetaServer {
             config.cluster_key.clone(),
             config.server,
             incarnation,
+            Arc::clone(&environment.counts),
         ));
         let identity = ServerIdentity {
             server: config.server,
@@ -152,8 +155,12 @@ impl MetaServer {
             cluster_key: config.cluster_key.clone(),
         };
         let agent = match &config.controller {
-            Some(controller) => Some(report(controller, identity, &jobs, &service, &environment)?),
+            Some(controller) => Some(report(controller, identity, &jobs, &environment)?),
             None => None,
+        };
+        let metrics = MetaMetrics {
+            jobs: Arc::clone(&jobs),
+            environment: Arc::clone(&environment),
         };
         info!(server = %config.server, endpoint = mounts.endpoint,
             control_endpoint = control.endpoint, "metadata server started");
@@ -180,6 +187,7 @@ impl MetaServer {
         Ok(RunningMeta {
             endpoint: mounts.endpoint,
             control_endpoint: control.endpoint,
+            metrics,
             environment,
             agent,
             tasks,
@@ -197,6 +205,11 @@ impl RunningMeta {
     /// Where the controller reaches it, "host:port".
     pub fn control_endpoint(&self) -> &str {
         &self.control_endpoint
+    }
+
+    /// What it counts, for a page of metrics.
+    pub fn metrics(&self) -> &MetaMetrics {
+        &self.metrics
     }
 
     /// Waits until the controller knows this server; returns at once if it has none.
@@ -247,17 +260,16 @@ fn report(
     controller: &str,
     identity: ServerIdentity,
     jobs: &Arc<Jobs>,
-    service: &Arc<MetaService>,
     environment: &Arc<Environment>,
 ) -> Result<ServerAgent, ControllerError> {
     let meter = UsageMeter::new();
-    let (jobs, service) = (Arc::clone(jobs), Arc::clone(service));
+    let (jobs, counts) = (Arc::clone(jobs), Arc::clone(&environment.counts));
     let evacuation = Evacuation::new(Arc::clone(&jobs), Arc::clone(environment));
     let emptied = Arc::clone(&evacuation);
     let report = move || Report {
         usage: meter.sample(Totals {
             network_bytes: None,
-            operations: service.operations(),
+            operations: counts.operations(),
             used_bytes: jobs.allocated_bytes(),
         }),
         jobs: jobs.reports(),

@@ -1,7 +1,7 @@
 //! Sessions over the wire: frames in, answers and recalls out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use pocket_proto::session::{Hello, Recall, Request, Welcome};
@@ -14,6 +14,7 @@ use prost::Message;
 
 use crate::job::{Caller, Executed, Job};
 use crate::jobs::Jobs;
+use crate::metrics::{Counts, Kind};
 use crate::now::Now;
 use crate::session::{self, RecallSink};
 
@@ -26,7 +27,7 @@ pub(crate) struct MetaService {
     cluster_key: ClusterKey,
     server: ServerId,
     incarnation: Incarnation,
-    operations: AtomicU64,
+    counts: Arc<Counts>,
 }
 
 /// A mount's connection.
@@ -41,19 +42,15 @@ impl MetaService {
         cluster_key: ClusterKey,
         server: ServerId,
         incarnation: Incarnation,
+        counts: Arc<Counts>,
     ) -> Self {
         MetaService {
             jobs,
             cluster_key,
             server,
             incarnation,
-            operations: AtomicU64::new(0),
+            counts,
         }
-    }
-
-    /// Requests handled since the start.
-    pub(crate) fn operations(&self) -> u64 {
-        self.operations.load(Ordering::Relaxed)
     }
 
     fn greet(&self, hello: Hello, pusher: Pusher) -> Result<(Peer, Welcome), Failure> {
@@ -99,7 +96,12 @@ impl MetaService {
         Ok((Peer { job, caller }, welcome))
     }
 
-    fn request(&self, peer: &Peer, header: &Header, body: Bytes) -> Result<Executed, Failure> {
+    fn request(
+        &self,
+        peer: &Peer,
+        header: &Header,
+        body: Bytes,
+    ) -> Result<(Option<Kind>, Executed), Failure> {
         authorize(Scope::Job(peer.job.id), header.job)?;
         if header.operation != Operation::Metadata {
             let what = format!("a metadata server does not do {:?}", header.operation);
@@ -109,9 +111,10 @@ impl MetaService {
             let what = format!("the request cannot be read: {error}");
             Failure::new(Status::Malformed, what)
         })?;
-        self.operations.fetch_add(1, Ordering::Relaxed);
+        let kind = request.operation.as_ref().map(Kind::of);
         let one_way = header.id == 0;
-        Ok(peer.job.execute(peer.caller, request, one_way, Now::take()))
+        let executed = peer.job.execute(peer.caller, request, one_way, Now::take());
+        Ok((kind, executed))
     }
 }
 
@@ -123,20 +126,38 @@ impl Service for MetaService {
     }
 
     fn handle(&self, peer: &Arc<Peer>, header: Header, body: Bytes) -> Handled {
-        match self.request(peer, &header, body) {
-            Err(failure) => Handled::Now(Answer::failed(failure)),
-            Ok(Executed::Now(answer)) => Handled::Now(answer.into()),
-            Ok(Executed::Later(answer)) => Handled::later(async move {
-                let stopping = || Err(Failure::new(Status::Unavailable, "the server stops"));
-                let answer: session::Answer = answer.await.unwrap_or_else(|_| stopping());
-                answer.into()
-            }),
+        let asked = Instant::now();
+        let (kind, executed) = match self.request(peer, &header, body) {
+            Ok(taken) => taken,
+            Err(failure) => (None, Executed::Now(Err(failure))),
+        };
+        match executed {
+            Executed::Now(answer) => Handled::Now(counted(&self.counts, (kind, asked), answer)),
+            Executed::Later(answer) => {
+                let counts = Arc::clone(&self.counts);
+                Handled::later(async move {
+                    let stopping = || Err(Failure::new(Status::Unavailable, "the server stops"));
+                    let answer: session::Answer = answer.await.unwrap_or_else(|_| stopping());
+                    counted(&counts, (kind, asked), answer)
+                })
+            }
         }
     }
 
     fn disconnected(&self, peer: &Arc<Peer>) {
         peer.job.disconnected(peer.caller);
     }
+}
+
+/// The answer to a request of a kind that came at some time, counted.
+fn counted(counts: &Counts, asked: (Option<Kind>, Instant), answer: session::Answer) -> Answer {
+    if let (Some(kind), since) = asked {
+        counts.answered(kind, since.elapsed());
+    }
+    if let Err(failure) = &answer {
+        counts.failed(failure.status);
+    }
+    answer.into()
 }
 
 /// Pushes recalls over a connection.

@@ -53,10 +53,12 @@ pub(crate) struct Session {
     pending: BTreeMap<u64, PendingRecall>,
 }
 
-struct PendingRecall {
-    recall: Recall,
-    sent: Instant,
-    waiter: oneshot::Sender<()>,
+/// A recall that is to be acknowledged.
+pub(crate) struct PendingRecall {
+    pub(crate) recall: Recall,
+    pub(crate) sent: Instant,
+    /// Whom to tell.
+    pub(crate) waiter: oneshot::Sender<()>,
 }
 
 impl Session {
@@ -167,11 +169,9 @@ impl Session {
         acknowledged
     }
 
-    /// Takes an acknowledgement: returns what was recalled and whom to tell, unless that was
-    /// acknowledged before.
-    pub(crate) fn acknowledge(&mut self, recall: u64) -> Option<(Recall, oneshot::Sender<()>)> {
-        let pending = self.pending.remove(&recall)?;
-        Some((pending.recall, pending.waiter))
+    /// Takes an acknowledgement: returns what was recalled, unless that was acknowledged before.
+    pub(crate) fn acknowledge(&mut self, recall: u64) -> Option<PendingRecall> {
+        self.pending.remove(&recall)
     }
 
     /// Recalls not acknowledged yet, and when the oldest of them was sent.

@@ -19,7 +19,7 @@ pub(crate) use hints::{HintArguments, JobArguments};
 use crate::{
     endpoint::ControllerAddress,
     options::{MountOptions, OptionError},
-    units::{parse_block_bytes, parse_capacity, parse_lease},
+    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl},
 };
 
 const EXAMPLES: &str = "\
@@ -34,6 +34,10 @@ Examples:
   mount -t pocket -o controller=10.0.0.5:7300,capacity=10GiB sort-42 /pocket/sort-42
       The same through mount(8); or as a line of /etc/fstab:
       sort-42  /pocket/sort-42  pocket  controller=10.0.0.5:7300,nofail,_netdev  0 0
+
+  pocket-mount results /pocket/results --controller 10.0.0.5:7300 --persist --ttl 7d
+  pocket-mount results /mnt/results --controller 10.0.0.5:7300 --attach
+      A job whose files are found again for 7 days after its last mount.
 
   umount /pocket/sort-42
       Leave the job. When its last mount has been gone for the lease time, its data are gone.
@@ -73,8 +77,8 @@ struct Arguments {
     #[command(flatten)]
     job_arguments: JobArguments,
 
-    /// Fail where the job does not exist instead of creating it
-    #[arg(long)]
+    /// Attach to a job that exists, a persistent one for instance; fail where there is none
+    #[arg(long, visible_alias = "attach")]
     existing: bool,
 
     /// Memory for buffers and caches of this mount
@@ -108,6 +112,15 @@ struct Arguments {
         help_heading = MOUNT_HEADING
     )]
     log_file: Option<PathBuf>,
+
+    /// Serve this mount's metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "POCKET_METRICS",
+        help_heading = MOUNT_HEADING
+    )]
+    metrics: Option<String>,
 
     /// Log more; twice for every request
     #[arg(short, long, action = ArgAction::Count, help_heading = MOUNT_HEADING)]
@@ -146,6 +159,8 @@ pub(crate) struct MountRequest {
     pub(crate) foreground: bool,
     /// Where a mount in the background logs to.
     pub(crate) log_file: Option<PathBuf>,
+    /// Where to serve metrics; nowhere unless given.
+    pub(crate) metrics: Option<String>,
     /// How often `-v` was given.
     pub(crate) verbosity: u8,
     /// Storage servers of a cluster inside this process.
@@ -173,6 +188,9 @@ pub(crate) enum ArgumentError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A time to live without what it is for.
+    #[error("--ttl is how long a job persists: give --persist as well, or --lease instead")]
+    TtlAlone,
     /// The mount helper was called in a way mount(8) never does.
     #[error("{0}\nusage: mount.pocket JOB MOUNTPOINT [-sfnv] [-o OPTIONS]")]
     Helper(String),
@@ -254,8 +272,16 @@ impl MountRequest {
         fill(&mut self.log_file, &options, "log_file", |text| {
             text.parse::<PathBuf>()
         })?;
+        fill(&mut self.metrics, &options, "metrics", |text| {
+            text.parse::<String>()
+        })?;
+        fill(&mut terms.ttl, &options, "ttl", parse_ttl)?;
         terms.keep |= options.setting("keep").is_some();
+        terms.persist |= options.setting("persist").is_some();
+        terms.delete_after_read |= options.setting("delete_after_read").is_some();
         self.existing |= options.setting("existing").is_some();
+        self.existing |= options.setting("attach").is_some();
+        terms.check_ttl()?;
         Ok(())
     }
 }
@@ -290,6 +316,7 @@ impl Arguments {
             options: MountOptions::parse(&self.options)?,
             foreground: self.foreground,
             log_file: self.log_file,
+            metrics: self.metrics,
             verbosity: self.verbose,
             embedded_servers: self.embedded_servers,
             dry_run: false,

@@ -14,6 +14,7 @@ mod rm;
 mod simulate;
 mod status;
 mod storage;
+mod top;
 mod up;
 
 mod control;
@@ -49,6 +50,9 @@ Examples:
   pocket plan --max-tasks 100 --latency-sensitive=false
       What a job with these hints would get and cost, beside what other hints would.
 
+  pocket top
+      Servers, tiers, jobs and rates, live; q ends, n u r c sort.
+
   pocket jobs --json
       What runs, for programs. Every command that reads takes --json.
 
@@ -73,6 +77,7 @@ enum Command {
     Meta(meta::MetaArguments),
     Storage(storage::StorageArguments),
     Status(status::StatusArguments),
+    Top(top::TopArguments),
     Nodes(nodes::NodesArguments),
     Node(node::NodeArguments),
     Jobs(jobs::JobsArguments),
@@ -122,6 +127,7 @@ impl Program {
             Command::Meta(arguments) => arguments.run(log),
             Command::Storage(arguments) => arguments.run(log),
             Command::Status(arguments) => arguments.run(),
+            Command::Top(arguments) => arguments.run(),
             Command::Nodes(arguments) => arguments.run(),
             Command::Node(arguments) => arguments.run(),
             Command::Jobs(arguments) => arguments.run(),

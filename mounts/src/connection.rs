@@ -30,6 +30,10 @@ pub struct JobTerms {
     pub lease: Option<Duration>,
     /// It outlives its mounts until deregistered.
     pub keep: bool,
+    /// It is meant to be found again; `lease` is for how long.
+    pub persist: bool,
+    /// Its files go once they were read.
+    pub delete_after_read: bool,
     /// Its block size; none: the default.
     pub block_bytes: Option<BlockBytes>,
     /// Join, never create.
@@ -77,6 +81,8 @@ impl JobTerms {
             hints: Some(self.hints),
             lease_seconds: self.lease.map_or(0, |lease| lease.as_secs()),
             keep: self.keep,
+            persist: self.persist,
+            delete_after_read: self.delete_after_read,
             block_bytes: self.block_bytes.map_or(0, BlockBytes::get),
             protocol_version: PROTOCOL_VERSION,
             existing_only: self.existing_only,
@@ -128,6 +134,11 @@ impl JobConnection {
     /// The job's files.
     pub fn fs(&self) -> &Arc<FileSystem> {
         &self.fs
+    }
+
+    /// The way to the controller.
+    pub(crate) fn controller(&self) -> &ControllerClient {
+        &self.controller
     }
 
     /// What the controller answered.

@@ -3,18 +3,23 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    process,
+    sync::Arc,
     time::Duration,
 };
 
 use pocket_fs::FileSystemConfig;
-use pocket_fuse::{MountSettings, Mounted};
-use pocket_proto::{Failure, control::RegisterJobReply};
+use pocket_fuse::{MountSettings, Mounted, Readers};
+use pocket_metrics::MetricsServer;
+use pocket_proto::{ByteCount, Failure, control::RegisterJobReply};
 use thiserror::Error;
 use tracing::{debug, warn};
 
 use crate::{
     connection::{ConnectError, JobConnection, JobTerms},
+    control_source::MountControl,
     guard::Guard,
+    metrics,
     mountpoint::{self, MountPoint, MountPointError},
     presentation::Presentation,
 };
@@ -41,6 +46,41 @@ pub(crate) struct JobMountConfig {
     pub(crate) auto_unmount: bool,
     /// How files are shown.
     pub(crate) presentation: Presentation,
+    /// Where to serve metrics, "host:port"; nowhere unless given.
+    pub(crate) metrics: Option<String>,
+}
+
+impl JobMountConfig {
+    /// The settings for people, each with its name.
+    fn shown(&self, path: &Path, metrics: Option<String>) -> Vec<(&'static str, String)> {
+        let either = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let FileSystemConfig {
+            memory_bytes,
+            read_ahead_blocks_max,
+            read_only,
+        } = self.filesystem;
+        vec![
+            ("mount point", path.display().to_string()),
+            ("job", self.terms.name.clone()),
+            ("controller", self.controller.clone()),
+            ("options", self.settings.options.join(",")),
+            ("read-only", either(read_only)),
+            (
+                "for everyone",
+                either(self.settings.readers == Readers::Everyone),
+            ),
+            ("access lists", either(self.settings.acls)),
+            ("memory budget", ByteCount(memory_bytes).to_string()),
+            ("read ahead", format!("{read_ahead_blocks_max} blocks")),
+            ("threads", self.settings.threads.to_string()),
+            (
+                "metrics",
+                metrics.unwrap_or_else(|| "not served".to_owned()),
+            ),
+            ("process", process::id().to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]
+    }
 }
 
 /// Why there is no mount. None is left behind.
@@ -58,6 +98,9 @@ pub(crate) enum JobMountError {
     /// It is mounted, and nothing would end it if this process died.
     #[error("the mount's guard does not answer: {0}")]
     Guard(io::Error),
+    /// Metrics cannot be served; the job has been left.
+    #[error("{0:#}")]
+    Metrics(anyhow::Error),
     /// It is mounted and does not answer.
     #[error("the mounted root does not answer: {0}")]
     Root(io::Error),
@@ -69,6 +112,7 @@ pub(crate) struct JobMount {
     connection: JobConnection,
     mounted: Mounted,
     path: PathBuf,
+    metrics: Option<MetricsServer>,
     /// Dropped last: what is still connected then has lost its file system.
     _guard: Guard,
 }
@@ -87,10 +131,25 @@ impl JobMount {
         let connection = JobConnection::open(
             &config.controller,
             &config.terms,
-            config.filesystem,
+            config.filesystem.clone(),
             config.presentation,
         );
         let connection = connection.await?;
+        let served = Arc::clone(connection.fs());
+        let metrics = metrics::serve(config.metrics.as_deref(), move || served.metrics()).await;
+        let metrics = match metrics {
+            Ok(metrics) => metrics,
+            Err(error) => {
+                connection.abandon().await;
+                return Err(JobMountError::Metrics(error));
+            }
+        };
+        connection.fs().attach_control(Arc::new(MountControl {
+            job: config.terms.name.clone(),
+            settings: config.shown(&path, metrics::endpoint(metrics.as_ref())),
+            registration: connection.registration().clone(),
+            controller: connection.controller().clone(),
+        }));
         let mounted = match pocket_fuse::mount(connection.fs(), &path, &config.settings) {
             Ok(mounted) => mounted,
             Err(error) => {
@@ -117,6 +176,7 @@ impl JobMount {
             connection,
             mounted,
             path,
+            metrics,
             _guard: guard,
         })
     }
@@ -124,6 +184,11 @@ impl JobMount {
     /// Where it is mounted, absolute and without symbolic links.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its metrics are, if they are served: "host:port".
+    pub(crate) fn metrics_endpoint(&self) -> Option<String> {
+        metrics::endpoint(self.metrics.as_ref())
     }
 
     /// What the controller answered to the registration.

@@ -1,5 +1,6 @@
 //! Objects: files of a job named as "JOB/path" on the command line, used without a mount.
 
+mod mounted;
 mod path;
 mod progress;
 mod remove;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use pocket_fs::{Errno, FileSystem};
 use pocket_proto::InodeId;
 
+pub(crate) use mounted::MountedPath;
 pub(crate) use path::{ObjectPath, show_name};
 pub(crate) use progress::Progress;
 pub(crate) use remove::{remove, remove_tree};

@@ -79,7 +79,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 14] = [
     "bandwidth",
     "block_size",
     "capacity",
@@ -89,13 +89,22 @@ const SETTINGS: [&str; 12] = [
     "log_file",
     "max_tasks",
     "memory_budget",
+    "metrics",
     "profile",
     "task_bandwidth",
     "task_capacity",
+    "ttl",
 ];
 
 /// Settings that need no value: `-o keep` is `--keep`.
-const SETTINGS_BARE: [&str; 3] = ["existing", "keep", "latency_sensitive"];
+const SETTINGS_BARE: [&str; 6] = [
+    "attach",
+    "delete_after_read",
+    "existing",
+    "keep",
+    "latency_sensitive",
+    "persist",
+];
 
 /// Meant for mount(8), systemd or other kernels' file systems; nothing to do about them here.
 const IGNORED: [&str; 20] = [

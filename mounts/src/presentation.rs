@@ -93,6 +93,7 @@ impl Presentation {
             | reply::Result::WeightMap(_)
             | reply::Result::SetLock(_)
             | reply::Result::GetLock(_)
+            | reply::Result::Removal(_)
             | reply::Result::Absent(_) => {}
         }
     }

@@ -8,6 +8,9 @@ use thiserror::Error;
 /// The longest lease of a job without a mount: a week. Longer than that is `--keep`.
 const LEASE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The longest time that a job persists without a mount: a year.
+const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a server's network can move: 1 Mb/s to 10 Tb/s.
 const SERVER_BYTES_PER_SECOND: RangeInclusive<u64> = 125_000..=1_250_000_000_000;
 
@@ -20,6 +23,9 @@ pub enum UnitError {
     /// A lease nobody could mean.
     #[error("a lease of {0} is not between 1s and 7 days (--keep leaves the job alive for ever)")]
     Lease(String),
+    /// A time to live nobody could mean.
+    #[error("a time to live of {0} is not between 1s and 365 days")]
+    Ttl(String),
     /// Zero where something is needed.
     #[error("{0} must be more than 0")]
     Zero(&'static str),
@@ -36,6 +42,15 @@ pub(crate) fn parse_lease(text: &str) -> Result<Duration, UnitError> {
     let time = parse_time(text)?;
     if time < Duration::from_secs(1) || time > LEASE_MAX {
         return Err(UnitError::Lease(text.trim().to_owned()));
+    }
+    Ok(time)
+}
+
+/// Reads how long a job persists, written as a lease is.
+pub(crate) fn parse_ttl(text: &str) -> Result<Duration, UnitError> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) || time > TTL_MAX {
+        return Err(UnitError::Ttl(text.trim().to_owned()));
     }
     Ok(time)
 }

@@ -25,6 +25,8 @@ pub(crate) struct JobView {
     age_seconds: u64,
     lease_seconds: u64,
     keep: bool,
+    persist: bool,
+    delete_after_read: bool,
     /// Absent while the job is mounted or kept.
     lapses_in_seconds: Option<u64>,
     metadata_server: String,
@@ -133,6 +135,8 @@ impl From<JobStatus> for JobView {
             age_seconds: status.age_seconds,
             lease_seconds: status.lease_seconds,
             keep: status.keep,
+            persist: status.persist,
+            delete_after_read: status.delete_after_read,
             lapses_in_seconds: (status.lapses_in_seconds > 0).then_some(status.lapses_in_seconds),
             metadata_server: ServerId(status.metadata_server).to_string(),
             weight_map_epoch: map.epoch,
@@ -242,10 +246,12 @@ impl JobView {
         if let Some(seconds) = self.ended_seconds_ago {
             return format!("{} ago", show_seconds(seconds));
         }
+        let kept = if self.persist { "kept, " } else { "" };
+        let lease = show_seconds(self.lease_seconds);
         match (self.keep, self.lapses_in_seconds) {
             (true, _) => "kept until deregistered".to_owned(),
-            (false, Some(seconds)) => format!("in {} unless mounted", show_seconds(seconds)),
-            (false, None) => format!("{} after its last mount", show_seconds(self.lease_seconds)),
+            (false, Some(seconds)) => format!("{kept}in {} unless mounted", show_seconds(seconds)),
+            (false, None) => format!("{kept}{lease} after its last mount"),
         }
     }
 }

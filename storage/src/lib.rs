@@ -11,15 +11,16 @@ mod calibrate;
 mod engine;
 mod fences;
 mod leaving;
+mod metrics;
 mod pace;
 mod server;
 mod service;
 mod store;
-mod traffic;
 
 pub use engine::{
     BlockEngine, BlockRead, Change, Completion, Doubt, DramEngine, EngineUsage, LogConfig,
     LogEngine, Medium, MediumReport, OpenError, OpenFailure, Opened, Survival,
 };
+pub use metrics::StorageMetrics;
 pub use server::{RunningServer, StartError, StorageConfig, StorageServer, StoreBandwidth};
 pub use store::Store;

@@ -43,6 +43,11 @@ impl Paces {
         Arc::clone(self.jobs.lock().entry(job).or_default())
     }
 
+    /// Jobs that are connected, or were until the last report.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.lock().len()
+    }
+
     /// What each job moved in the time since the last call, which was `elapsed` ago. Forgets jobs
     /// that have left.
     pub(crate) fn report(&self, elapsed: Duration) -> Vec<JobTraffic> {

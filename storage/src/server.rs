@@ -21,10 +21,10 @@ use crate::{
     engine::{BlockEngine, OpenFailure},
     fences::Fences,
     leaving::Leaving,
+    metrics::{Counts, StorageMetrics},
     pace::Paces,
     service::BlockService,
     store::Store,
-    traffic::Traffic,
 };
 
 /// Settings of a storage server.
@@ -116,7 +116,7 @@ impl StorageServer {
             StoreBandwidth::Said(bytes) => bytes,
             StoreBandwidth::Measured => calibrate(&engine).await.map_err(StartError::Calibrate)?,
         };
-        let traffic = Arc::new(Traffic::default());
+        let counts = Arc::new(Counts::default());
         let leaving = Arc::new(Leaving::default());
         let paces = Arc::new(Paces::default());
         let stop = CancellationToken::new();
@@ -126,7 +126,7 @@ impl StorageServer {
                 controller,
                 identity(&config, (server, incarnation), bandwidth, &endpoint),
                 Arc::clone(&engine),
-                Arc::clone(&traffic),
+                Arc::clone(&counts),
                 (Arc::clone(&leaving), Arc::clone(&paces)),
                 stop.clone(),
             )?),
@@ -137,9 +137,9 @@ impl StorageServer {
             server,
             incarnation,
             fences: Fences::new(),
-            traffic,
+            counts: Arc::clone(&counts),
             leaving: Arc::clone(&leaving),
-            paces,
+            paces: Arc::clone(&paces),
         });
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
@@ -149,6 +149,12 @@ impl StorageServer {
             endpoint,
             server,
             incarnation,
+            metrics: StorageMetrics {
+                tier,
+                counts,
+                engine: Arc::clone(&engine),
+                paces,
+            },
             engine,
             leaving,
             agent,
@@ -163,6 +169,7 @@ pub struct RunningServer {
     endpoint: String,
     server: ServerId,
     incarnation: Incarnation,
+    metrics: StorageMetrics,
     engine: Arc<dyn BlockEngine>,
     leaving: Arc<Leaving>,
     agent: Option<ServerAgent>,
@@ -184,6 +191,11 @@ impl RunningServer {
     /// The life of its data.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// What it counts, for a page of metrics.
+    pub fn metrics(&self) -> &StorageMetrics {
+        &self.metrics
     }
 
     /// Bytes charged to the blocks it holds.
@@ -242,7 +254,7 @@ fn report(
     controller: &str,
     identity: ServerIdentity,
     engine: Arc<dyn BlockEngine>,
-    traffic: Arc<Traffic>,
+    counts: Arc<Counts>,
     (leaving, paces): (Arc<Leaving>, Arc<Paces>),
     stop: CancellationToken,
 ) -> Result<ServerAgent, ControllerError> {
@@ -259,8 +271,8 @@ fn report(
             false => held.used_bytes,
         };
         let usage = meter.sample(Totals {
-            network_bytes: Some(traffic.network_bytes()),
-            operations: traffic.operations(),
+            network_bytes: Some(counts.network_bytes()),
+            operations: counts.operations(),
             used_bytes,
         });
         let elapsed = std::mem::replace(&mut *reported.lock(), Instant::now()).elapsed();

@@ -23,8 +23,8 @@ use crate::{
     engine::{BlockEngine, BlockRead, Change, Completion},
     fences::{Fences, Standing},
     leaving::{Leaving, Permit, moved},
+    metrics::{Asked, Counts},
     pace::{Pace, Paces},
-    traffic::Traffic,
 };
 
 /// Inodes told of in one reply.
@@ -37,7 +37,7 @@ pub(crate) struct BlockService {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) fences: Fences,
-    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) leaving: Arc<Leaving>,
     pub(crate) paces: Arc<Paces>,
 }
@@ -107,6 +107,45 @@ impl Service for BlockService {
     }
 
     fn handle(&self, caller: &Arc<Caller>, header: Header, body: Bytes) -> Handled {
+        let asked = Asked::now(header.operation, body.len());
+        self.counted(asked, self.dispatch(caller, header, body))
+    }
+
+    fn handle_with_head(
+        &self,
+        caller: &Arc<Caller>,
+        header: Header,
+        head: &[u8],
+        data: Bytes,
+    ) -> Handled {
+        let bytes = head.len() + data.len();
+        let asked = Asked::now(header.operation, bytes);
+        let write = || self.write(header.job, head, data);
+        let written = check(caller, &header).and_then(|()| caller.admit(write));
+        self.counted(asked, self.changed(caller, bytes, written))
+    }
+
+    fn pause(&self, caller: &Arc<Caller>) -> Option<Duration> {
+        let pause = caller.pace.as_ref()?.pause(Instant::now())?;
+        self.counts.throttled(pause);
+        Some(pause)
+    }
+
+    fn disconnected(&self, caller: &Arc<Caller>) {
+        debug!(host = %caller.host, "disconnected");
+    }
+}
+
+impl Caller {
+    fn count(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.count(bytes);
+        }
+    }
+}
+
+impl BlockService {
+    fn dispatch(&self, caller: &Arc<Caller>, header: Header, body: Bytes) -> Handled {
         if let Err(denied) = check(caller, &header) {
             return Handled::Now(denied.into());
         }
@@ -135,37 +174,26 @@ impl Service for BlockService {
         }
     }
 
-    fn handle_with_head(
-        &self,
-        caller: &Arc<Caller>,
-        header: Header,
-        head: &[u8],
-        data: Bytes,
-    ) -> Handled {
-        let bytes = head.len() + data.len();
-        let write = || self.write(header.job, head, data);
-        let written = check(caller, &header).and_then(|()| caller.admit(write));
-        self.changed(caller, bytes, written)
-    }
-
-    fn pause(&self, caller: &Arc<Caller>) -> Option<Duration> {
-        caller.pace.as_ref()?.pause(Instant::now())
-    }
-
-    fn disconnected(&self, caller: &Arc<Caller>) {
-        debug!(host = %caller.host, "disconnected");
-    }
-}
-
-impl Caller {
-    fn count(&self, bytes: usize) {
-        if let Some(pace) = &self.pace {
-            pace.count(bytes);
+    /// The answer, counted when it is there.
+    fn counted(&self, asked: Asked, handled: Handled) -> Handled {
+        match handled {
+            Handled::Now(answer) => {
+                self.counts
+                    .answered(asked, answer.status(), answer.body().len());
+                Handled::Now(answer)
+            }
+            Handled::Later(answer) => {
+                let (counts, queued) = (Arc::clone(&self.counts), self.counts.queue());
+                Handled::later(async move {
+                    let answer = answer.await;
+                    drop(queued);
+                    counts.answered(asked, answer.status(), answer.body().len());
+                    answer
+                })
+            }
         }
     }
-}
 
-impl BlockService {
     fn read(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
         let at = match address(body) {
             Ok(at) => at,
@@ -359,17 +387,16 @@ impl BlockService {
         outcome: Completion<Result<T, Failure>>,
         answer: impl FnOnce(T) -> Answer + Send + 'static,
     ) -> Handled {
-        let reply = move |traffic: &Traffic, caller: &Caller, outcome: Result<T, Failure>| {
+        let reply = move |caller: &Caller, outcome: Result<T, Failure>| {
             let answer = outcome.map_or_else(Answer::failed, answer);
-            traffic.count(request_bytes, answer.body().len());
             caller.count(request_bytes + answer.body().len());
             answer
         };
         match outcome {
-            Completion::Now(outcome) => Handled::Now(reply(&self.traffic, caller, outcome)),
+            Completion::Now(outcome) => Handled::Now(reply(caller, outcome)),
             Completion::Later(outcome) => {
-                let (traffic, caller) = (Arc::clone(&self.traffic), Arc::clone(caller));
-                Handled::later(async move { reply(&traffic, &caller, outcome.await) })
+                let caller = Arc::clone(caller);
+                Handled::later(async move { reply(&caller, outcome.await) })
             }
         }
     }

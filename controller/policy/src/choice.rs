@@ -13,10 +13,14 @@
 //! bound: types by cost per data covered, each tried from "all that is left" downward, and
 //! abandoned as soon as the cost so far plus the rest at the next type's rate (a bound that no
 //! completion can beat) is no better than the best found. Every branch is cut only by that bound,
-//! so the answer is exact.
+//! so the answer is exact; where types are so alike that the search would take long ([`STEPS_MAX`])
+//! it ends with the best found so far, and says that this is not proven.
 
 use crate::packing::{Needs, WHOLE};
 use crate::{Catalogue, NodeType, Price};
+
+/// Counts tried in a search; a handful of types takes some hundred, and this many some ten milliseconds.
+const STEPS_MAX: u32 = 500_000;
 
 /// A node type that can be had, and how much of the job it could take at most.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +59,18 @@ pub(crate) fn fill_in_order(order: &[usize], offers: &[Offer<'_>]) -> Vec<Fill> 
     fills.filter(|fill| fill.parts > 0).collect()
 }
 
+/// Whole servers for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeServers {
+    /// How many, one per entry of the nodes there were.
+    pub counts: Vec<u32>,
+    /// Whether no other counts are cheaper; else these are the cheapest that were found in time.
+    pub proven: bool,
+}
+
 /// The cheapest counts of whole nodes, one per entry of `nodes` with the most there may be of
 /// each, that meet `needs`. `None` if all of them do not.
-pub fn whole_servers(needs: Needs, nodes: &[(&NodeType, u32)]) -> Option<Vec<u32>> {
+pub fn whole_servers(needs: Needs, nodes: &[(&NodeType, u32)]) -> Option<WholeServers> {
     let mut kinds: Vec<Kind> = nodes
         .iter()
         .enumerate()
@@ -70,13 +83,22 @@ pub fn whole_servers(needs: Needs, nodes: &[(&NodeType, u32)]) -> Option<Vec<u32
         .filter(|kind| kind.covers > 0)
         .collect();
     kinds.sort_by(|a, b| (a.price * b.covers).cmp(&(b.price * a.covers)));
+    let all: u128 = kinds.iter().map(|kind| kind.covers * kind.available).sum();
+    if all < u128::from(WHOLE) {
+        return None;
+    }
     let mut search = Search {
         kinds: &kinds,
         counts: vec![0; nodes.len()],
         best: None,
+        steps_left: STEPS_MAX,
     };
+    // The first descent takes all it can of each kind, and so finds one.
     search.descend(0, u128::from(WHOLE), 0);
-    search.best.map(|(_, counts)| counts)
+    let proven = search.steps_left > 0;
+    search
+        .best
+        .map(|(_, counts)| WholeServers { counts, proven })
 }
 
 /// What so many nodes of each type cost.
@@ -108,6 +130,7 @@ struct Search<'a> {
     kinds: &'a [Kind],
     counts: Vec<u32>,
     best: Option<(u128, Vec<u32>)>,
+    steps_left: u32,
 }
 
 impl Search<'_> {
@@ -122,6 +145,10 @@ impl Search<'_> {
         let Some(kind) = kinds.get(at) else { return };
         let most = missing.div_ceil(kind.covers).min(kind.available);
         for count in (0..=most).rev() {
+            if self.steps_left == 0 {
+                return;
+            }
+            self.steps_left -= 1;
             let cost = spent + count * kind.price;
             let rest = missing.saturating_sub(count * kind.covers);
             // No completion is cheaper than the rest at the next kind's price per part.
@@ -199,7 +226,9 @@ mod tests {
         ) {
             let nodes: Vec<_> = nodes.iter().map(|(node, n)| (node, *n)).collect();
             let needs = Needs { capacity_bytes, bytes_per_second };
-            let counts = whole_servers(needs, &nodes);
+            let found = whole_servers(needs, &nodes);
+            prop_assert!(found.as_ref().is_none_or(|found| found.proven));
+            let counts = found.map(|found| found.counts);
             prop_assert_eq!(counts.as_deref().map(|c| price_of(&nodes, c)), brute_force(needs, &nodes));
             for (count, (_, available)) in counts.iter().flatten().zip(&nodes) {
                 prop_assert!(count <= available);
@@ -262,10 +291,29 @@ mod tests {
             capacity_bytes: 1 << 53,
             bytes_per_second: 1 << 40,
         };
-        let counts = whole_servers(needs, &nodes).expect("enough of them");
-        let total: u32 = counts.iter().sum();
-        assert!(total > 4_000, "{counts:?}");
+        let found = whole_servers(needs, &nodes).expect("enough of them");
+        let total: u32 = found.counts.iter().sum();
+        assert!(total > 4_000 && found.proven, "{found:?}");
         let few: Vec<_> = table.nodes.iter().map(|node| (node, 1)).collect();
         assert_eq!(whole_servers(needs, &few), None);
+    }
+    #[test]
+    fn types_that_are_nearly_alike_are_given_up_on_in_time() {
+        // Each a little larger and a little dearer than the last: no bound tells them apart.
+        let nodes: Vec<_> = (0..64)
+            .map(|i| node((1 << 40) + i * 7_919, 1 << 30, 1_000_000_000 + i * 7))
+            .collect();
+        let nodes: Vec<_> = nodes.iter().map(|node| (node, 1_000_000)).collect();
+        let needs = Needs {
+            capacity_bytes: 1 << 53,
+            bytes_per_second: 1,
+        };
+        let found = whole_servers(needs, &nodes).expect("enough of them");
+        assert!(!found.proven, "{found:?}");
+        let covered = nodes.iter().zip(&found.counts);
+        let covered: u128 = covered
+            .map(|((node, _), count)| covered_by_one(needs, node) * u128::from(*count))
+            .sum();
+        assert!(covered >= u128::from(WHOLE), "and it does meet the needs");
     }
 }

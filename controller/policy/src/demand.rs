@@ -16,6 +16,10 @@ const SLOW_DOWN_PERMILLE_MAX: u64 = 20;
 /// Added to the capacity that earlier runs foretell where it costs no server.
 const HEADROOM_PERCENT: u64 = 50;
 
+/// So many times the capacity that its user hinted a job may come to hold: twice as far as hints of a
+/// fifth (see the documentation of simulations) are off. What it writes past that fails.
+const OUTGROWS_HINT_TIMES: u64 = 10;
+
 /// A quantity that a job wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -57,6 +61,16 @@ impl Demand {
         Needs {
             capacity_bytes: self.capacity_bytes.amount(),
             bytes_per_second: self.bytes_per_second.amount(),
+        }
+    }
+
+    /// The most that the job may hold, its quota: one that outgrows what its user hinted gets more as
+    /// long as there is room, and as long as it is likely to be a hint that was wrong and not a job
+    /// that went wild. `None`: what the cluster has.
+    pub fn capacity_max(&self) -> Option<u64> {
+        match self.capacity_bytes {
+            Wanted::Exactly(bytes) => Some(bytes.saturating_mul(OUTGROWS_HINT_TIMES)),
+            Wanted::Expected(_) | Wanted::UpTo(_) => None,
         }
     }
 

@@ -116,7 +116,7 @@ fn grow_into(
     let mut start = vec![0; market.startable.len()];
     let mut startable_in_all = market.startable_in_all;
     for class in order(needs, demand, market.catalogue) {
-        if packed.left == 0 {
+        if packed.left <= rounding(needs) {
             break;
         }
         let of_class = servers
@@ -134,18 +134,33 @@ fn grow_into(
             }
             let parts = startable.parts(needs);
             let most = startable.count.min(startable_in_all);
-            let count = u128::from(packed.left).div_ceil(parts).min(most.into()) as u32;
+            let left = packed.left.saturating_sub(rounding(needs));
+            let count = u128::from(left).div_ceil(parts).min(most.into()) as u32;
             *start = count;
             startable_in_all -= count;
             let taken = u128::from(count) * parts;
             packed.left -= taken.min(packed.left.into()) as u64;
         }
     }
-    match (packed.left, start.iter().any(|count| *count > 0)) {
+    let starts = start.iter().any(|count| *count > 0);
+    // A third of a job is not a whole number of parts: the last server takes what rounding left, which
+    // is nothing.
+    if packed.left <= rounding(needs) {
+        let rest = std::mem::take(&mut packed.left);
+        if let Some((_, last)) = packed.parts.last_mut() {
+            *last += rest;
+        }
+    }
+    match (packed.left, starts) {
         (0, true) => Growth::Start(start),
         (0, false) => Growth::Placed(to_shares(needs, &packed)),
         (parts_left, _) => Growth::Full { parts_left },
     }
+}
+
+/// So many parts of a job are less than half a byte, and less than half a byte per second.
+fn rounding(needs: Needs) -> u64 {
+    (WHOLE / 2 - 1) / needs.capacity_bytes.max(needs.bytes_per_second).max(1)
 }
 
 /// Servers of one price: of a node type of the table, or of a tier that the table does not know.

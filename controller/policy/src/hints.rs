@@ -2,7 +2,7 @@
 //! and tells the fix.
 
 use pocket_proto::{
-    BlockBytes, ByteCount, Failure, PROTOCOL_VERSION, ParseUnitError, Status,
+    Bandwidth, BlockBytes, ByteCount, Failure, PROTOCOL_VERSION, ParseUnitError, Status,
     control::{Hints, RegisterJobRequest},
 };
 use thiserror::Error;
@@ -21,6 +21,8 @@ const BANDWIDTH_MAX: u64 = 125_000_000_000_000;
 /// One packet a second.
 const BANDWIDTH_MIN: u64 = 1_000;
 const LEASE_SECONDS_MAX: u64 = 7 * 86_400;
+/// The longest time that a job persists: a year.
+const PERSIST_SECONDS_MAX: u64 = 365 * 24 * 3600;
 
 /// What is wrong with a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,14 +33,14 @@ pub enum RequestError {
          install the same release of pocket on both"
     )]
     Version(u32),
-    #[error("a job needs a name of 1 to {NAME_BYTES_MAX} characters")]
-    NameEmpty,
-    #[error("the job's name has {0} bytes: use at most {NAME_BYTES_MAX}")]
-    NameTooLong(usize),
-    #[error("job name '{0}' starts with '{1}': start with a letter, a digit or '_'")]
-    NameStart(String, char),
-    #[error("job name '{0}' contains {1:?}: use letters, digits, '.', '_' and '-' only")]
-    NameCharacter(String, char),
+    #[error("{0} '' is empty: use 1 to {NAME_BYTES_MAX} characters")]
+    NameEmpty(&'static str),
+    #[error("{0} of {1} bytes: use at most {NAME_BYTES_MAX}")]
+    NameTooLong(&'static str, usize),
+    #[error("{0} '{1}' starts with '{2}': start with a letter, a digit or '_'")]
+    NameStart(&'static str, String, char),
+    #[error("{0} '{1}' contains {2:?}: use letters, digits, '.', '_' and '-' only")]
+    NameCharacter(&'static str, String, char),
     #[error(
         "the hint max-tasks is 0, but a job runs at least one task: \
          give the most that run at once, or leave the hint out"
@@ -77,12 +79,34 @@ pub enum RequestError {
     PerTaskWithoutTasks(&'static str),
     #[error(
         "the hint {hint} of {each} for each of {tasks} tasks is more in all than any cluster has: \
-         give less, or the total instead"
+         give at most {most} in all, or leave the hint out"
     )]
     PerTaskTooMuch {
         hint: &'static str,
-        each: u64,
+        each: String,
         tasks: u32,
+        most: String,
+    },
+    #[error(
+        "the hint {hint} of {each} for each of {tasks} tasks is {all} in all, in which nothing gets \
+         done: give at least {least} in all, or leave the hint out"
+    )]
+    PerTaskTooLittle {
+        hint: &'static str,
+        each: String,
+        tasks: u32,
+        all: String,
+        least: String,
+    },
+    #[error(
+        "the hint {hint} is {each} for a task, but the hint {total} only {all} for all of them: \
+         correct one of them, or leave one out"
+    )]
+    Contradiction {
+        hint: &'static str,
+        each: String,
+        total: &'static str,
+        all: String,
     },
     #[error("the hint {0} is 0: give what a task needs at most, or leave the hint out")]
     PerTaskNothing(&'static str),
@@ -91,6 +115,16 @@ pub enum RequestError {
          give at most {LEASE_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
     )]
     LeaseTooLong(u64),
+    #[error(
+        "a time to live of {0} s is longer than a year: \
+         give at most {PERSIST_SECONDS_MAX} s, or keep the job (--keep) until it is deregistered"
+    )]
+    TtlTooLong(u64),
+    #[error(
+        "a job persists for its time to live (--persist) or until it is deregistered (--keep), \
+         not both: leave one out"
+    )]
+    PersistAndKeep,
     #[error(transparent)]
     BlockBytes(#[from] ParseUnitError),
 }
@@ -116,8 +150,23 @@ pub struct JobTerms {
     pub hints: Hints,
     /// How long the job outlives its mounts.
     pub lease: Lease,
+    /// It is meant to be found again.
+    pub persist: bool,
+    /// Its files go once they were read.
+    pub delete_after_read: bool,
     /// How its files are striped.
     pub block_bytes: BlockBytes,
+}
+
+fn check_lease(request: &RegisterJobRequest) -> Result<Lease, RequestError> {
+    let seconds = request.lease_seconds;
+    match (request.persist, request.keep) {
+        (true, true) => Err(RequestError::PersistAndKeep),
+        (true, false) if seconds > PERSIST_SECONDS_MAX => Err(RequestError::TtlTooLong(seconds)),
+        (true, false) => Ok(Lease::persistent(seconds)),
+        (false, _) if seconds > LEASE_SECONDS_MAX => Err(RequestError::LeaseTooLong(seconds)),
+        (false, keep) => Ok(Lease::new(seconds, keep)),
+    }
 }
 
 /// Checks all that can be checked without knowing the cluster.
@@ -128,9 +177,7 @@ pub fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestEr
     check_name(&request.name)?;
     let hints = request.hints.unwrap_or_default();
     check_hints(&hints)?;
-    if request.lease_seconds > LEASE_SECONDS_MAX {
-        return Err(RequestError::LeaseTooLong(request.lease_seconds));
-    }
+    let lease = check_lease(request)?;
     let block_bytes = match request.block_bytes {
         0 => BlockBytes::DEFAULT,
         bytes => BlockBytes::new(u64::from(bytes))?,
@@ -139,28 +186,39 @@ pub fn check_request(request: &RegisterJobRequest) -> Result<JobTerms, RequestEr
         "" => &request.name,
         profile => profile,
     };
-    check_name(profile)?;
+    check_profile(profile)?;
     Ok(JobTerms {
         name: request.name.clone(),
         profile: profile.to_owned(),
         hints,
-        lease: Lease::new(request.lease_seconds, request.keep),
+        lease,
+        persist: request.persist,
+        delete_after_read: request.delete_after_read,
         block_bytes,
     })
 }
 
 /// Names are safe as file names, in URLs and on command lines.
 pub fn check_name(name: &str) -> Result<(), RequestError> {
+    check("job name", name)
+}
+
+/// Those of profiles are like those of jobs.
+pub fn check_profile(name: &str) -> Result<(), RequestError> {
+    check("profile", name)
+}
+
+fn check(what: &'static str, name: &str) -> Result<(), RequestError> {
     if name.len() > NAME_BYTES_MAX {
-        return Err(RequestError::NameTooLong(name.len()));
+        return Err(RequestError::NameTooLong(what, name.len()));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if let Some(stray) = name.chars().find(|&c| !allowed(c)) {
-        return Err(RequestError::NameCharacter(name.to_owned(), stray));
+        return Err(RequestError::NameCharacter(what, name.to_owned(), stray));
     }
     match name.chars().next() {
-        None => Err(RequestError::NameEmpty),
-        Some(first @ ('.' | '-')) => Err(RequestError::NameStart(name.to_owned(), first)),
+        None => Err(RequestError::NameEmpty(what)),
+        Some(first @ ('.' | '-')) => Err(RequestError::NameStart(what, name.to_owned(), first)),
         Some(_) => Ok(()),
     }
 }
@@ -186,209 +244,85 @@ pub fn check_hints(hints: &Hints) -> Result<(), RequestError> {
         Some(rate) if rate > BANDWIDTH_MAX => return Err(RequestError::BandwidthTooLarge(rate)),
         _ => {}
     }
-    let (capacity, rate) = (
-        hints.task_capacity_bytes,
-        hints.task_bandwidth_bytes_per_second,
-    );
-    check_per_task(
-        "task-capacity",
-        capacity,
-        hints.max_tasks,
-        CAPACITY_BYTES_MAX,
-    )?;
-    check_per_task("task-bandwidth", rate, hints.max_tasks, BANDWIDTH_MAX)
+    PerTask {
+        hint: "task-capacity",
+        each: hints.task_capacity_bytes,
+        total: "capacity",
+        all: hints.capacity_bytes,
+        range: (CAPACITY_BYTES_MIN, CAPACITY_BYTES_MAX),
+        text: |bytes| ByteCount(bytes).to_string(),
+    }
+    .check(hints.max_tasks)?;
+    PerTask {
+        hint: "task-bandwidth",
+        each: hints.task_bandwidth_bytes_per_second,
+        total: "bandwidth",
+        all: hints.bandwidth_bytes_per_second,
+        range: (BANDWIDTH_MIN, BANDWIDTH_MAX),
+        text: |rate| {
+            Bandwidth {
+                bytes_per_second: rate,
+            }
+            .to_string()
+        },
+    }
+    .check(hints.max_tasks)
 }
 
-fn check_per_task(
+/// A hint of each task, beside that of all of them.
+struct PerTask {
     hint: &'static str,
     each: Option<u64>,
-    tasks: Option<u32>,
-    all_max: u64,
-) -> Result<(), RequestError> {
-    match (each, tasks) {
-        (None, _) => Ok(()),
-        (Some(0), _) => Err(RequestError::PerTaskNothing(hint)),
-        (Some(_), None) => Err(RequestError::PerTaskWithoutTasks(hint)),
-        (Some(each), Some(tasks)) => match each.checked_mul(tasks.into()) {
-            Some(all) if all <= all_max => Ok(()),
-            _ => Err(RequestError::PerTaskTooMuch { hint, each, tasks }),
-        },
+    total: &'static str,
+    all: Option<u64>,
+    /// Of all tasks together.
+    range: (u64, u64),
+    text: fn(u64) -> String,
+}
+
+impl PerTask {
+    fn check(self, tasks: Option<u32>) -> Result<(), RequestError> {
+        let (hint, text) = (self.hint, self.text);
+        let (least, most) = self.range;
+        let Some(each) = self.each else {
+            return Ok(());
+        };
+        let Some(tasks) = tasks else {
+            return Err(RequestError::PerTaskWithoutTasks(hint));
+        };
+        if each == 0 {
+            return Err(RequestError::PerTaskNothing(hint));
+        }
+        let all = each.checked_mul(tasks.into());
+        let Some(all) = all.filter(|all| *all <= most) else {
+            return Err(RequestError::PerTaskTooMuch {
+                hint,
+                each: text(each),
+                tasks,
+                most: text(most),
+            });
+        };
+        if all < least {
+            return Err(RequestError::PerTaskTooLittle {
+                hint,
+                each: text(each),
+                tasks,
+                all: text(all),
+                least: text(least),
+            });
+        }
+        // That all tasks need their most at once is not said, but one of them may.
+        match self.all {
+            Some(total) if total < each => Err(RequestError::Contradiction {
+                hint,
+                each: text(each),
+                total: self.total,
+                all: text(total),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(name: &str) -> RegisterJobRequest {
-        RegisterJobRequest {
-            name: name.to_owned(),
-            protocol_version: PROTOCOL_VERSION,
-            ..RegisterJobRequest::default()
-        }
-    }
-
-    fn with_hints(hints: Hints) -> RegisterJobRequest {
-        RegisterJobRequest {
-            hints: Some(hints),
-            ..request("x")
-        }
-    }
-
-    #[test]
-    fn names_are_safe_everywhere() {
-        let longest = "a".repeat(NAME_BYTES_MAX);
-        for name in ["a", "sort-42", "_x.Y-9", "7", &longest] {
-            assert!(check_request(&request(name)).is_ok(), "{name}");
-        }
-        let too_long = "a".repeat(NAME_BYTES_MAX + 1);
-        for (name, part) in [
-            ("", "needs a name"),
-            (".", "starts with '.'"),
-            ("..", "starts with '.'"),
-            ("-x", "starts with '-'"),
-            ("a/b", "contains '/'"),
-            ("a b", "contains ' '"),
-            ("a\n", "contains '\\n'"),
-            ("\u{e4}", "contains '\u{e4}'"),
-            ("x\0", "contains '\\0'"),
-            (&too_long, "129 bytes"),
-        ] {
-            let sentence = check_request(&request(name)).expect_err(name).to_string();
-            assert!(sentence.contains(part), "{name:?}: {sentence}");
-        }
-    }
-
-    #[test]
-    fn absurd_hints_are_named_with_the_fix() {
-        for (hints, parts) in [
-            (
-                Hints {
-                    max_tasks: Some(0),
-                    ..Hints::default()
-                },
-                ["hint max-tasks is 0", "leave the hint out"],
-            ),
-            (
-                Hints {
-                    max_tasks: Some(u32::MAX),
-                    ..Hints::default()
-                },
-                ["hint max-tasks is 4294967295", "at most 1000000"],
-            ),
-            (
-                Hints {
-                    capacity_bytes: Some(0),
-                    ..Hints::default()
-                },
-                ["hint capacity is 0B", "at least 4KiB"],
-            ),
-            (
-                Hints {
-                    capacity_bytes: Some(u64::MAX),
-                    ..Hints::default()
-                },
-                ["hint capacity is", "at most 8192TiB"],
-            ),
-            (
-                Hints {
-                    bandwidth_bytes_per_second: Some(0),
-                    ..Hints::default()
-                },
-                ["hint bandwidth is 0", "as 8Gb/s"],
-            ),
-            (
-                Hints {
-                    bandwidth_bytes_per_second: Some(u64::MAX),
-                    ..Hints::default()
-                },
-                ["hint bandwidth is", "at most"],
-            ),
-            (
-                Hints {
-                    task_capacity_bytes: Some(1 << 30),
-                    ..Hints::default()
-                },
-                [
-                    "hint task-capacity is of each task",
-                    "give max-tasks as well",
-                ],
-            ),
-            (
-                Hints {
-                    max_tasks: Some(1_000),
-                    task_bandwidth_bytes_per_second: Some(u64::MAX),
-                    ..Hints::default()
-                },
-                ["hint task-bandwidth of", "for each of 1000 tasks"],
-            ),
-            (
-                Hints {
-                    max_tasks: Some(1),
-                    task_bandwidth_bytes_per_second: Some(0),
-                    ..Hints::default()
-                },
-                ["hint task-bandwidth is 0", "leave the hint out"],
-            ),
-        ] {
-            let error = check_request(&with_hints(hints)).expect_err("absurd");
-            let sentence = error.to_string();
-            for part in parts {
-                assert!(sentence.contains(part), "{part}: {sentence}");
-            }
-            assert_eq!(Failure::from(error).status, Status::Invalid);
-        }
-    }
-
-    #[test]
-    fn absurd_terms_are_refused() {
-        for (request, part) in [
-            (
-                RegisterJobRequest {
-                    lease_seconds: u64::MAX,
-                    ..request("x")
-                },
-                "--keep",
-            ),
-            (
-                RegisterJobRequest {
-                    block_bytes: 5_000,
-                    ..request("x")
-                },
-                "power of two",
-            ),
-            (
-                RegisterJobRequest {
-                    protocol_version: 99,
-                    ..request("x")
-                },
-                "same release",
-            ),
-        ] {
-            let sentence = check_request(&request).expect_err(part).to_string();
-            assert!(sentence.contains(part), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn defaults_are_filled_in() {
-        let terms = check_request(&request("x")).expect("makes sense");
-        assert_eq!(terms.block_bytes, BlockBytes::DEFAULT);
-        assert_eq!(terms.lease, Lease::new(60, false));
-        assert_eq!(terms.profile, "x");
-        let other = RegisterJobRequest {
-            profile: "nightly".to_owned(),
-            ..request("x")
-        };
-        assert_eq!(
-            check_request(&other).expect("makes sense").profile,
-            "nightly"
-        );
-        let strange = RegisterJobRequest {
-            profile: "a/b".to_owned(),
-            ..request("x")
-        };
-        assert!(check_request(&strange).is_err());
-        assert_eq!(terms.hints, Hints::default());
-    }
-}
+mod tests;

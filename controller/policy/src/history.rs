@@ -30,7 +30,7 @@ pub struct Run {
 pub struct Forecast {
     /// Bytes, margin included.
     pub capacity_bytes: u64,
-    /// Bytes per second, margin included.
+    /// Bytes per second, margin included; 0 where nobody measured it.
     pub bytes_per_second: u64,
     /// The smallest mean size of objects of any run; 0 where nobody measured it.
     pub object_bytes: u64,
@@ -119,11 +119,13 @@ impl History {
     pub fn forecast(&self, profile: &str) -> Option<Forecast> {
         let runs = &self.profiles.get(profile)?.runs;
         let capacity = expected(runs.iter().map(|run| run.capacity_bytes));
-        let rate = expected(runs.iter().map(|run| run.bytes_per_second));
+        // What nobody measured says nothing about the next run.
+        let measured = |of: fn(&Run) -> u64| runs.iter().map(of).filter(|amount| *amount > 0);
+        let rate = expected(measured(|run| run.bytes_per_second));
         Some(Forecast {
             capacity_bytes: capacity.amount,
             bytes_per_second: rate.amount,
-            object_bytes: runs.iter().map(|run| run.object_bytes).min().unwrap_or(0),
+            object_bytes: measured(|run| run.object_bytes).min().unwrap_or(0),
             runs: runs.len(),
             margin_percent: capacity.margin_percent.max(rate.margin_percent),
             profile: profile.to_owned(),
@@ -224,6 +226,22 @@ mod tests {
             two.sentence(),
             "the mean peak of 2 earlier runs of 'x' and 2 % more"
         );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out() {
+        let measured = Run {
+            object_bytes: 5_600,
+            ..run(1_000, 1_000)
+        };
+        let forecast = history(&[run(1_000, 0), measured, run(1_000, 0), measured]).forecast("x");
+        let forecast = forecast.expect("has run");
+        assert_eq!(
+            (forecast.bytes_per_second, forecast.object_bytes),
+            (1_020, 5_600)
+        );
+        let none = history(&[run(1_000, 0)]).forecast("x").expect("has run");
+        assert_eq!((none.bytes_per_second, none.object_bytes), (0, 0));
     }
 
     proptest! {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 const LEASE_SECONDS_DEFAULT: u64 = 60;
+/// Of a job that is meant to be found again: a day.
+const PERSIST_SECONDS_DEFAULT: u64 = 24 * 3600;
 
 /// How long a job outlives its last mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,15 @@ impl Lease {
             seconds => seconds,
         };
         Lease { seconds, keep }
+    }
+
+    /// Of a job that is meant to be found again: so many seconds, or a day.
+    pub fn persistent(seconds: u64) -> Self {
+        let seconds = match seconds {
+            0 => PERSIST_SECONDS_DEFAULT,
+            seconds => seconds,
+        };
+        Lease::new(seconds, false)
     }
 
     /// Time left after `idle` without a mount: zero when it has lapsed, `None` if it never will.
@@ -49,6 +60,8 @@ mod tests {
             (Lease::new(10, false), Some(u64::MAX), Some(0)),
             (Lease::new(10, false), None, None),
             (Lease::new(10, true), Some(1_000), None),
+            (Lease::persistent(0), Some(400), Some(86_000)),
+            (Lease::persistent(1_000), Some(400), Some(600)),
             (Lease::new(u64::MAX, false), Some(5), Some(u64::MAX - 5)),
         ] {
             assert_eq!(lease.left(idle.map(seconds)), left.map(seconds));

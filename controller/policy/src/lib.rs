@@ -8,7 +8,7 @@
 //! [`Catalogue`] is the price table, and [`plan`] an answer without a cluster.
 //!
 //! Quantities are integers: bytes, bytes per second, nanodollars. Fractions of a job are in parts of
-//! 2^40 ([`WHOLE`]), rounded so that a promise is never exceeded.
+//! 2^50 ([`WHOLE`]), rounded so that a promise is never exceeded.
 
 mod admission;
 mod allocation;
@@ -36,11 +36,11 @@ mod weights;
 pub use admission::{AdmissionQueue, Ticket};
 pub use allocation::{Allocation, StorageSpace, allocate, reallocate};
 pub use catalogue::{Catalogue, CatalogueError, Defaults, NodeType};
-pub use choice::{Fill, Offer, cheapest_mix, whole_servers};
+pub use choice::{Fill, Offer, WholeServers, cheapest_mix, whole_servers};
 pub use demand::{Demand, Wanted, demand, rate_text};
 pub use elastic::{Growth, Market, Startable, grow};
 pub use fairness::{Claim, Moved, fair_rates, rate_limits};
-pub use hints::{JobTerms, RequestError, check_hints, check_name, check_request};
+pub use hints::{JobTerms, RequestError, check_hints, check_name, check_profile, check_request};
 pub use history::{Forecast, History, Run};
 pub use lease::Lease;
 pub use ledger::Ledger;

@@ -8,8 +8,8 @@ use pocket_proto::ServerId;
 
 use crate::Share;
 
-/// All of a job, in parts. Rounding loses less than a byte per terabyte.
-pub const WHOLE: u64 = 1 << 40;
+/// All of a job, in parts. Rounding loses less than a byte per petabyte.
+pub const WHOLE: u64 = 1 << 50;
 /// Where servers can be started, a gap smaller than this part of an empty server is left for a smaller
 /// job: a job scattered over slivers holds many servers when the others on them are long gone. Found
 /// by simulation: slivers of a 128th cost 0.4 % more, of a half 1.4 %.

@@ -4,7 +4,7 @@ use pocket_proto::{ByteCount, control::Hints};
 
 use crate::{
     Catalogue, Demand, Forecast, Needs, NodeType, Offer, Price, Tier, WHOLE, Wanted,
-    choice::{cheapest_mix, fill_in_order, price_of, whole_servers},
+    choice::{WholeServers, cheapest_mix, fill_in_order, price_of, whole_servers},
     demand,
 };
 
@@ -16,14 +16,16 @@ const SERVERS_MAX: u32 = 1_000_000;
 pub struct Plan {
     /// Capacity and throughput in all.
     pub needs: Needs,
+    /// What of it no server of the table takes, however many there are; nothing as a rule.
+    pub missing: Needs,
     /// By node type, first filled first.
     pub tiers: Vec<PlannedTier>,
     /// What it costs on servers shared with other jobs, by what it takes of them.
     pub price: Price,
     /// Whole servers of its own, per node type of the table that has any, and their price.
     pub alone: Vec<(String, u32)>,
-    /// What these cost.
-    pub price_alone: Price,
+    /// What these cost; `None` if there are not enough of them.
+    pub price_alone: Option<Price>,
     /// How the figures came about, a sentence each.
     pub reasons: Vec<String>,
 }
@@ -81,15 +83,36 @@ pub fn plan(hints: &Hints, catalogue: &Catalogue, past: Option<&Forecast>) -> Pl
         .iter()
         .map(|fill| planned(offers[fill.offer].node, needs.parts(fill.parts), catalogue))
         .collect();
-    let (alone, price_alone) = alone(&tiers, catalogue);
+    let placed: u64 = fills.iter().map(|fill| fill.parts).sum();
+    let missing = needs.parts(WHOLE - placed);
     let mut reasons = demand.reasons;
     reasons.extend(tiers.iter().map(sentence));
+    if missing.capacity_bytes > 0 {
+        reasons.push(format!(
+            "{} and {} of it fit nowhere, on {SERVERS_MAX} servers of every type: ask for less, or \
+             list larger node types",
+            ByteCount(missing.capacity_bytes),
+            crate::rate_text(missing.bytes_per_second)
+        ));
+    }
+    let alone = match missing.capacity_bytes {
+        0 => alone(&tiers, catalogue),
+        _ => None,
+    };
+    if let Some(Alone { proven: false, .. }) = alone {
+        reasons.push(
+            "the whole servers are the cheapest found: the node types are too many and too much \
+             alike to try every mix"
+                .to_owned(),
+        );
+    }
     Plan {
         needs,
+        missing,
         price: tiers.iter().map(|tier| tier.price).sum(),
         tiers,
-        alone,
-        price_alone,
+        price_alone: alone.as_ref().map(|alone| alone.price),
+        alone: alone.map(|alone| alone.servers).unwrap_or_default(),
         reasons,
     }
 }
@@ -147,23 +170,34 @@ fn planned(node: &NodeType, needs: Needs, catalogue: &Catalogue) -> PlannedTier 
     }
 }
 
-/// The cheapest whole servers: of each tier that the plan uses, for what the plan puts there.
-fn alone(tiers: &[PlannedTier], catalogue: &Catalogue) -> (Vec<(String, u32)>, Price) {
-    let mut servers: Vec<(String, u32)> = Vec::new();
-    let mut price = Price(0);
+/// Whole servers for a job alone.
+struct Alone {
+    servers: Vec<(String, u32)>,
+    price: Price,
+    proven: bool,
+}
+
+/// The cheapest whole servers: of each tier that the plan uses, for what the plan puts there. `None` if
+/// there are not enough of them.
+fn alone(tiers: &[PlannedTier], catalogue: &Catalogue) -> Option<Alone> {
+    let mut alone = Alone {
+        servers: Vec::new(),
+        price: Price(0),
+        proven: true,
+    };
     for planned in tiers {
         let nodes: Vec<_> = catalogue
             .of_tier(planned.tier)
             .map(|node| (node, SERVERS_MAX))
             .collect();
-        let Some(counts) = whole_servers(planned.needs, &nodes) else {
-            continue;
-        };
-        price += price_of(&nodes, &counts);
+        let WholeServers { counts, proven } = whole_servers(planned.needs, &nodes)?;
+        alone.proven &= proven;
+        alone.price += price_of(&nodes, &counts);
         let used = nodes.iter().zip(counts).filter(|(_, count)| *count > 0);
-        servers.extend(used.map(|((node, _), count)| (node.name.clone(), count)));
+        let used = used.map(|((node, _), count)| (node.name.clone(), count));
+        alone.servers.extend(used);
     }
-    (servers, price)
+    Some(alone)
 }
 
 /// "12.5GiB and 4Gb/s on nvme: 0.5 servers at $0.6240/h each".
@@ -236,11 +270,11 @@ mod tests {
         let fast = planned_by(&hints(true));
         assert_eq!(tiers(&fast), [(Tier::Dram, 120)]);
         assert_eq!(fast.alone, [("dram".to_owned(), 2)]);
-        assert_eq!(fast.price_alone, Price(1_064_000_000));
+        assert_eq!(fast.price_alone, Some(Price(1_064_000_000)));
         let cheap = planned_by(&hints(false));
         assert_eq!(tiers(&cheap), [(Tier::Nvme, 120)]);
         assert_eq!(cheap.alone, [("nvme".to_owned(), 1)]);
-        assert!(cheap.price < fast.price && fast.price < fast.price_alone);
+        assert!(cheap.price < fast.price && Some(fast.price) < fast.price_alone);
         assert!(
             cheap
                 .reasons
@@ -261,5 +295,82 @@ mod tests {
             let plan = plan(&hints, &table, None);
             assert_eq!(tiers(&plan), [(Tier::Dram, 98_000)]);
         }
+    }
+    /// The built-in table with only these types.
+    fn table_of(names: &[&str]) -> Catalogue {
+        let mut table = Catalogue::default();
+        table
+            .nodes
+            .retain(|node| names.contains(&node.name.as_str()));
+        table
+    }
+
+    #[test]
+    fn the_cheapest_plan_is_the_one_that_is_billed_least() {
+        // Servers full of one resource say HDD; what a job is billed for both says NVMe.
+        let hints = Hints {
+            capacity_bytes: Some(2_000 * GB),
+            bandwidth_bytes_per_second: Some(GB / 5),
+            latency_sensitive: Some(false),
+            ..Hints::default()
+        };
+        let table = Catalogue::default();
+        let chosen = plan(&hints, &table, None);
+        assert_eq!(tiers(&chosen), [(Tier::Nvme, 2_000)]);
+        for node in &table.nodes {
+            let other = table.share_price(node, chosen.needs);
+            assert!(
+                node.tier == Tier::Dram || chosen.price <= other,
+                "{}",
+                node.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_meets_all_needs_or_says_what_is_missing() {
+        let hints = Hints {
+            max_tasks: Some(100),
+            latency_sensitive: Some(false),
+            ..Hints::default()
+        };
+        for names in [
+            &["dram", "nvme"][..],
+            &["dram", "ssd"],
+            &["dram", "hdd"],
+            &["nvme"],
+        ] {
+            let mut table = table_of(names);
+            table.nodes.last_mut().expect("some").capacity_bytes = 480 * GB;
+            let plan = plan(&hints, &table, None);
+            let sum =
+                |of: fn(&Needs) -> u64| -> u64 { plan.tiers.iter().map(|t| of(&t.needs)).sum() };
+            assert_eq!(
+                sum(|needs| needs.capacity_bytes),
+                plan.needs.capacity_bytes,
+                "{names:?}"
+            );
+            assert_eq!(plan.missing, Needs::default());
+            assert!(
+                plan.tiers.iter().all(|tier| tier.tier != Tier::Dram),
+                "{names:?}"
+            );
+        }
+        let mut tiny = table_of(&["nvme"]);
+        tiny.nodes[0].capacity_bytes = 64 << 20;
+        let hints = Hints {
+            capacity_bytes: Some(1 << 53),
+            ..Hints::default()
+        };
+        let plan = plan(&hints, &tiny, None);
+        let planned = plan.tiers[0].needs.capacity_bytes;
+        assert_eq!(planned, 1_000_000 * (64 << 20));
+        assert_eq!(plan.missing.capacity_bytes, (1 << 53) - planned);
+        assert_eq!((plan.price_alone, plan.alone.len()), (None, 0));
+        assert!(
+            plan.reasons.iter().any(|r| r.contains("fit nowhere")),
+            "{:?}",
+            plan.reasons
+        );
     }
 }

@@ -4,35 +4,37 @@
 //! allocations, waiting and new jobs are registered, and the pools are sized. A job starts when the
 //! last of its servers is ready, and is billed from its registration.
 
+mod growth;
 mod rates;
 mod tally;
 
 use std::collections::VecDeque;
 
 use pocket_policy::{
-    AdmissionQueue, Allocation, Arbiter, Decision, Growth, History, Market, Needs, Placement,
-    Revision, Run, ScalingSettings, Share, Startable, Ticket, WHOLE, demand, grow, place,
+    AdmissionQueue, Allocation, Arbiter, Decision, Demand, History, Market, Needs, Placement, Run,
+    ScalingSettings, Startable, Ticket, demand, place,
 };
 
 use self::tally::Tally;
 use crate::{
-    Report, Scenario, Trace, TraceJob,
-    fleet::Fleet,
-    job::{DONE, latency_penalty},
-    running::Running,
+    Report, Scenario, Setting, Trace, TraceJob, fleet::Fleet, job::DONE, running::Running,
 };
 
 /// Virtual time between two looks.
 const TICK_MS: u64 = 1_000;
 /// A trace that has not come to its end by then never will: 30 days.
 const TIME_MS_MAX: u64 = 2_592_000_000;
-/// If nothing runs for so long and the first of the queue finds no room, it never will.
+/// If nothing runs for so long and the first of the queue finds no room, it never will; and a job that has
+/// found no room to write for so long is given up.
 const STUCK_MS_MAX: u64 = 600_000;
 
 /// Runs a trace. Fails with a sentence if a setting of the scenario makes no sense.
 pub fn simulate(trace: &Trace, mut scenario: Scenario) -> Result<Report, String> {
-    for (name, value) in &trace.settings {
-        scenario.set(name, value)?;
+    for Setting { name, value, line } in &trace.settings {
+        scenario.set(name, value).map_err(|reason| match line {
+            Some(line) => format!("trace, line {line}, set {name}: {reason}"),
+            None => reason,
+        })?;
     }
     simulate_as_set(trace, scenario)
 }
@@ -128,6 +130,7 @@ impl<'a> Engine<'a> {
         self.revise();
         self.admit();
         self.scale();
+        self.fleet.count_flaps(self.now_ms);
         let stuck = self.running.is_empty() && !self.waiting.is_empty();
         self.stuck_ms = if stuck { self.stuck_ms + TICK_MS } else { 0 };
         self.tally.sample(
@@ -151,6 +154,16 @@ impl<'a> Engine<'a> {
             if began_ms >= running.starts_ms {
                 let stalled = speed == 0;
                 running.stalled_ms += if stalled { TICK_MS } else { 0 };
+                running.stalled_last_ms = match stalled {
+                    true => running.stalled_last_ms + TICK_MS,
+                    false => 0,
+                };
+                if running.stalled_last_ms >= STUCK_MS_MAX {
+                    let mut failed = self.running.remove(at);
+                    self.release(&mut failed);
+                    self.tally.failed(job, &failed);
+                    continue;
+                }
                 running.peak.capacity_bytes =
                     running.peak.capacity_bytes.max(before.capacity_bytes);
                 let rate = (u128::from(before.bytes_per_second) * u128::from(speed)
@@ -166,13 +179,18 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn end(&mut self, mut ended: Running, ended_ms: u64) {
-        let job = &self.trace.jobs[ended.job];
-        ended.set_price(pocket_policy::Price(0), self.now_ms);
-        self.fleet.give_back(&ended.shares);
-        if let Some((_, _, shares)) = &ended.coming {
+    /// Gives back what a job was promised, and settles its bill.
+    fn release(&mut self, running: &mut Running) {
+        running.set_price(pocket_policy::Price(0), self.now_ms);
+        self.fleet.give_back(&running.shares);
+        if let Some((_, _, shares)) = &running.coming {
             self.fleet.give_back(shares);
         }
+    }
+
+    fn end(&mut self, mut ended: Running, ended_ms: u64) {
+        let job = &self.trace.jobs[ended.job];
+        self.release(&mut ended);
         if self.scenario.learn {
             let run = Run {
                 capacity_bytes: ended.peak.capacity_bytes,
@@ -182,102 +200,6 @@ impl<'a> Engine<'a> {
             self.history.record(&job.profile, run);
         }
         self.tally.ended(job, &ended, ended_ms);
-    }
-
-    /// Use is compared with what was given.
-    fn revise(&mut self) {
-        for at in 0..self.running.len() {
-            let now_ms = self.now_ms;
-            if self.running[at].starts_ms > now_ms {
-                continue;
-            }
-            self.take_what_came(at);
-            let job = &self.trace.jobs[self.running[at].job];
-            match self.running[at].look(job, now_ms) {
-                None => {}
-                Some(Revision::GiveBack(kept)) => {
-                    let back = self.running[at].shrink(kept);
-                    self.fleet.give_back(&back);
-                    let price = self.fleet.share_price(&self.running[at].shares);
-                    self.running[at].set_price(price, now_ms);
-                    self.tally.given_back += 1;
-                }
-                Some(Revision::Grow(wanted)) => self.grow_job(at, wanted),
-            }
-        }
-    }
-
-    fn take_what_came(&mut self, at: usize) {
-        let running = &mut self.running[at];
-        match running.coming.take() {
-            Some((ready_ms, given, shares)) if ready_ms <= self.now_ms => {
-                running.given = given;
-                running.shares.extend(shares);
-                self.settle_job(at);
-            }
-            coming => running.coming = coming,
-        }
-    }
-
-    fn grow_job(&mut self, at: usize, wanted: Needs) {
-        let running = &self.running[at];
-        let given = running.given;
-        let more = more_in_shape(given, wanted);
-        let demand = running.demand.clone();
-        let found = self.with_servers_started(|engine, startable| {
-            match grow(
-                more,
-                &demand,
-                engine.fleet.servers(),
-                engine.market(startable),
-            ) {
-                Growth::Placed(shares) => Found::Room(shares),
-                Growth::Start(counts) => Found::Start(counts),
-                Growth::Full { .. } => Found::Nothing,
-            }
-        });
-        let Some(shares) = found else { return };
-        let nodes = |shares: &[Share]| -> Vec<usize> {
-            let at = shares
-                .iter()
-                .filter_map(|share| self.fleet.at(share.server));
-            at.map(|at| self.fleet.node(at)).collect()
-        };
-        let known = nodes(&self.running[at].shares);
-        let spills = nodes(&shares).iter().any(|node| !known.contains(node));
-        self.tally.grown += 1;
-        self.tally.spilled += u64::from(spills);
-        let given = Needs {
-            capacity_bytes: given.capacity_bytes + more.capacity_bytes,
-            bytes_per_second: given.bytes_per_second + more.bytes_per_second,
-        };
-        let ready_ms = self.fleet.ready_ms(&shares);
-        self.fleet.promise(&shares);
-        self.running[at].coming = Some((ready_ms, given, shares));
-        self.take_what_came(at);
-    }
-
-    /// Price and latency of a job whose shares changed.
-    fn settle_job(&mut self, at: usize) {
-        let running = &self.running[at];
-        let job = &self.trace.jobs[running.job];
-        let price = self.fleet.share_price(&running.shares);
-        let all: u128 = running
-            .shares
-            .iter()
-            .map(|share| u128::from(share.bytes))
-            .sum();
-        let mut penalty = 0u128;
-        for share in &running.shares {
-            if let Some(server) = self.fleet.at(share.server) {
-                let node = &self.scenario.catalogue.nodes[self.fleet.node(server)];
-                let here = latency_penalty(job, node.tier, &self.scenario.catalogue);
-                penalty += u128::from(here) * u128::from(share.bytes);
-            }
-        }
-        let running = &mut self.running[at];
-        running.penalty = (penalty / all.max(1)) as u64;
-        running.set_price(price, self.now_ms);
     }
 
     /// Registers the jobs that wait, in their order, and those that have come.
@@ -292,16 +214,25 @@ impl<'a> Engine<'a> {
         while let Some(job) = self.trace.jobs.get(self.next_job)
             && job.at_ms <= self.now_ms
         {
-            let job = self.next_job;
+            let at = self.next_job;
             self.next_job += 1;
-            let admitted = self.queue.may_go(None) && self.register(job);
-            if !admitted && let Some(ticket) = self.queue.join("the cluster cannot grow") {
-                self.tally.queued += 1;
-                self.waiting.push_back((ticket, job));
+            if self.queue.may_go(None) && self.register(at) {
+                continue;
+            }
+            match self.queue.join("the cluster cannot grow") {
+                Some(ticket) => {
+                    self.tally.queued += 1;
+                    self.waiting.push_back((ticket, at));
+                }
+                None => self.tally.refused(format!(
+                    "job '{}' was refused: too many jobs wait for room already",
+                    job.name
+                )),
             }
         }
     }
 
+    /// Whether the job has been dealt with: admitted, or refused for good.
     fn register(&mut self, at: usize) -> bool {
         let job: &TraceJob = &self.trace.jobs[at];
         let past = self.history.forecast(&job.profile);
@@ -322,7 +253,8 @@ impl<'a> Engine<'a> {
             ..
         }) = found
         else {
-            return false;
+            let refused = self.never_fits(job, &demand);
+            return refused.map(|why| self.tally.refused(why)).is_some();
         };
         let needs = Needs {
             capacity_bytes,
@@ -336,6 +268,24 @@ impl<'a> Engine<'a> {
         self.running.push(running);
         self.settle_job(self.running.len() - 1);
         true
+    }
+
+    /// Why a job does not fit a cluster that has nothing else to do; `None` if it does. What runs now may
+    /// be of the wrong types, and goes.
+    fn never_fits(&self, job: &TraceJob, demand: &Demand) -> Option<String> {
+        let catalogue = &self.scenario.catalogue;
+        let kinds = (0..catalogue.nodes.len())
+            .map(|node| Startable::of_table(node, self.scenario.limit(node), catalogue));
+        let kinds: Vec<_> = kinds.collect();
+        let market = Market {
+            catalogue,
+            startable: &kinds,
+            startable_in_all: self.scenario.servers_max,
+        };
+        match place(&job.name, demand, &[], Some(market)) {
+            Placement::Never(failure) => Some(failure.message),
+            _ => None,
+        }
     }
 
     /// Asks for room, and once more when the servers that were asked for are being started: whoever is
@@ -376,11 +326,8 @@ impl<'a> Engine<'a> {
     fn startable(&self) -> Vec<Startable> {
         let catalogue = &self.scenario.catalogue;
         let of_type = |node: usize| {
-            let mut limits = self.scenario.type_max.iter();
-            let limit = limits.find(|(name, _)| *name == catalogue.nodes[node].name);
-            let left = limit.map_or(u32::MAX, |(_, most)| {
-                most.saturating_sub(self.fleet.count(node))
-            });
+            let left = self.scenario.limit(node);
+            let left = left.saturating_sub(self.fleet.count(node));
             Startable::of_table(node, left, catalogue)
         };
         (0..catalogue.nodes.len()).map(of_type).collect()
@@ -400,9 +347,7 @@ impl<'a> Engine<'a> {
             else {
                 continue;
             };
-            let cool_down_ms = self.scenario.cool_down_ms;
-            self.tally
-                .scaled(node, servers > pool.servers, self.now_ms, cool_down_ms);
+            self.tally.scalings += 1;
             if servers > pool.servers {
                 let count = (servers - pool.servers)
                     .min(self.startable_in_all())
@@ -422,25 +367,6 @@ enum Found<T> {
     Room(T),
     Start(Vec<u32>),
     Nothing,
-}
-
-/// What to add so that both figures are at least as wanted, in the proportion of what was given:
-/// throughput follows the data, so a server that takes a tenth of them takes a tenth of it.
-fn more_in_shape(given: Needs, wanted: Needs) -> Needs {
-    let parts = |given: u64, wanted: u64| {
-        (u128::from(wanted.saturating_sub(given)) * u128::from(WHOLE))
-            .div_ceil(u128::from(given.max(1)))
-    };
-    let parts = parts(given.capacity_bytes, wanted.capacity_bytes)
-        .max(parts(given.bytes_per_second, wanted.bytes_per_second));
-    let part = |amount: u64| {
-        let exact = (u128::from(amount) * parts).div_ceil(u128::from(WHOLE));
-        u64::try_from(exact).unwrap_or(u64::MAX)
-    };
-    Needs {
-        capacity_bytes: part(given.capacity_bytes).max(1),
-        bytes_per_second: part(given.bytes_per_second),
-    }
 }
 
 #[cfg(test)]

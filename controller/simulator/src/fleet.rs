@@ -11,17 +11,40 @@ pub(crate) struct Fleet {
     catalogue: Catalogue,
     servers: Vec<StorageSpace>,
     ready_at_ms: Vec<u64>,
+    since: Vec<Since>,
     index: HashMap<ServerId, usize>,
     next_id: u64,
     settled_ms: u64,
     /// What all of them have cost.
     pub(crate) cost: Cost,
-    /// Times at which servers of each type went, and have not been missed yet.
-    went_ms: Vec<Vec<u64>>,
+    /// Servers of each type that went, and have not been missed yet.
+    went: Vec<Vec<Gone>>,
+    /// Of each type, since the last [`Fleet::count_flaps`].
+    started_now: Vec<u32>,
     pub(crate) started: u64,
     /// Servers started within a minute of another of their type having gone.
     pub(crate) regretted: u64,
+    /// Servers started and removed, or removed and started, within a minute without a cause.
+    pub(crate) flaps: u64,
     pub(crate) most: usize,
+}
+
+/// How a server began.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    at_ms: u64,
+    /// Servers that the promises of its type took at least when it was started, in thousandths.
+    load: u64,
+    /// Whether anything was ever promised of it.
+    used: bool,
+}
+
+/// A server that was removed.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    at_ms: u64,
+    /// Servers that the promises of its type took at least, in thousandths.
+    load: u64,
 }
 
 /// A server that is started so soon after another went would better have been kept.
@@ -33,13 +56,16 @@ impl Fleet {
             catalogue: catalogue.clone(),
             servers: Vec::new(),
             ready_at_ms: Vec::new(),
+            since: Vec::new(),
             index: HashMap::new(),
             next_id: 1,
             settled_ms: 0,
             cost: Cost::default(),
-            went_ms: vec![Vec::new(); catalogue.nodes.len()],
+            went: vec![Vec::new(); catalogue.nodes.len()],
+            started_now: vec![0; catalogue.nodes.len()],
             started: 0,
             regretted: 0,
+            flaps: 0,
             most: 0,
         }
     }
@@ -71,6 +97,10 @@ impl Fleet {
     }
 
     pub(crate) fn start(&mut self, node: usize, count: u32, now_ms: u64, start_ms: u64) {
+        let load = match count {
+            0 => 0,
+            _ => self.load(node),
+        };
         for _ in 0..count {
             let id = ServerId(self.next_id);
             self.next_id += 1;
@@ -78,14 +108,13 @@ impl Fleet {
             self.servers
                 .push(StorageSpace::empty(id, node, &self.catalogue));
             self.ready_at_ms.push(now_ms + start_ms);
+            self.since.push(Since {
+                at_ms: now_ms,
+                load,
+                used: false,
+            });
             self.started += 1;
-            let went = &mut self.went_ms[node];
-            if went
-                .pop()
-                .is_some_and(|went| now_ms.saturating_sub(went) < REGRET_MS)
-            {
-                self.regretted += 1;
-            }
+            self.started_now[node] += 1;
         }
         self.most = self.most.max(self.servers.len());
     }
@@ -93,18 +122,65 @@ impl Fleet {
     /// Removes so many servers of a type on which nothing is promised.
     pub(crate) fn remove_free(&mut self, node: usize, count: u32, now_ms: u64) {
         let mut left = count;
+        let load = self.load(node);
         let mut at = self.servers.len();
         while at > 0 && left > 0 {
             at -= 1;
             if self.node(at) == node && self.servers[at].is_free() && self.is_ready(at, now_ms) {
                 let gone = self.servers.swap_remove(at);
                 self.ready_at_ms.swap_remove(at);
+                let since = self.since.swap_remove(at);
+                // Nothing ended that it could have been for.
+                let in_vain = !since.used && since.load <= load;
+                let soon = now_ms.saturating_sub(since.at_ms) < REGRET_MS;
+                self.flaps += u64::from(in_vain && soon);
                 self.index.remove(&gone.server);
                 if let Some(moved) = self.servers.get(at) {
                     self.index.insert(moved.server, at);
                 }
-                self.went_ms[node].push(now_ms);
+                self.went[node].push(Gone {
+                    at_ms: now_ms,
+                    load,
+                });
                 left -= 1;
+            }
+        }
+    }
+
+    /// Servers that the promises of a type take at least, in thousandths.
+    fn load(&self, node: usize) -> u64 {
+        let of_type = self
+            .servers
+            .iter()
+            .filter(|server| server.node == Some(node));
+        let (mut bytes, mut rate) = (0u128, 0u128);
+        for server in of_type {
+            bytes += u128::from(server.reserved_bytes);
+            rate += u128::from(server.reserved_bytes_per_second);
+        }
+        let kind = &self.catalogue.nodes[node];
+        let bytes = bytes * 1_000 / u128::from(kind.capacity_bytes);
+        bytes.max(rate * 1_000 / u128::from(kind.bytes_per_second)) as u64
+    }
+
+    /// To be called when all that happens at a time has happened. A server that was started, by whomever,
+    /// so soon after one of its type went is regretted; and it is a flap if no more is promised than
+    /// when the other went, which would have done.
+    pub(crate) fn count_flaps(&mut self, now_ms: u64) {
+        for node in 0..self.started_now.len() {
+            let started = std::mem::take(&mut self.started_now[node]);
+            if started == 0 {
+                continue;
+            }
+            let load = self.load(node);
+            for _ in 0..started {
+                let Some(gone) = self.went[node].pop() else {
+                    break;
+                };
+                if now_ms.saturating_sub(gone.at_ms) < REGRET_MS {
+                    self.regretted += 1;
+                    self.flaps += u64::from(load <= gone.load);
+                }
             }
         }
     }
@@ -115,6 +191,7 @@ impl Fleet {
                 let server = &mut self.servers[at];
                 server.reserved_bytes += share.bytes;
                 server.reserved_bytes_per_second += share.bytes_per_second;
+                self.since[at].used = true;
             }
         }
     }

@@ -244,11 +244,12 @@ fn applications(random: &mut Random) -> Trace {
             at_ms += random.between(10, 90) * 1_000;
         }
     }
-    Trace {
-        settings: vec![("servers-min".to_owned(), "2".to_owned())],
-        ran: Vec::new(),
+    let mut trace = Trace {
         jobs,
-    }
+        ..Trace::default()
+    };
+    trace.push_setting("servers-min", "2");
+    trace
 }
 
 fn elasticity() -> Trace {
@@ -278,13 +279,14 @@ fn elasticity() -> Trace {
         ("servers-min-type", "nvme"),
         ("hints", "full"),
     ];
-    Trace {
-        settings: settings
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        ran: Vec::new(),
+    let mut trace = Trace {
         jobs: jobs.into(),
+        ..Trace::default()
+    };
+    for (name, value) in settings {
+        trace.push_setting(name, value);
     }
+    trace
 }
 
 #[cfg(test)]

@@ -25,4 +25,4 @@ pub use plot::plot;
 pub use published::{Published, PublishedRow, published};
 pub use report::{Losses, Report, Sample};
 pub use scenario::{HintMode, Scenario};
-pub use trace::{Shape, Trace, TraceError, TraceJob};
+pub use trace::{Setting, Shape, Trace, TraceError, TraceJob};

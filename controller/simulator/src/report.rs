@@ -9,6 +9,12 @@ pub struct Report {
     pub jobs: usize,
     /// Jobs that came to their end.
     pub finished: usize,
+    /// Jobs that were not admitted, as they fit nowhere or too many wait.
+    pub refused: usize,
+    /// Running jobs that were given up, as they found no room for ten minutes.
+    pub failed: usize,
+    /// Why the first of those did not finish; empty if all did or still wait.
+    pub unfinished: String,
     /// Virtual time until the last job ended: seconds.
     pub seconds: u64,
     /// What all servers cost.
@@ -29,8 +35,11 @@ pub struct Report {
     pub slow_down_p99: f64,
     /// Of the slowest.
     pub slow_down_most: f64,
-    /// Jobs that took more than 5 % longer.
+    /// Jobs that took more than 5 % longer to run.
     pub jobs_slowed: usize,
+    /// The same with the wait for their servers or their turn: most short jobs, as a server takes its time
+    /// to start.
+    pub jobs_late: usize,
     /// From registration to start.
     pub wait_mean_ms: u64,
     /// Of the slowest but one percent.
@@ -47,7 +56,9 @@ pub struct Report {
     pub servers_started: u64,
     /// Servers started within a minute of another of their type having gone.
     pub servers_regretted: u64,
-    /// Times a pool's arbiter turned round within three cool-downs.
+    /// Servers that were started, by whomever, within a minute of one of their type having gone though no
+    /// more was promised than then; or removed within a minute of their start without having been used,
+    /// though no less was promised.
     pub flaps: u64,
     /// Changes of pools by their arbiters.
     pub scalings: u64,
@@ -111,6 +122,24 @@ impl Report {
         }
     }
 
+    /// Why not all jobs finished; `None` if they did.
+    pub fn shortfall(&self) -> Option<String> {
+        let left = self.jobs - self.finished;
+        let waiting = left - self.refused - self.failed;
+        let (refused, failed) = (self.refused, self.failed);
+        let why = match self.unfinished.as_str() {
+            "" => "the cluster cannot grow".to_owned(),
+            why => why.to_owned(),
+        };
+        (left > 0).then(|| {
+            format!(
+                "{left} of {} jobs did not finish ({refused} refused, {failed} given up, {waiting} still \
+                 waiting or running): {why}",
+                self.jobs
+            )
+        })
+    }
+
     /// As rows of label and value, with units.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let dollars = |amount: f64| format!("${amount:.4}");
@@ -120,6 +149,12 @@ impl Report {
         };
         let seconds = |ms: u64| format!("{:.1}s", ms as f64 / 1_000.0);
         let losses = self.losses;
+        // Of nothing there is no mean; and what did not run cost nothing.
+        let of_finished = |figure: String| match self.finished {
+            0 => "-".to_owned(),
+            all if all == self.jobs => figure,
+            some => format!("{figure} (of the {some} that finished)"),
+        };
         vec![
             (
                 "jobs finished",
@@ -128,7 +163,10 @@ impl Report {
             ("virtual time", format!("{}s", self.seconds)),
             ("cost of servers", dollars(self.cost)),
             ("oracle", dollars(self.oracle_cost)),
-            ("cost / oracle", format!("{:.3}", self.over_oracle())),
+            (
+                "cost / oracle",
+                of_finished(format!("{:.3}", self.over_oracle())),
+            ),
             ("  servers starting", of_oracle(losses.starting)),
             ("  servers idle", of_oracle(losses.idle)),
             ("  gaps on servers", of_oracle(losses.fragmentation)),
@@ -137,12 +175,19 @@ impl Report {
             ("clairvoyant", dollars(self.clairvoyant_cost)),
             ("peak servers throughout", dollars(self.static_cost)),
             ("billed to jobs", dollars(self.billed)),
-            ("slow-down mean", format!("{:.4}", self.slow_down_mean)),
+            (
+                "slow-down mean",
+                of_finished(format!("{:.4}", self.slow_down_mean)),
+            ),
             (
                 "slow-down p99, most",
-                format!("{:.3}, {:.3}", self.slow_down_p99, self.slow_down_most),
+                of_finished(format!(
+                    "{:.3}, {:.3}",
+                    self.slow_down_p99, self.slow_down_most
+                )),
             ),
             ("jobs slowed over 5 %", self.jobs_slowed.to_string()),
+            ("  with their wait", self.jobs_late.to_string()),
             (
                 "wait mean, p99, most",
                 format!(
@@ -154,6 +199,10 @@ impl Report {
             ),
             ("waited for servers", self.waited_for_servers.to_string()),
             ("queued", self.queued.to_string()),
+            (
+                "refused, given up",
+                format!("{}, {}", self.refused, self.failed),
+            ),
             ("servers at most", self.servers_most.to_string()),
             ("servers started", self.servers_started.to_string()),
             (

@@ -29,8 +29,9 @@ pub(crate) struct Running {
     pub(crate) bill: Cost,
     /// The most it held and moved.
     pub(crate) peak: Needs,
-    /// Seconds in which it found no room.
+    /// For so long it found no room, in all and until now.
     pub(crate) stalled_ms: u64,
+    pub(crate) stalled_last_ms: u64,
 }
 
 impl Running {
@@ -50,6 +51,7 @@ impl Running {
             bill: Cost::default(),
             peak: Needs::default(),
             stalled_ms: 0,
+            stalled_last_ms: 0,
         }
     }
 

@@ -123,7 +123,12 @@ impl Scenario {
                 self.servers_min, self.servers_max
             ));
         }
-        self.node_type("servers-min-type", &self.servers_min_type)?;
+        if self.servers_max == 0 {
+            return Err("servers-max is 0, so that no job can run: give at least 1".to_owned());
+        }
+        if self.servers_min > 0 {
+            self.node_type("servers-min-type", &self.servers_min_type)?;
+        }
         Ok(())
     }
 
@@ -133,6 +138,13 @@ impl Scenario {
             true => self.servers_min,
             false => 0,
         }
+    }
+
+    /// Servers of the node type at this place of the table that there may be.
+    pub(crate) fn limit(&self, node: usize) -> u32 {
+        let name = &self.catalogue.nodes[node].name;
+        let limit = self.type_max.iter().find(|(limited, _)| limited == name);
+        limit.map_or(u32::MAX, |(_, most)| *most)
     }
 
     /// What a job says about itself.
@@ -237,7 +249,23 @@ mod tests {
                 .expect_err("too many")
                 .contains("servers-max 10")
         );
+        scenario.set("servers-min", "0").expect("can be set");
+        scenario.set("servers-max", "0").expect("can be set");
+        let sentence = scenario.check().expect_err("nothing can run");
+        assert!(sentence.contains("give at least 1"), "{sentence}");
+        scenario.set("servers-max", "9").expect("can be set");
+        // A type that is not in the table matters only to whoever wants servers of it.
+        scenario.servers_min_type = "tape".to_owned();
+        assert_eq!(scenario.check(), Ok(()));
         scenario.set("servers-min", "1").expect("can be set");
+        let sentence = scenario.check().expect_err("no such type");
+        assert!(
+            sentence.contains("servers-min-type: 'tape' is not"),
+            "{sentence}"
+        );
+        scenario
+            .set("servers-min-type", "nvme")
+            .expect("can be set");
         scenario.set("low-permille", "900").expect("can be set");
         assert!(
             scenario

@@ -14,10 +14,10 @@
 //! (1600KB), `latency` (yes), `shape` (shuffle) and `profile` (the name) may be left out. Jobs are
 //! in order of `at`. Times are whole or with up to three decimals, as 1.5s; no number is negative.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashMap, fmt, str::FromStr};
 
-use pocket_policy::{Needs, Run, check_name};
-use pocket_proto::{Bandwidth, ByteCount};
+use pocket_policy::{Needs, Run, check_name, check_profile};
+use pocket_proto::{Bandwidth, ByteCount, ParseUnitError};
 use thiserror::Error;
 
 const HEAD: &str = "pocket-trace 1";
@@ -66,11 +66,31 @@ pub struct TraceJob {
     pub shape: Shape,
 }
 
+/// A setting of the scenario.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// See `Scenario::set`.
+    pub name: String,
+    /// As it was written.
+    pub value: String,
+    /// The line of the trace that says so; `None` if another said it.
+    pub line: Option<usize>,
+}
+
+/// Where it stands does not matter.
+impl PartialEq for Setting {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.value) == (&other.name, &other.value)
+    }
+}
+
+impl Eq for Setting {}
+
 /// A trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// Settings of the scenario, in order.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Setting>,
     /// Runs before the trace begins.
     pub ran: Vec<(String, Run)>,
     /// In order of arrival.
@@ -89,6 +109,17 @@ pub struct TraceError {
     pub reason: String,
 }
 
+impl Trace {
+    /// A setting after those of the trace, which it overrides.
+    pub fn push_setting(&mut self, name: &str, value: &str) {
+        self.settings.push(Setting {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            line: None,
+        });
+    }
+}
+
 impl FromStr for Trace {
     type Err = TraceError;
 
@@ -102,6 +133,7 @@ impl FromStr for Trace {
                 return Err(wrong(1, "", reason));
             }
         }
+        let mut names: HashMap<String, usize> = HashMap::new();
         for (line, text) in lines {
             let code = text.split('#').next().unwrap_or_default();
             let mut words = code.split_whitespace();
@@ -114,6 +146,13 @@ impl FromStr for Trace {
                     if trace.jobs.last().is_some_and(|last| last.at_ms > job.at_ms) {
                         let reason = "it comes before the job above: sort the jobs by 'at'";
                         return Err(wrong(line, "at", reason));
+                    }
+                    if let Some(first) = names.insert(job.name.clone(), line) {
+                        let reason = format!(
+                            "line {first} has a job of this name: give each its own, and runs of \
+                             the same profile= what they share"
+                        );
+                        return Err(wrong(line, "name", reason));
                     }
                     trace.jobs.push(job);
                 }
@@ -134,9 +173,13 @@ impl FromStr for Trace {
 fn setting<'a>(
     line: usize,
     mut words: impl Iterator<Item = &'a str>,
-) -> Result<(String, String), TraceError> {
+) -> Result<Setting, TraceError> {
     match (words.next(), words.next(), words.next()) {
-        (Some(name), Some(value), None) => Ok((name.to_owned(), value.to_owned())),
+        (Some(name), Some(value), None) => Ok(Setting {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            line: Some(line),
+        }),
         _ => Err(wrong(line, "", "write a setting as: set NAME VALUE")),
     }
 }
@@ -160,7 +203,7 @@ fn job<'a>(line: usize, words: impl Iterator<Item = &'a str>) -> Result<TraceJob
     let mut fields = Fields::read(line, words)?;
     let job = TraceJob {
         at_ms: fields.time("at")?,
-        runs_ms: fields.time("for")?.max(1),
+        runs_ms: fields.duration("for")?,
         tasks: fields.tasks()?,
         peak: Needs {
             capacity_bytes: fields.capacity()?,
@@ -187,9 +230,7 @@ fn job<'a>(line: usize, words: impl Iterator<Item = &'a str>) -> Result<TraceJob
                 return Err(wrong(line, "shape", reason));
             }
         },
-        profile: fields
-            .optional("profile")
-            .unwrap_or_else(|| fields.name.clone()),
+        profile: fields.profile()?,
         name: std::mem::take(&mut fields.name),
     };
     fields.end()?;
@@ -258,6 +299,26 @@ impl Fields {
         }
     }
 
+    fn duration(&mut self, key: &str) -> Result<u64, TraceError> {
+        match self.time(key)? {
+            0 => {
+                let reason = "a job takes some time: give at least 0.001s";
+                Err(wrong(self.line, key, reason))
+            }
+            ms => Ok(ms),
+        }
+    }
+
+    fn profile(&mut self) -> Result<String, TraceError> {
+        let Some(profile) = self.optional("profile") else {
+            return Ok(self.name.clone());
+        };
+        match check_profile(&profile) {
+            Ok(()) => Ok(profile),
+            Err(error) => Err(wrong(self.line, "profile", error.to_string())),
+        }
+    }
+
     fn tasks(&mut self) -> Result<u32, TraceError> {
         let text = self.needed("tasks", "100")?;
         match text.parse() {
@@ -291,6 +352,11 @@ impl Fields {
                 self.line,
                 "bandwidth",
                 format!("'{text}' is more than any cluster moves: give at most 1Pb/s"),
+            )),
+            Err(ParseUnitError::NoRate) => Err(wrong(
+                self.line,
+                "bandwidth",
+                format!("'{text}' is nothing: give the peak of all tasks together, as 3GB/s"),
             )),
             Err(error) => Err(wrong(self.line, "bandwidth", error.to_string())),
         }
@@ -331,7 +397,7 @@ fn wrong(line: usize, field: &str, reason: impl Into<String>) -> TraceError {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{HEAD}")?;
-        for (name, value) in &self.settings {
+        for Setting { name, value, .. } in &self.settings {
             writeln!(f, "set {name} {value}")?;
         }
         for (profile, run) in &self.ran {
@@ -374,109 +440,4 @@ impl fmt::Display for TraceJob {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(lines: &str) -> Result<Trace, TraceError> {
-        format!("{HEAD}\n{lines}").parse()
-    }
-
-    #[test]
-    fn a_trace_is_read_as_it_is_documented() {
-        let trace = read(
-            "# a comment\n\nset servers-max 5000\n\
-             ran nightly capacity=10GB bandwidth=3GB/s object=1600KB\n\
-             job nightly-7 at=12s for=60.5s tasks=100 capacity=10GB bandwidth=3GB/s profile=nightly # x\n\
-             job b at=12s for=1s tasks=1 capacity=1B bandwidth=8b/s latency=no shape=steady object=5KB",
-        )
-        .expect("is sound");
-        assert_eq!(
-            trace.settings,
-            [("servers-max".to_owned(), "5000".to_owned())]
-        );
-        assert_eq!(trace.ran[0].1.bytes_per_second, 3_000_000_000);
-        let [first, second] = &trace.jobs[..] else {
-            panic!("two jobs");
-        };
-        assert_eq!((first.at_ms, first.runs_ms), (12_000, 60_500));
-        assert_eq!(
-            (first.profile.as_str(), second.profile.as_str()),
-            ("nightly", "b")
-        );
-        assert!(first.latency_sensitive && !second.latency_sensitive);
-        assert_eq!(
-            (first.object_bytes, second.object_bytes),
-            (OBJECT_BYTES, 5_000)
-        );
-        assert_eq!(trace.to_string().parse(), Ok(trace));
-    }
-
-    #[test]
-    fn a_broken_line_is_named_with_the_field_and_the_fix() {
-        let job = "job a at=1s for=1s tasks=1 capacity=1GB bandwidth=1GB/s";
-        let with = |from: &str, to: &str| job.replace(from, to);
-        for (line, parts) in [
-            (
-                "jobs a".to_owned(),
-                ["line 2: 'jobs'", "begin with set, ran or job"],
-            ),
-            ("set x".to_owned(), ["line 2", "set NAME VALUE"]),
-            (with("job a", "job a/b"), ["line 2, name", "use letters"]),
-            (with("at=1s ", ""), ["line 2, at", "give at=60s"]),
-            (with("at=1s", "at=-1s"), ["line 2, at", "write 60s"]),
-            (
-                with("at=1s", "at=99999999999999999999s"),
-                ["line 2, at", "10 days"],
-            ),
-            (with("for=1s", "for=1.2345s"), ["line 2, for", "1.5s"]),
-            (with("for=1s", "for=1m"), ["line 2, for", "write 60s"]),
-            (with("tasks=1", "tasks=0"), ["line 2, tasks", "from 1 to"]),
-            (with("tasks=1", "tasks=-4"), ["line 2, tasks", "correct it"]),
-            (with("1GB ", "0GB "), ["line 2, capacity", "from 1B to"]),
-            (with("1GB ", "-1GB "), ["line 2, capacity", "as 10GiB"]),
-            (with("1GB ", "7EB "), ["line 2, capacity", "correct it"]),
-            (with("1GB/s", "fast"), ["line 2, bandwidth", "as 8Gb/s"]),
-            (
-                with("1GB/s", "9EB/s"),
-                ["line 2, bandwidth", "at most 1Pb/s"],
-            ),
-            (
-                format!("{job} latency=maybe"),
-                ["line 2, latency", "yes or no"],
-            ),
-            (
-                format!("{job} shape=round"),
-                ["line 2, shape", "stream or steady"],
-            ),
-            (
-                format!("{job} color=red"),
-                ["line 2, color", "is not known"],
-            ),
-            (format!("{job} at=2s"), ["line 2, at", "given twice"]),
-            (format!("{job} nonsense"), ["line 2", "not KEY=VALUE"]),
-            (
-                format!("{job}\n{}", with("at=1s", "at=0s")),
-                ["line 3, at", "sort the jobs"],
-            ),
-        ] {
-            let sentence = read(&line).expect_err(&line).to_string();
-            for part in parts {
-                assert!(sentence.contains(part), "{line}: {sentence}");
-            }
-        }
-        let error = "job a".parse::<Trace>().expect_err("no head");
-        assert!(
-            error.to_string().contains("begins with 'pocket-trace 1'"),
-            "{error}"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_that_is_read_panics(text in "(pocket-trace 1\n)?[ -~\n]{0,200}") {
-            let _ = text.parse::<Trace>();
-        }
-    }
-}
+mod tests;

@@ -219,6 +219,8 @@ impl Job {
         let ours = self.spec.hints.unwrap_or_default();
         let theirs = request.hints.unwrap_or_default();
         let terms_differ = (request.keep && !self.spec.keep)
+            || (request.persist && !self.spec.persist)
+            || (request.delete_after_read && !self.spec.delete_after_read)
             || differs(
                 nonzero(request.lease_seconds),
                 Some(self.spec.lease_seconds),

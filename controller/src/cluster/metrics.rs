@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use pocket_metrics::{Kind, Metric, Page};
+use pocket_metrics::{Metric, Page};
+use serde::Serialize;
 
 use super::{Cluster, jobs::Phase, servers::Role};
 
@@ -19,109 +20,92 @@ pub(crate) struct Decisions {
     pub(crate) ended: u64,
 }
 
-const fn gauge(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        unit,
-        labels,
-        help,
-    }
-}
-
-const UPTIME: Metric = gauge(
+const UPTIME: Metric = Metric::gauge(
     "pocket_controller_uptime_seconds",
     "seconds",
     &[],
     "time since the controller started",
 );
-const JOBS: Metric = gauge(
+const JOBS: Metric = Metric::gauge(
     "pocket_controller_jobs",
     "",
     &["state"],
     "jobs that are creating, running or ending",
 );
-const WAITING: Metric = gauge(
+const WAITING: Metric = Metric::gauge(
     "pocket_controller_waiting_jobs",
     "",
     &[],
     "registrations that wait for room",
 );
-const MOUNTS: Metric = gauge(
+const MOUNTS: Metric = Metric::gauge(
     "pocket_controller_mounts",
     "",
     &[],
     "mounts of all jobs, as metadata servers report them",
 );
-const SERVERS: Metric = gauge(
+const SERVERS: Metric = Metric::gauge(
     "pocket_controller_servers",
     "",
     &["role", "state"],
     "servers that are alive, full (storage servers that take no new data) or dead",
 );
-const CAPACITY: Metric = gauge(
+const CAPACITY: Metric = Metric::gauge(
     "pocket_controller_capacity_bytes",
     "bytes",
     &["tier"],
     "what the living storage servers hold at most",
 );
-const RESERVED: Metric = gauge(
+const RESERVED: Metric = Metric::gauge(
     "pocket_controller_reserved_bytes",
     "bytes",
     &["tier"],
     "of that, promised to jobs",
 );
-const USED: Metric = gauge(
+const USED: Metric = Metric::gauge(
     "pocket_controller_used_bytes",
     "bytes",
     &["tier"],
     "of that, held by blocks, as storage servers report it",
 );
-const BANDWIDTH: Metric = gauge(
+const BANDWIDTH: Metric = Metric::gauge(
     "pocket_controller_bandwidth_bytes_per_second",
     "bytes per second",
     &["tier"],
     "what the living storage servers move, as far as they say",
 );
-const RESERVED_BANDWIDTH: Metric = gauge(
+const RESERVED_BANDWIDTH: Metric = Metric::gauge(
     "pocket_controller_reserved_bytes_per_second",
     "bytes per second",
     &["tier"],
     "throughput promised to jobs",
 );
-const MOVED: Metric = gauge(
+const MOVED: Metric = Metric::gauge(
     "pocket_controller_moved_bytes_per_second",
     "bytes per second",
     &[],
     "what all jobs move on storage servers",
 );
-const PRICE: Metric = gauge(
+const PRICE: Metric = Metric::gauge(
     "pocket_controller_price_dollars_per_hour",
     "dollars per hour",
     &[],
     "what the reservations of all jobs cost now, by the price table",
 );
-const COST: Metric = Metric {
-    name: "pocket_controller_cost_dollars_total",
-    kind: Kind::Counter,
-    unit: "dollars",
-    labels: &[],
-    help: "what all jobs have cost since this controller knows them",
-};
-const DECISIONS: Metric = Metric {
-    name: "pocket_controller_decisions_total",
-    kind: Kind::Counter,
-    unit: "",
-    labels: &["decision"],
-    help: "registrations created, joined, refused and queued; jobs grown, given_back, weighed_anew \
+const COST: Metric = Metric::counter(
+    "pocket_controller_cost_dollars_total",
+    "dollars",
+    &[],
+    "what all jobs have cost since this controller knows them",
+);
+const DECISIONS: Metric = Metric::counter(
+    "pocket_controller_decisions_total",
+    "",
+    &["decision"],
+    "registrations created, joined, refused and queued; jobs grown, given_back, weighed_anew \
            and ended",
-};
-const PROFILES: Metric = gauge(
+);
+const PROFILES: Metric = Metric::gauge(
     "pocket_controller_profiles",
     "",
     &[],
@@ -149,13 +133,15 @@ pub(super) const METRICS: [Metric; 15] = [
 ];
 
 /// Sums over the living storage servers of a tier.
-#[derive(Default)]
-struct OfTier {
-    capacity: u64,
-    reserved: u64,
-    used: u64,
-    bandwidth: u64,
-    reserved_bandwidth: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct OfTier {
+    servers: u64,
+    capacity_bytes: u64,
+    reserved_bytes: u64,
+    used_bytes: u64,
+    bytes_per_second: u64,
+    reserved_bytes_per_second: u64,
+    moved_bytes_per_second: u64,
 }
 
 impl Cluster {
@@ -166,7 +152,7 @@ impl Cluster {
         page.add(&UPTIME, &[], uptime.as_secs_f64());
         self.count_jobs(&mut page);
         self.count_servers(&mut page);
-        self.sum_tiers(&mut page);
+        self.add_tiers(&mut page);
         let moved: u64 = self.jobs.all().map(|job| job.throughput.now(now)).sum();
         page.add(&MOVED, &[], moved as f64);
         let accounts = || self.jobs.all().map(|job| &job.account);
@@ -224,8 +210,10 @@ impl Cluster {
         }
     }
 
-    fn sum_tiers(&self, page: &mut Page) {
+    /// What the living storage servers of each tier hold and move.
+    pub(crate) fn tiers(&self) -> BTreeMap<&'static str, OfTier> {
         let mut tiers: BTreeMap<&str, OfTier> = BTreeMap::new();
+        let ledger = self.jobs.ledger();
         for server in self.servers.alive_storage() {
             if let Role::Storage {
                 tier,
@@ -234,22 +222,29 @@ impl Cluster {
             } = server.role
             {
                 let sum = tiers.entry(tier.name()).or_default();
-                sum.capacity += capacity_bytes;
-                sum.reserved += self.jobs.ledger().reserved_bytes(server.id);
-                sum.used += server.usage.used_bytes;
-                sum.bandwidth += bytes_per_second;
-                sum.reserved_bandwidth += self.jobs.ledger().reserved_bytes_per_second(server.id);
+                sum.servers += 1;
+                sum.capacity_bytes += capacity_bytes;
+                sum.reserved_bytes += ledger.reserved_bytes(server.id);
+                sum.used_bytes += server.usage.used_bytes;
+                sum.bytes_per_second += bytes_per_second;
+                sum.reserved_bytes_per_second += ledger.reserved_bytes_per_second(server.id);
+                sum.moved_bytes_per_second += server.usage.network_bytes_per_second;
             }
         }
+        tiers
+    }
+
+    fn add_tiers(&self, page: &mut Page) {
+        let tiers = self.tiers();
         let mut add = |metric: &Metric, figure: fn(&OfTier) -> u64| {
             for (tier, sum) in &tiers {
                 page.add(metric, &[tier], figure(sum) as f64);
             }
         };
-        add(&CAPACITY, |sum| sum.capacity);
-        add(&RESERVED, |sum| sum.reserved);
-        add(&USED, |sum| sum.used);
-        add(&BANDWIDTH, |sum| sum.bandwidth);
-        add(&RESERVED_BANDWIDTH, |sum| sum.reserved_bandwidth);
+        add(&CAPACITY, |sum| sum.capacity_bytes);
+        add(&RESERVED, |sum| sum.reserved_bytes);
+        add(&USED, |sum| sum.used_bytes);
+        add(&BANDWIDTH, |sum| sum.bytes_per_second);
+        add(&RESERVED_BANDWIDTH, |sum| sum.reserved_bytes_per_second);
     }
 }

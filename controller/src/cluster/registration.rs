@@ -248,6 +248,8 @@ impl Cluster {
             keep: terms.lease.keep,
             reasons: allocation.reasons,
             profile: terms.profile.clone(),
+            delete_after_read: terms.delete_after_read,
+            persist: terms.persist,
             reservation: Some(reservation.write()),
         };
         let mut job = Job::new(spec.clone(), reservation, server, Phase::Creating, now);

@@ -143,6 +143,8 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         age_seconds: job.age(now).as_secs(),
         lease_seconds: job.spec.lease_seconds,
         keep: job.spec.keep,
+        persist: job.spec.persist,
+        delete_after_read: job.spec.delete_after_read,
         // 0 is taken for "does not lapse".
         lapses_in_seconds: left.map_or(0, |left| left.as_secs().max(1)),
         nanodollars_per_hour: job.account.price().0,

@@ -18,6 +18,7 @@ mod session;
 mod wire;
 
 pub(crate) use abi::FileLock;
+pub(crate) use abi::opcode::name as opcode_name;
 pub(crate) use device::PATH as DEVICE_PATH;
 pub(crate) use interrupts::Until;
 pub(crate) use notify::Notifier;

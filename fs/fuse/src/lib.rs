@@ -12,6 +12,7 @@ mod dispatch;
 mod helper;
 mod kernel;
 mod kernel_cache;
+mod metrics;
 mod mount;
 mod reply;
 

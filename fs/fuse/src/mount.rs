@@ -183,6 +183,8 @@ fn serve(
     let threads = settings.threads.max(1);
     let (end, ended) = watch::channel(false);
     let served = Arc::clone(fs);
+    let requests = session.requests();
+    fs.attach_page(move |page| requests.add_to(page));
     fs.attach_kernel(Arc::new(FuseKernelCache::new(session.notifier()?)));
     let run = move || {
         let outcome = session.run(threads, Arc::new(adapter));

@@ -32,6 +32,7 @@ impl File {
         };
         let mut state = self.state.lock();
         state.mode = attributes.mode;
+        state.read_once = entry.read_once;
         state.changed_time = attributes.changed;
         let size = attributes.size_bytes;
         let overtaken = state.changed.is_some_and(|changed| changed > since);

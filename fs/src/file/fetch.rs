@@ -68,6 +68,15 @@ impl ReadData {
     }
 }
 
+impl From<Bytes> for ReadData {
+    fn from(bytes: Bytes) -> Self {
+        let mut data = ReadData::default();
+        let length = bytes.len() as u32;
+        data.push(bytes, length);
+        data
+    }
+}
+
 /// What one try to read came to.
 struct Read {
     data: ReadData,
@@ -201,8 +210,15 @@ impl FileSystem {
         } = piece;
         loop {
             match self.source(file, piece, keep)? {
-                Source::Memory(bytes) => return Ok(bytes),
+                Source::Memory(bytes) => {
+                    self.counts.blocks.hit();
+                    return Ok(bytes);
+                }
                 Source::Slot(slot) => {
+                    match slot.initialized() {
+                        true => self.counts.blocks.hit(),
+                        false => self.counts.blocks.miss(),
+                    }
                     let held = slot
                         .get_or_try_init(|| self.fetch_whole(file, block))
                         .await?;
@@ -210,6 +226,7 @@ impl FileSystem {
                     return Ok(held.slice(from..held.len().min((start + length) as usize)));
                 }
                 Source::Server => {
+                    self.counts.blocks.miss();
                     let _permit = self.read_budget.take(length).await;
                     return self.fetch(file, block, start, length).await;
                 }

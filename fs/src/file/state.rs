@@ -102,6 +102,8 @@ pub(crate) struct State {
     distrusted_pages: u32,
     /// Set when the open file is beyond rescue (its session or its job is gone).
     pub(crate) dead: Option<Status>,
+    /// It goes when it is closed after it was read to the end.
+    pub(crate) read_once: bool,
     pub(crate) counts: Counts,
 }
 
@@ -184,6 +186,7 @@ impl File {
                 locks_lost_era: 0,
                 distrusted_pages: 0,
                 dead: None,
+                read_once: entry.read_once,
                 counts: Counts::default(),
             }),
             progress: Notify::new(),

@@ -44,6 +44,9 @@ impl AclKind {
 impl FileSystem {
     /// An inode's lists, with its attributes: to be told by [`FileSystem::hand_over_acl`].
     pub async fn get_acls(&self, inode: InodeId) -> Result<Leased<Entry>, Errno> {
+        if let Some(entry) = self.control_entry(inode) {
+            return entry;
+        }
         match self.kept_entry(inode) {
             Some(kept) => Ok(kept),
             None => Ok(self.fetch_attributes(inode).await?),
@@ -86,6 +89,7 @@ impl FileSystem {
         set_group_id: SetGroupId,
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(inode)?;
         let request = SetXattr {
             inode: inode.0,
             name: Bytes::from_static(kind.name()),

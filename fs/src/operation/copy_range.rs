@@ -83,6 +83,7 @@ impl FileSystem {
         }
         let copy = Copy { from, to, request };
         let (copied, outcome) = self.copy_pieces(&copy, length.min(COPY_BYTES_MAX)).await;
+        copy.from.note_read(start, copied);
         // What servers copied is committed here, as nothing is buffered that would be later.
         let committed = match copy.to.file.with(|state| state.has_through()) {
             true => self.commit_file(&copy.to.file).await,

@@ -40,6 +40,7 @@ impl FileSystem {
         create: CreateRequest<'_>,
     ) -> Result<Leased<(Entry, Opened)>, Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_make(create.parent, create.name)?;
         if let Some(made) = self.create_ahead(&create) {
             return Ok(made);
         }

@@ -33,6 +33,7 @@ impl FileSystem {
         create: CreateTemporaryRequest,
     ) -> Result<Leased<(Entry, Opened)>, Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(create.parent)?;
         let flags = Flags(create.flags);
         let request = CreateTemporary {
             parent: create.parent.0,

@@ -10,6 +10,9 @@ impl FileSystem {
     /// asked where no lease says that they are known: the kernel drops attributes after every
     /// operation that may have changed them, and asks for them with the next one.
     pub async fn get_attributes(&self, inode: InodeId) -> Result<Leased<Entry>, Errno> {
+        if let Some(entry) = self.control_entry(inode) {
+            return entry;
+        }
         if let Some(kept) = self.kept_entry(inode) {
             return Ok(self.shown(kept).await?);
         }

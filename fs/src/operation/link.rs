@@ -17,6 +17,8 @@ impl FileSystem {
         name: &[u8],
     ) -> Result<Leased<Entry>, Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(inode)?;
+        self.refuse_to_make(parent, name)?;
         let request = Link {
             inode: inode.0,
             parent: parent.0,

@@ -29,14 +29,19 @@ impl FileSystem {
             b".." => return self.find(self.parent_of(parent).await?).await,
             _ => {}
         }
+        if let Some(found) = self.find_control(parent, name) {
+            return found;
+        }
         // Where all names are known, such a one would be taken for absent.
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno(libc::ENAMETOOLONG));
         }
         if let Some(known) = self.kept_name(parent, name) {
+            self.counts.names.hit();
             self.read_names_ahead(parent);
             return Ok(self.shown(known).await?);
         }
+        self.counts.names.miss();
         let request = Lookup {
             parent: parent.0,
             name: name.to_vec().into(),

@@ -47,6 +47,7 @@ impl FileSystem {
         node: NodeRequest<'_>,
     ) -> Result<Leased<Entry>, Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_make(node.parent, node.name)?;
         if let Some(made) = self.make_node_ahead(&node) {
             return Ok(made);
         }

@@ -10,6 +10,7 @@ use super::{Access, DirectoryStream};
 use crate::file::{File, ReadAhead, Sharing, State};
 use crate::filesystem::unexpected;
 use crate::handle::{DirectoryHandle, FileHandle};
+use crate::read_to_end::ReadRanges;
 use crate::{Errno, FileSystem, HandleId, Leased};
 
 /// How to open.
@@ -33,18 +34,18 @@ pub struct Opened {
 
 /// open(2)'s flags, read.
 #[derive(Clone, Copy)]
-pub(super) struct Flags(pub(super) i32);
+pub(crate) struct Flags(pub(super) i32);
 
 impl Flags {
     /// O_RDONLY with O_TRUNC cuts the file, but writes nothing through the handle.
-    pub(super) fn access(self) -> Access {
+    pub(crate) fn access(self) -> Access {
         match self.0 & libc::O_ACCMODE {
             libc::O_RDONLY => Access::Read,
             _ => Access::Write,
         }
     }
 
-    pub(super) fn truncates(self) -> bool {
+    pub(crate) fn truncates(self) -> bool {
         self.0 & libc::O_TRUNC != 0
     }
 }
@@ -57,6 +58,9 @@ impl FileSystem {
         open: OpenRequest,
     ) -> Result<Opened, Errno> {
         let flags = Flags(open.flags);
+        if let Some(opened) = self.open_control(inode, flags).await {
+            return opened;
+        }
         if flags.truncates() {
             return self.open_and_cut(inode, open).await;
         }
@@ -231,12 +235,16 @@ impl FileSystem {
 
     pub(super) fn new_handle(&self, file: Arc<File>, flags: Flags) -> Opened {
         let access = flags.access();
+        // Who may write does not use it up.
+        let uses_up = access == Access::Read && !self.config.read_only;
+        let uses_up = uses_up && file.with(|state| state.read_once);
         let handle = self.handles.insert_file(FileHandle {
             failures_seen: AtomicU64::new(file.with(|state| state.failures)),
             era: file.with(|state| state.era()),
             file,
             access,
             read_ahead: ReadAhead::default(),
+            read: uses_up.then(ReadRanges::default),
         });
         Opened {
             handle,

@@ -16,6 +16,9 @@ impl FileSystem {
         offset: u64,
         length: u32,
     ) -> Result<ReadData, Errno> {
+        if let Some(told) = self.read_control(handle, offset, length) {
+            return Ok(told);
+        }
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         handle.refuse_if_locks_lost()?;
         let file = &handle.file;
@@ -25,13 +28,17 @@ impl FileSystem {
             .note(offset, length, file.block_bytes, window_max);
         let Pattern::Sequential { ahead } = pattern else {
             let data = self.read_file(file, offset, length, false).await?;
+            handle.note_read(offset, data.len() as u64);
             self.vouch_for_locks(&handle).await?;
+            self.counts.read_bytes.add(data.len() as u64);
             return Ok(data);
         };
         self.read_ahead(file, ahead);
         let data = self.read_file(file, offset, length, true).await?;
+        handle.note_read(offset, data.len() as u64);
         self.drop_behind(file, offset, offset.saturating_add(u64::from(length)));
         self.vouch_for_locks(&handle).await?;
+        self.counts.read_bytes.add(data.len() as u64);
         Ok(data)
     }
 

@@ -25,6 +25,13 @@ pub struct DirectoryPage {
     from: usize,
 }
 
+impl DirectoryPage {
+    /// All of a page.
+    pub(crate) fn new(page: Arc<Page>) -> Self {
+        DirectoryPage { page, from: 0 }
+    }
+}
+
 impl FileSystem {
     /// The entries behind `cookie` (0: from the start), some of them at least.
     ///
@@ -37,6 +44,9 @@ impl FileSystem {
         with_attributes: bool,
     ) -> Result<Leased<DirectoryPage>, Errno> {
         let handle = self.handles.directory(handle).ok_or(Errno(libc::EBADF))?;
+        if let Some(told) = self.list_control(handle.inode, cookie, with_attributes) {
+            return Ok(told);
+        }
         // Calls on one directory stream are one after another in any case.
         let mut stream = handle.stream.lock().await;
         let held = stream.page.as_ref().and_then(|page| {
@@ -59,10 +69,7 @@ impl FileSystem {
             None => {
                 let page = self.fetch_page(handle.inode, cookie, with_attributes);
                 let page = page.await?;
-                page.with(DirectoryPage {
-                    page: Arc::clone(&page.value),
-                    from: 0,
-                })
+                page.with(DirectoryPage::new(Arc::clone(&page.value)))
             }
         };
         stream.page = Some(listed.with(Arc::clone(&listed.value.page)));

@@ -6,12 +6,16 @@ use pocket_proto::session::{Close, request};
 
 use super::Access;
 use crate::handle::FileHandle;
+use crate::read_to_end::ReadRanges;
 use crate::{FileSystem, HandleId};
 
 impl FileSystem {
     /// Gives a handle back. What is still buffered is written back first; a failure can only be
     /// logged, as close(2) has returned.
     pub async fn release(self: &Arc<Self>, id: HandleId) {
+        if self.control.release(id) {
+            return;
+        }
         let Some(handle) = self.handles.remove_file(id) else {
             return;
         };
@@ -44,9 +48,13 @@ impl FileSystem {
         let close = Close {
             inode: file.inode.0,
             write: handle.access == Access::Write,
+            read_bytes: handle.read.as_ref().and_then(ReadRanges::bytes_from_start),
         };
+        let is_read_once = handle.read.is_some();
         let close = request::Operation::Close(close);
         let told = match handle.access {
+            // It may go now, and its space is needed.
+            Access::Read if is_read_once => self.metadata.tell(close),
             Access::Read => self.metadata.tell_soon(close),
             // Nobody else knows it.
             Access::Write if self.is_owned(file.inode) => self.metadata.tell_soon(close),

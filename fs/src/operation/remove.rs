@@ -19,6 +19,7 @@ impl FileSystem {
 
     async fn remove(&self, parent: InodeId, name: &[u8], directory: bool) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_move(parent, name)?;
         let request = Remove {
             parent: parent.0,
             name: name.to_vec().into(),

@@ -29,6 +29,8 @@ impl FileSystem {
         mode: RenameMode,
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_move(from.0, from.1)?;
+        self.refuse_to_move(to.0, to.1)?;
         if mode == RenameMode::Replace && self.rename_ahead(from, to) {
             return Ok(());
         }
@@ -45,6 +47,8 @@ impl FileSystem {
         owner: Caller,
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_move(from.0, from.1)?;
+        self.refuse_to_move(to.0, to.1)?;
         self.ask_to_rename(from, to, mode, Some(owner)).await
     }
 

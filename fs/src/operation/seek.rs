@@ -31,6 +31,9 @@ impl FileSystem {
         offset: u64,
         target: SeekTarget,
     ) -> Result<u64, Errno> {
+        if let Some(found) = self.seek_control(handle, offset, target) {
+            return found;
+        }
         let handle = self.handles.file(handle).ok_or(Errno(libc::EBADF))?;
         handle.refuse_if_locks_lost()?;
         let file = &handle.file;

@@ -51,6 +51,7 @@ impl FileSystem {
         change: SetAttributesRequest,
     ) -> Result<Leased<Entry>, Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(inode)?;
         if change.size_bytes.is_some_and(|size| size > FILE_BYTES_MAX) {
             return Err(Errno(libc::EFBIG));
         }

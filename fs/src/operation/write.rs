@@ -81,6 +81,7 @@ impl FileSystem {
         match file.buffer(new) {
             Buffered::Done(touched) => {
                 self.after_buffering(file, touched);
+                self.counts.written_bytes.add(u64::from(length));
                 Some(Ok(length))
             }
             Buffered::NeedsSpace | Buffered::GoesThrough | Buffered::TooLarge => {
@@ -123,6 +124,7 @@ impl FileSystem {
                 Err(failure) => return Err(failure.into()),
             }
         }
+        self.counts.written_bytes.add(written as u64);
         if write.synchronous {
             self.flush_file(file).await?;
             let seen = handle.failures_seen.load(Ordering::Acquire);

@@ -7,6 +7,7 @@ use pocket_proto::InodeId;
 use pocket_proto::session::{GetXattr, ListXattr, RemoveXattr, SetXattr, reply, request};
 
 use super::Caller;
+use crate::control::is_control;
 use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem};
 
@@ -44,6 +45,7 @@ impl FileSystem {
         mode: XattrMode,
     ) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(inode)?;
         check_name(name)?;
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno(libc::E2BIG));
@@ -69,6 +71,9 @@ impl FileSystem {
     /// An attribute's value; ENODATA if there is none.
     pub async fn get_xattr(&self, inode: InodeId, name: &[u8]) -> Result<Bytes, Errno> {
         check_name(name)?;
+        if is_control(inode) {
+            return Err(Errno(libc::ENODATA));
+        }
         let request = GetXattr {
             inode: inode.0,
             name: name.to_vec().into(),
@@ -78,6 +83,9 @@ impl FileSystem {
 
     /// The attributes' names, each ended by NUL; `trusted` ones for root alone.
     pub async fn list_xattr(&self, inode: InodeId, caller: Caller) -> Result<Bytes, Errno> {
+        if is_control(inode) {
+            return Ok(Bytes::new());
+        }
         let request = request::Operation::ListXattr(ListXattr { inode: inode.0 });
         let names = self.xattr(request).await?;
         if caller.uid == 0 {
@@ -91,6 +99,7 @@ impl FileSystem {
     /// Removes an attribute; ENODATA if there is none.
     pub async fn remove_xattr(&self, inode: InodeId, name: &[u8]) -> Result<(), Errno> {
         self.refuse_if_read_only()?;
+        self.refuse_to_change(inode)?;
         check_name(name)?;
         let request = RemoveXattr {
             inode: inode.0,

@@ -44,7 +44,9 @@ impl JobState {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        session.is_fenced = true;
+        if !std::mem::replace(&mut session.is_fenced, true) {
+            job.environment.counts.fenced.add(1);
+        }
         session.hang_up();
         if std::mem::replace(&mut self.fencing.is_under_way, true) {
             return;

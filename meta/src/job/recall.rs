@@ -13,6 +13,7 @@ use tracing::info;
 use super::{Job, JobState};
 use crate::leases::{Holder, Leases, Object};
 use crate::operation::Context;
+use crate::session::PendingRecall;
 
 /// What a mutation changes, and others may have cached.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +91,7 @@ impl Context<'_> {
         let awaited = drafts.into_iter().filter_map(|mut draft| {
             draft.widen(&mut self.state.leases);
             let session = self.state.sessions.get_mut(&draft.session)?;
+            self.job.environment.counts.recalls.add(1);
             Some(Awaited {
                 session: draft.session,
                 acknowledged: session.recall(draft.recall, self.now.tick),
@@ -123,6 +125,7 @@ impl Context<'_> {
     fn send_unawaited(&mut self, drafts: Vec<Draft>) {
         for draft in drafts {
             if let Some(session) = self.state.sessions.get_mut(&draft.session) {
+                self.job.environment.counts.recalls.add(1);
                 drop(session.recall(draft.recall, self.now.tick));
             }
         }
@@ -248,12 +251,19 @@ impl JobState {
         self.unmarked.send_modify(|times| *times += 1);
     }
 
-    /// A session has done what a recall asked.
-    pub(crate) fn acknowledge(&mut self, id: SessionId, number: u64, lease: Duration) {
-        let session = self.sessions.get_mut(&id);
-        let Some((recall, waiter)) = session.and_then(|session| session.acknowledge(number)) else {
-            return;
-        };
+    /// A session has done what a recall asked. Answers when that was sent, if it is not known yet
+    /// that it was done.
+    pub(crate) fn acknowledge(
+        &mut self,
+        id: SessionId,
+        number: u64,
+        lease: Duration,
+    ) -> Option<Instant> {
+        let PendingRecall {
+            recall,
+            sent,
+            waiter,
+        } = self.sessions.get_mut(&id)?.acknowledge(number)?;
         for inode in recall.attributes {
             self.leases.attributes_dropped(InodeId(inode), id, number);
         }
@@ -275,6 +285,7 @@ impl JobState {
         }
         // Nobody waits if the leases lapsed first.
         let _ = waiter.send(());
+        Some(sent)
     }
 
     /// A session has the directory to itself no more. What it told its kernel of names, present
@@ -295,11 +306,12 @@ impl Job {
     pub(super) async fn await_recalls(self: &Arc<Self>, awaited: Vec<Awaited>) {
         for mut recall in awaited {
             // A waiter dropped without a word means that the session has ended.
-            if timeout_at(recall.until, &mut recall.acknowledged)
-                .await
-                .is_ok()
-                || !recall.insists
-            {
+            let answered = timeout_at(recall.until, &mut recall.acknowledged).await;
+            if answered.is_ok() {
+                continue;
+            }
+            self.environment.counts.overdue.add(1);
+            if !recall.insists {
                 continue;
             }
             info!(job = %self.id, session = %recall.session,

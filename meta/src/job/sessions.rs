@@ -42,6 +42,7 @@ impl Job {
             line: session.line,
         };
         debug!(job = %self.id, session = %id, host = session.host, "session opened");
+        self.environment.counts.opened.add(1);
         state.sessions.insert(id, session);
         state.idle_since = None;
         Ok((caller, self.describe(&state, id)))

@@ -59,6 +59,7 @@ impl Namespace {
         if let (Some(size_bytes), Content::File(file)) = (change.size_bytes, &mut inode.content) {
             file.size_bytes = size_bytes;
             file.reserved_end = 0;
+            file.used_up = false;
             inode.modified = now;
         }
         inode.accessed = change.accessed.unwrap_or(inode.accessed);

@@ -55,6 +55,7 @@ impl Namespace {
             inode.xattrs.drop_capability();
         }
         let file = file_of(inode);
+        file.used_up &= change.modified.is_none() && change.size_bytes <= file.size_bytes;
         file.size_bytes = file.size_bytes.max(change.size_bytes);
         file.allocated_behind |= change.allocated_behind;
         Ok(add_allocated(file, total, change.allocated_bytes))
@@ -132,6 +133,17 @@ impl Namespace {
         if let Ok((inode, _)) = self.file_mut(id) {
             inode.changed = now;
             file_of(inode).uncertain = true;
+        }
+    }
+
+    /// Notes that the first `read_bytes` of the file were read through one handle: if that is all of
+    /// a file that is read once, it is used up.
+    pub(crate) fn note_read(&mut self, id: InodeId, read_bytes: u64) {
+        if let Ok((inode, _)) = self.file_mut(id)
+            && inode.is_read_once()
+        {
+            let file = file_of(inode);
+            file.used_up |= read_bytes >= file.size_bytes;
         }
     }
 

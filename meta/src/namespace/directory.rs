@@ -66,26 +66,36 @@ impl Directory {
     }
 
     /// Adds a name that is not there, before all others. Copies it: `name` may be a piece of a
-    /// large buffer.
-    pub(super) fn insert(&mut self, name: &[u8], inode: InodeId) {
+    /// large buffer. Returns its cookie.
+    pub(super) fn insert(&mut self, name: &[u8], inode: InodeId) -> u64 {
         let name = Bytes::copy_from_slice(name);
         let cookie = self.next_cookie;
         self.next_cookie -= 1;
         self.order.insert(cookie, name.clone());
         let before = self.entries.insert(name, Dentry { inode, cookie });
         debug_assert!(before.is_none(), "inserted over a name");
+        cookie
     }
 
-    /// Lets a name that is there lead elsewhere; it keeps its place in the order.
-    pub(super) fn replace(&mut self, name: &[u8], inode: InodeId) {
+    /// Lets a name that is there lead elsewhere; it keeps its place in the order. Returns its cookie.
+    pub(super) fn replace(&mut self, name: &[u8], inode: InodeId) -> u64 {
         let dentry = self.entries.get_mut(name);
-        dentry.expect("replaces a name that is there").inode = inode;
+        let dentry = dentry.expect("replaces a name that is there");
+        dentry.inode = inode;
+        dentry.cookie
     }
 
-    pub(super) fn remove(&mut self, name: &[u8]) {
-        if let Some(dentry) = self.entries.remove(name) {
-            self.order.remove(&dentry.cookie);
-        }
+    /// Removes a name that is there. Returns its cookie.
+    pub(super) fn remove(&mut self, name: &[u8]) -> u64 {
+        let dentry = self.entries.remove(name);
+        let cookie = dentry.expect("removes a name that is there").cookie;
+        self.order.remove(&cookie);
+        cookie
+    }
+
+    /// The name with a cookie.
+    pub(super) fn name_at(&self, cookie: u64) -> Option<&Bytes> {
+        self.order.get(&cookie)
     }
 
     /// Entries behind `cookie`, in order.

@@ -7,6 +7,7 @@ use pocket_proto::session::{Attributes, BlockException, FileKind};
 use pocket_proto::{BlockIndex, Epoch, InodeId, ServerId};
 
 use super::directory::Directory;
+use super::links::Links;
 use super::xattr::Xattrs;
 use crate::now::Timestamp;
 
@@ -30,6 +31,7 @@ pub(crate) struct Inode {
     pub(crate) changed: Timestamp,
     pub(crate) created: Timestamp,
     pub(crate) xattrs: Xattrs,
+    pub(super) links: Links,
     pub(crate) content: Content,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct File {
     pub(crate) allocated_behind: bool,
     /// It was made without a name and may be given one, once.
     pub(crate) linkable: bool,
+    /// It was read to the end since it was last changed, and goes when it is closed.
+    pub(crate) used_up: bool,
 }
 
 impl Inode {
@@ -80,6 +84,7 @@ impl Inode {
             changed: now,
             created: now,
             xattrs: Xattrs::default(),
+            links: Links::default(),
             content,
         }
     }

@@ -2,6 +2,7 @@
 
 use pocket_proto::{InodeId, Status};
 
+use super::links::Link;
 use super::{Content, Namespace, check_name};
 use crate::limits::LINK_COUNT_MAX;
 use crate::now::Timestamp;
@@ -46,12 +47,17 @@ impl Namespace {
     /// Gives the name.
     pub(crate) fn link(&mut self, plan: &LinkPlan<'_>, now: Timestamp) {
         let (directory, _) = self.changed_directory(plan.parent, now);
-        directory.insert(plan.name, plan.inode);
+        let cookie = directory.insert(plan.name, plan.inode);
         let linked = self.planned(plan.inode);
+        linked.links.add(Link {
+            directory: plan.parent,
+            cookie,
+        });
         linked.link_count += 1;
         linked.changed = now;
         if let Content::File(file) = &mut linked.content {
             file.linkable = false;
         }
+        self.await_expiry(plan.inode);
     }
 }

@@ -5,6 +5,7 @@ use pocket_proto::{InodeId, Status};
 
 use super::directory::Directory;
 use super::inode::{MODE_BITS, SET_GROUP_ID};
+use super::links::Link;
 use super::{Content, Inode, Namespace, check_name};
 use crate::limits::TARGET_BYTES_MAX;
 use crate::now::Timestamp;
@@ -96,13 +97,18 @@ impl Namespace {
         let id = self.new_id(plan.granted);
         let mut inode = self.heir(plan.parent, new, now);
         let (directory, links) = self.changed_directory(plan.parent, now);
-        directory.insert(plan.name, id);
+        let cookie = directory.insert(plan.name, id);
+        inode.links.add(Link {
+            directory: plan.parent,
+            cookie,
+        });
         if let Content::Directory(made) = &mut inode.content {
             *links += 1;
             inode.link_count = 2;
             made.set_parent(plan.parent);
         }
         self.inodes.insert(id, inode);
+        self.await_expiry(id);
         id
     }
 
@@ -140,13 +146,14 @@ impl Namespace {
     }
 
     /// What is made in a directory. In a set-group-id directory it gets the directory's group, and a
-    /// directory also the bit; of a directory's default ACL it gets its own.
+    /// directory also the bit; of a directory's default ACL it gets its own, and how long things live.
     fn heir(&mut self, parent: InodeId, new: NewInode, now: Timestamp) -> Inode {
+        let mut inode = Inode::new(new.content, now);
         let (parent_mode, parent_gid, parent_acls) = {
             let parent = self.planned(parent);
+            inode.inherit_lifetime(parent);
             (parent.mode, parent.gid, parent.acls())
         };
-        let mut inode = Inode::new(new.content, now);
         let inherited = parent_acls.hand_on(inode.kind(), new.mode & MODE_BITS, new.umask);
         inode.mode = inherited.mode;
         inode.take_acls(inherited.acls);

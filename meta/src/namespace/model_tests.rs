@@ -1,7 +1,8 @@
 //! Random operations on a namespace and on a naive model of paths have the same outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use pocket_proto::{InodeId, Status};
 use proptest::prelude::*;
 
@@ -265,6 +266,15 @@ fn compare(namespace: &Namespace, model: &Model) {
             model.paths.values().filter(|other| **other == node).count()
         };
         assert_eq!(namespace.inode(*inode).unwrap().link_count, links as u32);
+        let names = namespace.names_of(*inode);
+        let names: BTreeSet<_> = names.into_iter().collect();
+        let led = found.iter().filter(|(_, other)| *other == inode);
+        let led = led.map(|(path, _)| {
+            let (name, above) = path.split_last().unwrap();
+            let parent = found.get(above).copied().unwrap_or(InodeId::ROOT);
+            (parent, Bytes::copy_from_slice(&[*name]))
+        });
+        assert_eq!(names, led.collect());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use pocket_proto::{InodeId, Status};
 
+use super::links::Link;
 use super::{Content, Namespace, check_name};
 use crate::now::Timestamp;
 
@@ -43,16 +44,22 @@ impl Namespace {
     /// Removes the name. The inode stays, without names perhaps: see [`Namespace::forget`].
     pub(crate) fn remove(&mut self, plan: &RemovePlan<'_>, now: Timestamp) {
         let (directory, links) = self.changed_directory(plan.parent, now);
-        directory.remove(plan.name);
+        let cookie = directory.remove(plan.name);
         if plan.directory {
-            *links -= 1;
+            // One that was closed has none left.
+            *links = links.saturating_sub(1);
         }
-        self.lose_name(plan.inode, now);
+        let link = Link {
+            directory: plan.parent,
+            cookie,
+        };
+        self.lose_name(plan.inode, link, now);
     }
 
     /// What losing a name does to the inode that had it.
-    pub(super) fn lose_name(&mut self, id: InodeId, now: Timestamp) {
+    pub(super) fn lose_name(&mut self, id: InodeId, link: Link, now: Timestamp) {
         let inode = self.planned(id);
+        inode.links.remove(link);
         inode.link_count = match inode.content {
             Content::Directory(_) => 0,
             _ => inode.link_count - 1,

@@ -2,6 +2,7 @@
 
 use pocket_proto::{InodeId, Status};
 
+use super::links::Link;
 use super::{Content, Namespace, NewInode, check_name};
 use crate::now::Timestamp;
 
@@ -106,23 +107,31 @@ impl Namespace {
             return;
         }
         let (old_directory, _) = self.changed_directory(plan.parent, now);
-        match plan.target {
+        let cookie = match plan.target {
             Some(target) if plan.exchange => old_directory.replace(plan.name, target),
             _ => old_directory.remove(plan.name),
-        }
+        };
+        let old = Link {
+            directory: plan.parent,
+            cookie,
+        };
         let (new_directory, _) = self.changed_directory(plan.new_parent, now);
-        match plan.target {
+        let cookie = match plan.target {
             Some(_) => new_directory.replace(plan.new_name, plan.moved),
             None => new_directory.insert(plan.new_name, plan.moved),
-        }
-        self.arrive(plan.moved, plan.parent, plan.new_parent, now);
+        };
+        let new = Link {
+            directory: plan.new_parent,
+            cookie,
+        };
+        self.arrive(plan.moved, old, new, now);
         match (plan.target, plan.exchange) {
-            (Some(target), true) => self.arrive(target, plan.new_parent, plan.parent, now),
+            (Some(target), true) => self.arrive(target, new, old, now),
             (Some(target), false) => {
                 if self.planned(target).is_directory() {
                     self.planned(plan.new_parent).link_count -= 1;
                 }
-                self.lose_name(target, now);
+                self.lose_name(target, new, now);
             }
             (None, _) => {}
         }
@@ -131,19 +140,28 @@ impl Namespace {
     /// Behind a rename that was no exchange: the name that moved away leads to a new inode.
     pub(crate) fn leave_behind(&mut self, plan: &RenamePlan<'_>, new: NewInode, now: Timestamp) {
         let id = self.make_unnamed(plan.parent, new, now);
-        self.planned(id).link_count = 1;
         let (directory, _) = self.changed_directory(plan.parent, now);
-        directory.insert(plan.name, id);
+        let cookie = directory.insert(plan.name, id);
+        let inode = self.planned(id);
+        inode.link_count = 1;
+        inode.links.add(Link {
+            directory: plan.parent,
+            cookie,
+        });
+        self.await_expiry(id);
     }
 
-    /// Bookkeeping for an inode whose name moved from one directory to another.
-    fn arrive(&mut self, id: InodeId, from: InodeId, to: InodeId, now: Timestamp) {
+    /// Bookkeeping for an inode whose name moved from one place to another.
+    fn arrive(&mut self, id: InodeId, from: Link, to: Link, now: Timestamp) {
         let inode = self.planned(id);
         inode.changed = now;
+        inode.links.remove(from);
+        inode.links.add(to);
         if let Content::Directory(directory) = &mut inode.content {
-            directory.set_parent(to);
-            self.planned(from).link_count -= 1;
-            self.planned(to).link_count += 1;
+            directory.set_parent(to.directory);
+            let from = self.planned(from.directory);
+            from.link_count = from.link_count.saturating_sub(1);
+            self.planned(to.directory).link_count += 1;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pocket_proto::{InodeId, Status};
 
-use super::Namespace;
+use super::{Namespace, check_lifetime};
 use crate::limits::{NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX};
 use crate::now::Timestamp;
 
@@ -97,6 +97,7 @@ impl Namespace {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(&0) {
             return Err(Status::OutOfRange);
         }
+        check_lifetime(name, value)?;
         let before = xattrs.0.get(name);
         match (mode, before) {
             (XattrMode::Create | XattrMode::CreateAndReplace, Some(_)) => {
@@ -116,6 +117,7 @@ impl Namespace {
         let inode = self.planned(id);
         inode.xattrs.0.insert(name, value);
         inode.changed = now;
+        self.await_expiry(id);
     }
 
     /// Removes an extended attribute that is there.
@@ -123,5 +125,6 @@ impl Namespace {
         let inode = self.planned(id);
         inode.xattrs.0.remove(name);
         inode.changed = now;
+        self.await_expiry(id);
     }
 }

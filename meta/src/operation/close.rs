@@ -9,6 +9,9 @@ use super::{Context, Step, done};
 pub(super) fn close(context: &mut Context<'_>, request: &Close) -> Result<Step, Failure> {
     let inode = InodeId(request.inode);
     let state = &mut *context.state;
+    if let Some(read_bytes) = request.read_bytes {
+        state.namespace.note_read(inode, read_bytes);
+    }
     state.close(context.session, inode, request.write);
     Ok(done())
 }

@@ -27,6 +27,7 @@ impl Context<'_> {
             name_valid_ms: 0,
             exclusive: inode.is_directory() && self.state.leases.holds_directory(id, self.session),
             names: self.state.namespace.name_count(id),
+            read_once: inode.is_read_once(),
             acls: (!acls.is_empty()).then(|| Box::new(acls)),
         })
     }
@@ -92,6 +93,11 @@ impl Context<'_> {
         let Some(session) = self.state.sessions.get_mut(&self.session) else {
             return;
         };
+        // In one that was removed with all that is in it, nothing can be made ahead.
+        let inode = self.state.namespace.inode(directory);
+        if inode.is_ok_and(|inode| inode.link_count == 0) {
+            return;
+        }
         let leases = &mut self.state.leases;
         let answered = !self.one_way || self.ahead.is_some();
         if answered && leases.grant_directory(directory, is_new, self.session, now) {

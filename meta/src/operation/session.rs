@@ -11,7 +11,10 @@ pub(super) fn recall_done(
 ) -> Result<Step, Failure> {
     let lease = context.job.lease;
     let state = &mut *context.state;
-    state.acknowledge(context.session, request.recall, lease);
+    if let Some(sent) = state.acknowledge(context.session, request.recall, lease) {
+        let took = context.now.tick.saturating_duration_since(sent);
+        context.job.environment.counts.recalled.observe(took);
+    }
     Ok(done())
 }
 

@@ -372,7 +372,11 @@ pub fn open(inode: u64, write: bool) -> Operation {
 }
 
 pub fn close(inode: u64, write: bool) -> Operation {
-    Operation::Close(Close { inode, write })
+    Operation::Close(Close {
+        inode,
+        write,
+        ..Close::default()
+    })
 }
 
 pub fn remove(parent: u64, name: &str) -> Operation {

@@ -59,6 +59,7 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<MountRequest, ArgumentErro
         options: options(&lists, sloppy)?,
         foreground: false,
         log_file: None,
+        metrics: None,
         verbosity,
         embedded_servers: 1,
         dry_run,

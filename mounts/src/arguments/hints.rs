@@ -5,16 +5,17 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use pocket_proto::{Bandwidth, BlockBytes, ByteCount, control::Hints};
 
+use super::ArgumentError;
 use crate::{
     connection::JobTerms,
-    units::{parse_block_bytes, parse_capacity, parse_lease},
+    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl},
 };
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub(crate) struct HintArguments {
     /// Tasks that will use the job at once
-    #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks)]
+    #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks, allow_negative_numbers = true)]
     pub(crate) max_tasks: Option<u32>,
 
     /// Bytes that the job will hold at most, as 10GiB
@@ -66,6 +67,19 @@ pub(crate) struct JobArguments {
     #[arg(long)]
     pub(crate) keep: bool,
 
+    /// Leave the job to be found again: it outlives its last mount by --ttl, and whoever mounts a job
+    /// of its name until then has its files
+    #[arg(long, conflicts_with_all = ["keep", "lease"])]
+    pub(crate) persist: bool,
+
+    /// How long a job with --persist outlives its last mount, as 12h or 7d [default: 1d]
+    #[arg(long, value_name = "TIME", requires = "persist", value_parser = parse_ttl)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// Free each file when it is closed after it was read to the end, on whatever mount
+    #[arg(long)]
+    pub(crate) delete_after_read: bool,
+
     /// Bytes of a block, a power of two from 4KiB to 16MiB [default: 1MiB]
     #[arg(long, value_name = "SIZE", env = "POCKET_BLOCK_SIZE", value_parser = parse_block_bytes)]
     pub(crate) block_size: Option<BlockBytes>,
@@ -86,14 +100,24 @@ impl HintArguments {
 }
 
 impl JobArguments {
+    /// A time to live is that of a job that persists.
+    pub(super) fn check_ttl(&self) -> Result<(), ArgumentError> {
+        match self.ttl {
+            Some(_) if !self.persist => Err(ArgumentError::TtlAlone),
+            _ => Ok(()),
+        }
+    }
+
     /// The terms for a job of that name, to be joined or created.
     pub(crate) fn to_terms(&self, name: &str) -> JobTerms {
         JobTerms {
             name: name.to_owned(),
             hints: self.hints.to_message(),
             profile: self.profile.clone().unwrap_or_default(),
-            lease: self.lease,
+            lease: if self.persist { self.ttl } else { self.lease },
             keep: self.keep,
+            persist: self.persist,
+            delete_after_read: self.delete_after_read,
             block_bytes: self.block_size,
             existing_only: false,
         }
@@ -105,6 +129,8 @@ pub(super) fn parse_tasks(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(0) => Err("a job has at least 1 task".to_owned()),
         Ok(tasks) => Ok(tasks),
-        Err(_) => Err(format!("'{text}' is not a number of tasks")),
+        Err(_) => Err(format!(
+            "'{text}' is not a number of tasks: give 1 to 1000000"
+        )),
     }
 }

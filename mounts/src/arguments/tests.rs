@@ -46,6 +46,29 @@ fn flags_become_a_request() {
 }
 
 #[test]
+fn a_job_persists_for_its_time_to_live() {
+    let request = parse("pocket-mount j /mnt/x --persist --ttl 7d --delete-after-read").unwrap();
+    let terms = request.terms.to_terms("j");
+    assert_eq!(terms.lease, Some(Duration::from_secs(7 * 86_400)));
+    assert!(terms.persist && terms.delete_after_read && !terms.keep);
+    let options = parse("mount.pocket j /mnt/x -o persist,ttl=7d,delete_after_read").unwrap();
+    assert_eq!(options.terms, request.terms);
+    assert!(parse("pocket-mount j /mnt/x --attach").unwrap().existing);
+    for (wrong, says) in [
+        ("pocket-mount j /mnt/x --ttl 1d", "--persist"),
+        ("pocket-mount j /mnt/x -o ttl=1d", "give --persist as well"),
+        (
+            "pocket-mount j /mnt/x --persist --keep",
+            "cannot be used with",
+        ),
+        ("pocket-mount j /mnt/x --persist --ttl 2y", "not a time"),
+        ("pocket-mount j /mnt/x --persist --ttl 400d", "365 days"),
+    ] {
+        assert!(mistake(wrong).contains(says), "{wrong}: {}", mistake(wrong));
+    }
+}
+
+#[test]
 fn nothing_is_assumed_about_a_job() {
     let request = parse("pocket-mount j /mnt/x").unwrap();
     assert_eq!(request.terms, JobArguments::default());

@@ -27,6 +27,11 @@ pub(super) struct ControllerArguments {
     #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
     metrics: Option<String>,
 
+    /// Serve a dashboard here, to everyone who reaches it: it shows names of jobs and servers; port 0
+    /// takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_DASHBOARD")]
+    dashboard: Option<String>,
+
     #[command(flatten)]
     tiers: TierArguments,
 
@@ -41,6 +46,7 @@ impl ControllerArguments {
             listen,
             state,
             metrics,
+            dashboard,
             tiers: _,
             server,
         } = self;
@@ -53,6 +59,7 @@ impl ControllerArguments {
                     catalogue,
                     state,
                     metrics,
+                    dashboard,
                     ..ControllerConfig::default()
                 };
                 Ok(Controller::start(config).await?)
@@ -60,6 +67,7 @@ impl ControllerArguments {
             |running| {
                 vec![Announcement {
                     metrics: running.metrics_endpoint(),
+                    dashboard: running.dashboard_endpoint(),
                     ..Announcement::new("controller", running.endpoint())
                 }]
             },

@@ -3,10 +3,10 @@
 use std::future::pending;
 
 use clap::Args;
-use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
+use pocket_meta::{MetaConfig, MetaServer};
 
-use super::server::{Announcement, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log};
+use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
+use crate::{endpoint::ControllerAddress, logging::Log, metrics};
 
 /// Run a metadata server: it holds the names and attributes of jobs
 #[derive(Args, Debug)]
@@ -33,6 +33,9 @@ pub(super) struct MetaArguments {
     advertise: Option<String>,
 
     #[command(flatten)]
+    metrics: MetricsArguments,
+
+    #[command(flatten)]
     server: ServerArguments,
 }
 
@@ -43,6 +46,7 @@ impl MetaArguments {
             listen,
             control_listen,
             advertise,
+            metrics,
             server,
         } = self;
         server.serve(
@@ -56,16 +60,21 @@ impl MetaArguments {
                     controller: Some(controller.to_string()),
                     ..MetaConfig::default()
                 };
-                Ok(MetaServer::start(config).await?)
+                let running = MetaServer::start(config).await?;
+                let counted = running.metrics().clone();
+                let page = move || counted.page();
+                let served = metrics::serve(metrics.metrics.as_deref(), page).await?;
+                Ok((running, served))
             },
-            |running| {
+            |(running, served)| {
                 vec![Announcement {
                     control_endpoint: Some(running.control_endpoint().to_owned()),
+                    metrics: metrics::endpoint(served.as_ref()),
                     ..Announcement::new("meta", running.endpoint())
                 }]
             },
             async |_| pending().await,
-            RunningMeta::stop,
+            |(running, _served)| running.stop(),
         )
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use pocket_controller_client::ControllerClient;
-use pocket_policy::{Catalogue, Forecast, History, Plan, Run, check_hints, plan, rate_text};
+use pocket_policy::{Catalogue, Forecast, History, Plan, Price, Run, check_hints, plan, rate_text};
 use pocket_proto::{ByteCount, control::Hints};
 use serde::Serialize;
 
@@ -49,7 +49,12 @@ struct PlanView {
     capacity_bytes: u64,
     bandwidth_bytes_per_second: u64,
     dollars_per_hour: f64,
-    dollars_per_hour_alone: f64,
+    /// Absent if no number of servers suffices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dollars_per_hour_alone: Option<f64>,
+    /// What of the capacity and bandwidth fits nowhere.
+    missing_capacity_bytes: u64,
+    missing_bandwidth_bytes_per_second: u64,
     servers_alone: Vec<ServersView>,
     tiers: Vec<TierView>,
     reasons: Vec<String>,
@@ -144,7 +149,9 @@ fn view(hints: String, plan: &Plan) -> PlanView {
         capacity_bytes: plan.needs.capacity_bytes,
         bandwidth_bytes_per_second: plan.needs.bytes_per_second,
         dollars_per_hour: plan.price.dollars(),
-        dollars_per_hour_alone: plan.price_alone.dollars(),
+        dollars_per_hour_alone: plan.price_alone.map(Price::dollars),
+        missing_capacity_bytes: plan.missing.capacity_bytes,
+        missing_bandwidth_bytes_per_second: plan.missing.bytes_per_second,
         servers_alone: alone.collect(),
         tiers: tiers.collect(),
         reasons: plan.reasons.clone(),
@@ -213,7 +220,8 @@ fn print(planned: &PlanView) -> anyhow::Result<()> {
             ByteCount(row.capacity_bytes).to_string(),
             rate_text(row.bandwidth_bytes_per_second),
             format!("{:.4}", row.dollars_per_hour),
-            format!("{:.4}", row.dollars_per_hour_alone),
+            row.dollars_per_hour_alone
+                .map_or("-".to_owned(), |dollars| format!("{dollars:.4}")),
             servers(row),
         ]);
     }

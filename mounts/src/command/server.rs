@@ -30,6 +30,14 @@ pub(super) struct ServerArguments {
     parent: Option<u32>,
 }
 
+/// Where a server serves what it counts.
+#[derive(Args, Clone, Debug)]
+pub(super) struct MetricsArguments {
+    /// Serve metrics for Prometheus here, at /metrics; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
+    pub(super) metrics: Option<String>,
+}
+
 /// Where a server listens, as it says itself when it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Announcement {
@@ -40,6 +48,9 @@ pub(super) struct Announcement {
     /// Metadata servers: where the controller reaches it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) control_endpoint: Option<String>,
+    /// Where it serves its dashboard.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) dashboard: Option<String>,
     /// Where it serves metrics.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) metrics: Option<String>,
@@ -54,6 +65,7 @@ impl Announcement {
             role: role.to_owned(),
             endpoint: endpoint.to_owned(),
             control_endpoint: None,
+            dashboard: None,
             metrics: None,
             pid: process::id(),
         }
@@ -69,6 +81,9 @@ impl Announcement {
         ))?;
         if let Some(metrics) = &self.metrics {
             output::line(format_args!("metrics are at http://{metrics}/metrics"))?;
+        }
+        if let Some(dashboard) = &self.dashboard {
+            output::line(format_args!("the dashboard is at http://{dashboard}/"))?;
         }
         Ok(())
     }

@@ -101,6 +101,10 @@ impl SimulateArguments {
         match self.json {
             true => output::json(&report),
             false => print(&report),
+        }?;
+        match report.shortfall() {
+            Some(why) => bail!(why),
+            None => Ok(()),
         }
     }
 }
@@ -113,7 +117,7 @@ fn read_trace(path: &Path, settings: &[String]) -> anyhow::Result<Trace> {
         let Some((name, value)) = setting.split_once('=') else {
             bail!("--set '{setting}': write NAME=VALUE");
         };
-        trace.settings.push((name.to_owned(), value.to_owned()));
+        trace.push_setting(name, value);
     }
     Ok(trace)
 }

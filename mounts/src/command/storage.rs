@@ -7,19 +7,22 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pocket_metrics::MetricsServer;
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
+use pocket_storage::{
+    RunningServer, StorageConfig, StorageMetrics, StorageServer, Store, StoreBandwidth,
+};
 use tracing::error;
 
 use self::{
     parting::Parting,
     tier::{Tier, TierArgument},
 };
-use super::server::{Announcement, ServerArguments, advertised};
+use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
 use crate::{
     endpoint::ControllerAddress,
     logging::Log,
-    machine,
+    machine, metrics,
     units::{parse_capacity, parse_server_bandwidth},
 };
 
@@ -81,7 +84,16 @@ pub(super) struct StorageArguments {
     drained_notes: Vec<PathBuf>,
 
     #[command(flatten)]
+    metrics: MetricsArguments,
+
+    #[command(flatten)]
     server: ServerArguments,
+}
+
+/// The servers of a process, one for each tier, with the page for all of them.
+struct Running {
+    servers: Vec<RunningServer>,
+    served: Option<MetricsServer>,
 }
 
 impl StorageArguments {
@@ -95,6 +107,7 @@ impl StorageArguments {
             controller,
             listen,
             advertise,
+            metrics,
             server,
             calibrate,
             ..
@@ -121,24 +134,28 @@ impl StorageArguments {
                     };
                     servers.push(StorageServer::start(config).await?);
                 }
-                Ok(servers)
+                let counted: Vec<_> = servers.iter().map(|it| it.metrics().clone()).collect();
+                let page = move || StorageMetrics::page(&counted);
+                let served = metrics::serve(metrics.metrics.as_deref(), page).await?;
+                Ok(Running { servers, served })
             },
-            |servers: &Vec<RunningServer>| {
-                let endpoints = servers.iter().map(RunningServer::endpoint);
-                endpoints
-                    .map(|endpoint| Announcement::new("storage", endpoint))
-                    .collect()
+            |Running { servers, served }| {
+                let announced = servers.iter().map(|server| Announcement {
+                    metrics: metrics::endpoint(served.as_ref()),
+                    ..Announcement::new("storage", server.endpoint())
+                });
+                announced.collect()
             },
-            async |servers: &Vec<RunningServer>| {
-                for server in servers {
+            async |running: &Running| {
+                for server in &running.servers {
                     server.dismissed().await;
                 }
                 if let Err(error) = parting.leave() {
                     error!("nobody will know that this server was drained: {error:#}");
                 }
             },
-            |servers| async {
-                for server in servers {
+            |running| async {
+                for server in running.servers {
                     server.stop().await;
                 }
             },

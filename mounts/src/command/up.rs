@@ -22,7 +22,7 @@ use self::{
 use super::server::Announcement;
 use crate::{
     cluster_key::KEY_VARIABLE,
-    machine, output,
+    machine, metrics, output,
     runtime::block_on,
     signals::Signals,
     units::{parse_capacity, parse_server_bandwidth, parse_time},
@@ -95,9 +95,14 @@ pub(super) struct UpArguments {
     #[arg(long, value_name = "DIR", env = "POCKET_STATE_DIR")]
     state: Option<PathBuf>,
 
-    /// Serve the controller's metrics for Prometheus here, at /metrics; port 0 takes any free one
+    /// Serve the controller's metrics for Prometheus here, at /metrics, and those of its servers on
+    /// free ports of the same host; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", env = "POCKET_METRICS")]
     metrics: Option<String>,
+
+    /// Serve the controller's dashboard here, to everyone who reaches it; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "POCKET_DASHBOARD")]
+    dashboard: Option<String>,
 
     /// Print one line of JSON when the cluster is ready
     #[arg(long)]
@@ -157,6 +162,9 @@ impl UpArguments {
         if let Some(metrics) = &self.metrics {
             controller.extend(["--metrics", metrics]);
         }
+        if let Some(dashboard) = &self.dashboard {
+            controller.extend(["--dashboard", dashboard]);
+        }
         let controller = processes.start("controller", &controller).await?;
         let address = controller.endpoint.clone();
         let mut servers = vec![controller];
@@ -167,13 +175,20 @@ impl UpArguments {
             "--control-listen",
             "127.0.0.1:0",
         ];
-        let meta = [&meta[..], &["--controller", &address]].concat();
+        let mut meta = [&meta[..], &["--controller", &address]].concat();
+        let beside = self.metrics.as_deref().map(metrics::beside);
+        if let Some(beside) = &beside {
+            meta.extend(["--metrics", beside]);
+        }
         servers.push(processes.start("metadata server", &meta).await?);
         let mut storage: Vec<String> = ["storage", "--listen", "127.0.0.1:0"]
             .map(str::to_owned)
             .into();
         storage.extend(["--capacity".to_owned(), capacity.0.to_string()]);
         storage.extend(["--controller".to_owned(), address.clone()]);
+        if let Some(beside) = beside {
+            storage.extend(["--metrics".to_owned(), beside]);
+        }
         if let Some(rate) = self.bandwidth {
             storage.extend([
                 "--bandwidth".to_owned(),
@@ -261,12 +276,16 @@ impl UpArguments {
                 role,
                 endpoint,
                 metrics,
+                dashboard,
                 pid,
                 ..
             } = server;
             output::line(format_args!("  {role:<11} {endpoint:<22} process {pid}"))?;
             if let Some(metrics) = metrics {
                 output::line(format_args!("  metrics     http://{metrics}/metrics"))?;
+            }
+            if let Some(dashboard) = dashboard {
+                output::line(format_args!("  dashboard   http://{dashboard}/"))?;
             }
         }
         output::line("mount a job:")?;

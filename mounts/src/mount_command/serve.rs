@@ -151,6 +151,7 @@ async fn mount(
         filesystem,
         auto_unmount: request.options.auto_unmount,
         presentation: request.options.presentation,
+        metrics: request.metrics.clone(),
     };
     let mount = JobMount::start(config, guard).await;
     mount.map_err(MountFailure::mount)
@@ -216,6 +217,9 @@ fn notices(request: &MountRequest, mount: &JobMount, cluster: Option<&Cluster>) 
         lines.push(format!(
             "join from this host: pocket-mount {job} DIR --controller {controller}"
         ));
+    }
+    if let Some(metrics) = mount.metrics_endpoint() {
+        lines.push(format!("metrics are at http://{metrics}/metrics"));
     }
     let notice = &mount.registration().notice;
     if !notice.is_empty() {

@@ -229,6 +229,52 @@ fn throughput_is_promised_once_and_bytes_are_placed_all_the_same() {
 }
 
 #[test]
+fn the_throughput_told_is_what_the_servers_promise() {
+    // One server has the room, the other the throughput: neither helps.
+    let full_of_bytes = StorageSpace {
+        bytes_per_second: 1_000,
+        ..dram(1, GIB, GIB)
+    };
+    let out_of_rate = StorageSpace {
+        bytes_per_second: 1_000,
+        reserved_bytes_per_second: 1_000,
+        ..dram(2, GIB, 0)
+    };
+    for (wanted, told) in [
+        (
+            Wanted::Exactly(800),
+            "those of its 2 storage servers that have room for its data",
+        ),
+        (
+            Wanted::Expected(800),
+            "all that the servers with room for its data",
+        ),
+        (Wanted::UpTo(800), "to leave some for other jobs"),
+    ] {
+        let demand = Demand {
+            bytes_per_second: wanted,
+            ..capacity(GIB / 2)
+        };
+        let given = allocate("x", demand, &[full_of_bytes, out_of_rate]).expect("fits");
+        let promised: u64 = given
+            .shares
+            .iter()
+            .map(|share| share.bytes_per_second)
+            .sum();
+        assert_eq!((given.bytes_per_second, promised), (0, 0), "{wanted:?}");
+        assert!(
+            given.reasons.iter().any(|r| r.contains(told)),
+            "{:?}",
+            given.reasons
+        );
+        assert_eq!(
+            given.notice.is_empty(),
+            !matches!(wanted, Wanted::Exactly(_))
+        );
+    }
+}
+
+#[test]
 fn a_running_job_takes_what_room_is_left() {
     let tiers = Tier::FASTEST_FIRST;
     let promised = |capacity_bytes| Needs {

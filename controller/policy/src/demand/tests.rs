@@ -222,3 +222,58 @@ fn rates_are_shown_in_bits() {
         assert_eq!(rate_text(rate), text);
     }
 }
+
+#[test]
+fn what_earlier_runs_do_not_tell_is_left_to_the_rules() {
+    let table = Catalogue::default();
+    let past = |bytes_per_second, object_bytes| Forecast {
+        capacity_bytes: GB,
+        bytes_per_second,
+        object_bytes,
+        runs: 1,
+        margin_percent: 5,
+        profile: "x".to_owned(),
+    };
+    let unmeasured = demand(&Hints::default(), &table, Some(&past(0, 0)));
+    assert_eq!(unmeasured.bytes_per_second, Wanted::UpTo(50 * GB));
+    assert_eq!(unmeasured.capacity_bytes, Wanted::Expected(GB));
+    assert!(unmeasured.latency_sensitive);
+    let said = |demand: &Demand, part: &str| demand.reasons.iter().any(|r| r.contains(part));
+    assert!(said(&unmeasured, "latency not hinted: fastest tier first"));
+    assert!(said(&unmeasured, "no hint: 50 nodes of 8Gb/s"));
+    // An object of 345 kB takes 5.037 ms on DRAM, and 2 % longer on NVMe: that is not felt.
+    assert!(!demand(&Hints::default(), &table, Some(&past(GB, 345_000))).latency_sensitive);
+    assert!(demand(&Hints::default(), &table, Some(&past(GB, 310_000))).latency_sensitive);
+}
+
+#[test]
+fn reasons_tell_the_ratio_and_the_size_of_a_node() {
+    let table = Catalogue::default();
+    let said = |hints: Hints, part: &str| {
+        let reasons = demand(&hints, &table, None).reasons;
+        assert!(
+            reasons.iter().any(|r| r.contains(part)),
+            "{part}: {reasons:?}"
+        );
+    };
+    said(Hints::default(), "no hint: 50 nodes of 1960GB");
+    let tasks = Hints {
+        max_tasks: Some(100),
+        ..Hints::default()
+    };
+    said(tasks, "100 tasks at 0.6Gb/s each and 1960GB per 8Gb/s");
+}
+
+#[test]
+fn only_a_hint_bounds_what_a_job_may_grow_to() {
+    let table = Catalogue::default();
+    let most = |capacity_bytes| {
+        let hints = Hints {
+            capacity_bytes,
+            ..Hints::default()
+        };
+        demand(&hints, &table, None).capacity_max()
+    };
+    assert_eq!(most(Some(GB)), Some(10 * GB));
+    assert_eq!(most(None), None);
+}

@@ -116,6 +116,29 @@ fn only_the_remainder_starts_servers() {
 }
 
 #[test]
+fn a_job_of_three_servers_takes_three() {
+    for servers in [3, 7, 11] {
+        let mut world = World::new([99; 4]);
+        let job = needs(servers * 60 * GB, servers * GB);
+        assert_eq!(
+            world.ask(job, true),
+            Growth::Start(vec![servers as u32, 0, 0, 0])
+        );
+        let shares = world.register(job, true).expect("grows");
+        assert_eq!(
+            (shares.len(), world.servers.len()),
+            (servers as usize, servers as usize)
+        );
+        assert!(
+            shares
+                .iter()
+                .all(|share| share.needs() == needs(60 * GB, GB)),
+            "{shares:?}"
+        );
+    }
+}
+
+#[test]
 fn latency_matters_first_and_money_otherwise() {
     let mut world = World::new([9; 4]);
     let sensitive = world.register(needs(GB, GB), true).expect("grows");

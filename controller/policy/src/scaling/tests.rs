@@ -151,6 +151,100 @@ fn changes_keep_their_distance() {
     assert_eq!(next[0].0, 19, "ten seconds after the first");
 }
 
+/// A server of 100 bytes and 10 a second.
+fn member(needed: bool, ready: bool) -> Member {
+    Member {
+        has: Needs {
+            capacity_bytes: 100,
+            bytes_per_second: 10,
+        },
+        needed,
+        ready,
+    }
+}
+
+fn beyond(capacity_bytes: u64, bytes_per_second: u64) -> Needs {
+    Needs {
+        capacity_bytes,
+        bytes_per_second,
+    }
+}
+
+#[test]
+fn of_storage_started_by_need_only_the_spare_part_is_sized() {
+    let members = [
+        member(true, true),
+        member(false, true),
+        member(false, true),
+        member(false, false),
+    ];
+    let pool = Pool::of(members, beyond(150, 6), 0);
+    assert_eq!((pool.servers, pool.promised, pool.removable), (4, 1, 2));
+    assert_eq!((pool.capacity_permille, pool.network_permille), (500, 200));
+    assert_eq!(
+        Pool::of(members, beyond(0, 0), 3).removable,
+        1,
+        "the minimum stays"
+    );
+    // Where none is spare the load is that of one more.
+    let full = Pool::of([member(true, true); 2], beyond(50, 0), 0);
+    assert_eq!(
+        (full.promised, full.removable, full.capacity_permille),
+        (2, 0, 500)
+    );
+    let unknown = Member {
+        has: beyond(100, 0),
+        ..member(false, true)
+    };
+    let pool = Pool::of([unknown], beyond(0, 1_000), 0);
+    assert_eq!(pool.network_permille, 0, "what nobody knows is not planned");
+    assert_eq!(Pool::of([], beyond(5, 5), 0).servers, 0);
+}
+
+#[test]
+fn spare_servers_go_and_those_that_jobs_need_do_not_count() {
+    let pool = |needed, spare, use_beyond| {
+        let members = [member(true, true)].repeat(needed).into_iter();
+        let members = members.chain([member(false, true)].repeat(spare));
+        Pool::of(members, use_beyond, 1)
+    };
+    let mut arbiter = Arbiter::new(settings());
+    let mut after = |seconds: std::ops::Range<u64>, pool: Pool| {
+        seconds
+            .into_iter()
+            .find_map(|second| match arbiter.decide(&pool, second * 1_000) {
+                Decision::Scale { servers, .. } => Some((second, servers)),
+                Decision::Hold => None,
+            })
+    };
+    assert_eq!(after(0..60, pool(4, 3, beyond(0, 0))), Some((10, 4)));
+    // Jobs end, and what they had is spare: the total is what it was, and shrinks to the minimum.
+    assert_eq!(after(60..120, pool(0, 4, beyond(0, 0))), Some((70, 1)));
+    // Use beyond all that is promised: as many more as bring it to the middle of the range.
+    assert_eq!(after(120..180, pool(4, 0, beyond(280, 0))), Some((123, 8)));
+}
+
+#[test]
+fn servers_that_others_start_begin_the_long_window_anew() {
+    let idle = Pool::of([member(false, true); 2], beyond(0, 0), 0);
+    let mut arbiter = Arbiter::new(settings());
+    for second in 0..10 {
+        assert_eq!(arbiter.decide(&idle, second * 1_000), Decision::Hold);
+    }
+    arbiter.started_by_others();
+    for second in 10..20 {
+        assert_eq!(
+            arbiter.decide(&idle, second * 1_000),
+            Decision::Hold,
+            "{second}"
+        );
+    }
+    assert!(matches!(
+        arbiter.decide(&idle, 20_000),
+        Decision::Scale { servers: 0, .. }
+    ));
+}
+
 proptest! {
     #[test]
     fn constant_load_never_scales_twice(

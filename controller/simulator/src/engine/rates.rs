@@ -23,12 +23,7 @@ pub(super) fn speeds(running: &[Running], trace: &Trace, fleet: &Fleet, now_ms: 
         .enumerate()
         .map(|(at, job)| {
             let truth = &trace.jobs[job.job];
-            if job.wanted(truth).capacity_bytes
-                > job
-                    .given
-                    .capacity_bytes
-                    .saturating_add(job.given.capacity_bytes / 50)
-            {
+            if job.wanted(truth).capacity_bytes > job.given.capacity_bytes {
                 // Nothing more can be written until there is room.
                 return 0;
             }

@@ -1,6 +1,7 @@
 //! What is counted while a trace runs.
 
 use pocket_policy::{Catalogue, Cost, Member, Needs, Pool};
+use pocket_proto::ByteCount;
 
 use crate::{
     Losses, Report, Sample, Scenario, Trace, TraceJob,
@@ -18,18 +19,21 @@ pub(super) struct Tally {
     catalogue: Catalogue,
     samples: Vec<Sample>,
     sample_every: u64,
-    slow_downs: Vec<f64>,
+    /// Of every job that finished, by its index in the trace.
+    pub(super) slow_downs: Vec<(usize, f64)>,
     waits_ms: Vec<u64>,
+    late: usize,
     billed: Cost,
     pub(super) queued: usize,
     pub(super) waited_for_servers: usize,
     pub(super) grown: u64,
     pub(super) given_back: u64,
     pub(super) spilled: u64,
-    scalings: u64,
-    flaps: u64,
-    /// The last change of each pool: when, and whether it grew.
-    last_change: Vec<Option<(u64, bool)>>,
+    pub(super) scalings: u64,
+    refused: usize,
+    failed: usize,
+    /// Why the first of those did not finish.
+    unfinished: Option<String>,
     stalled_ms: u64,
     starting: f64,
     idle: f64,
@@ -47,6 +51,7 @@ impl Tally {
             sample_every: 1,
             slow_downs: Vec::new(),
             waits_ms: Vec::new(),
+            late: 0,
             billed: Cost::default(),
             queued: 0,
             waited_for_servers: 0,
@@ -54,8 +59,9 @@ impl Tally {
             given_back: 0,
             spilled: 0,
             scalings: 0,
-            flaps: 0,
-            last_change: vec![None; catalogue.nodes.len()],
+            refused: 0,
+            failed: 0,
+            unfinished: None,
             stalled_ms: 0,
             starting: 0.0,
             idle: 0.0,
@@ -162,21 +168,34 @@ impl Tally {
         pools.collect()
     }
 
-    pub(super) fn scaled(&mut self, node: usize, grew: bool, now_ms: u64, cool_down_ms: u64) {
-        self.scalings += 1;
-        if let Some((at_ms, grew_then)) = self.last_change[node]
-            && grew_then != grew
-            && now_ms - at_ms < 3 * cool_down_ms
-        {
-            self.flaps += 1;
-        }
-        self.last_change[node] = Some((now_ms, grew));
+    /// A job was not admitted and never will be.
+    pub(super) fn refused(&mut self, why: String) {
+        self.refused += 1;
+        self.unfinished.get_or_insert(why);
+    }
+
+    /// A running job was given up.
+    pub(super) fn failed(&mut self, job: &TraceJob, failed: &Running) {
+        self.failed += 1;
+        self.billed += failed.bill;
+        self.stalled_ms += failed.stalled_ms;
+        let why = format!(
+            "job '{}' found no room for {} s beyond the {} that it has",
+            job.name,
+            failed.stalled_last_ms / 1_000,
+            ByteCount(failed.given.capacity_bytes)
+        );
+        self.unfinished.get_or_insert(why);
     }
 
     pub(super) fn ended(&mut self, job: &TraceJob, ended: &Running, ended_ms: u64) {
         let took_ms = ended_ms.saturating_sub(ended.starts_ms);
-        self.slow_downs.push(took_ms as f64 / job.runs_ms as f64);
-        self.waits_ms.push(ended.starts_ms - job.at_ms);
+        let slow_down = took_ms as f64 / job.runs_ms as f64;
+        self.slow_downs.push((ended.job, slow_down));
+        let wait_ms = ended.starts_ms - job.at_ms;
+        self.waits_ms.push(wait_ms);
+        let late = (took_ms + wait_ms) as f64 > 1.05 * job.runs_ms as f64;
+        self.late += usize::from(late);
         self.billed += ended.bill;
         self.stalled_ms += ended.stalled_ms;
     }
@@ -230,17 +249,18 @@ impl Tally {
         fleet: &Fleet,
         now_ms: u64,
     ) -> Report {
-        self.slow_downs.sort_by(f64::total_cmp);
+        let slow_downs = std::mem::take(&mut self.slow_downs).into_iter();
+        let mut slow_downs: Vec<f64> = slow_downs.map(|(_, slow_down)| slow_down).collect();
+        slow_downs.sort_by(f64::total_cmp);
         self.waits_ms.sort_unstable();
         let oracle_cost = oracle(&trace.jobs, &scenario.catalogue);
-        let count = self.slow_downs.len().max(1);
+        let count = slow_downs.len().max(1);
         let p99 = (count * 99).div_ceil(100) - 1;
         let dearest = self
             .samples
             .iter()
             .map(|sample| sample.price)
             .fold(0.0, f64::max);
-        let slow_downs = &self.slow_downs;
         Report {
             jobs: trace.jobs.len(),
             finished: slow_downs.len(),
@@ -261,6 +281,7 @@ impl Tally {
             slow_down_p99: slow_downs.get(p99).copied().unwrap_or(0.0),
             slow_down_most: slow_downs.last().copied().unwrap_or(0.0),
             jobs_slowed: slow_downs.iter().filter(|slow| **slow > 1.05).count(),
+            jobs_late: self.late,
             wait_mean_ms: self.waits_ms.iter().sum::<u64>() / count as u64,
             wait_p99_ms: self.waits_ms.get(p99).copied().unwrap_or(0),
             wait_most_ms: self.waits_ms.last().copied().unwrap_or(0),
@@ -269,7 +290,10 @@ impl Tally {
             servers_most: fleet.most,
             servers_started: fleet.started,
             servers_regretted: fleet.regretted,
-            flaps: self.flaps,
+            flaps: fleet.flaps,
+            refused: self.refused,
+            failed: self.failed,
+            unfinished: self.unfinished.unwrap_or_default(),
             scalings: self.scalings,
             grown: self.grown,
             given_back: self.given_back,

@@ -232,7 +232,7 @@ fn a_lease_lapses_a_minute_after_the_last_mount_left() {
     let mut world = World::new(1);
     let id = world.mount(&job("x")).job;
     world.set_mounts(id, 2);
-    assert_eq!(drops(&world.pass(1_000)), []);
+    assert_eq!(drops(&world.pass(1_000)), [0_u64; 0]);
     assert_eq!(world.jobs()[0].lapses_in_seconds, 0);
     world.set_mounts(id, 0);
     world.pass(LEASE.as_secs() - 1);
@@ -280,8 +280,40 @@ fn a_kept_job_never_lapses() {
         keep: true,
         ..job("x")
     });
-    assert_eq!(drops(&world.pass(10_000)), []);
+    assert_eq!(drops(&world.pass(10_000)), [0_u64; 0]);
     assert_eq!(world.jobs()[0].lapses_in_seconds, 0);
+}
+
+#[test]
+fn a_persistent_job_is_found_again_until_its_time_is_over() {
+    const DAY: u64 = 24 * 3600;
+    let persistent = |seconds| RegisterJobRequest {
+        persist: true,
+        lease_seconds: seconds,
+        ..job("x")
+    };
+    let mut world = World::new(1);
+    let id = world.mount(&persistent(0)).job;
+    // What it does not use may be given back meanwhile.
+    world.pass(DAY - 10);
+    let seen = &world.jobs()[0];
+    assert!(seen.persist && seen.lapses_in_seconds <= 10, "{seen:?}");
+    // Whoever mounts it later finds it, and its time begins anew.
+    let again = world.mount(&job("x"));
+    assert_eq!((again.job, again.created), (id, false));
+    world.pass(DAY - 10);
+    assert_eq!(world.jobs().len(), 1);
+    world.pass(20);
+    assert!(world.jobs().is_empty());
+
+    world.mount(&RegisterJobRequest {
+        name: "y".to_owned(),
+        ..persistent(100)
+    });
+    world.pass(90);
+    assert_eq!(world.jobs().len(), 1);
+    world.pass(20);
+    assert!(world.jobs().is_empty());
 }
 
 #[test]

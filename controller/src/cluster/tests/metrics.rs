@@ -1,6 +1,6 @@
 //! The page of metrics, and the document that lists them.
 
-use pocket_metrics::table_rows;
+use pocket_metrics::check_document;
 
 use super::{super::metrics::METRICS, *};
 
@@ -96,18 +96,7 @@ fn the_page_tells_jobs_servers_decisions_and_cost() {
 #[test]
 fn the_document_lists_what_the_endpoint_tells() {
     let world = World::new(1);
-    let page = world.cluster.metrics(world.now).into_text();
-    let told: Vec<_> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .collect();
-    let declared: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
-    assert_eq!(told, declared);
-
+    let page = world.cluster.metrics(world.now);
     let document = include_str!("../../../../docs/metrics.md");
-    let listed: Vec<_> = document
-        .lines()
-        .filter(|line| line.starts_with("| `pocket_controller_"))
-        .collect();
-    assert_eq!(listed, table_rows(&METRICS));
+    check_document(page, &METRICS, document, "pocket_controller_");
 }

@@ -192,3 +192,21 @@ fn reports_of_nonsense_change_nothing() {
     world.pass(10);
     assert!(world.mount(&job_of("x", GIB)).created);
 }
+
+#[test]
+fn a_persistent_job_keeps_what_is_left_of_its_time_over_a_restart() {
+    const DAY: u64 = 24 * 3600;
+    let mut world = World::new(1);
+    world.mount(&RegisterJobRequest {
+        persist: true,
+        ..job("x")
+    });
+    world.pass(DAY / 2);
+    world.restart(SETTLE);
+    world.add_metadata(META);
+    world.add_storage(1, 8 * GIB);
+    world.heartbeat(META);
+    let seen = &world.jobs()[0];
+    assert!(seen.persist, "{seen:?}");
+    assert!(seen.lapses_in_seconds.abs_diff(DAY / 2) <= 10, "{seen:?}");
+}

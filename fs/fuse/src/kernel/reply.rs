@@ -5,22 +5,24 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zerocopy::{Immutable, IntoBytes};
 
 use super::abi::{self, Dirent, EntryOut};
 use super::device::Device;
 use super::interrupts::{Interrupts, Until};
+use crate::metrics::Requests;
 
 /// The kernel takes no larger errno.
 const ERRNO_MAX: i32 = 511;
 
-/// What answers need: the descriptor that the request was read from.
+/// What answers need: the descriptor that the request was read from, and where they are counted.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) device: Device,
     pub(crate) interrupts: Arc<Interrupts>,
+    pub(crate) requests: Arc<Requests>,
 }
 
 /// The right to answer a request. It is answered once, with EIO if it is dropped.
@@ -28,17 +30,22 @@ pub(crate) struct Reply {
     /// None once answered.
     channel: Option<Arc<Channel>>,
     unique: u64,
+    opcode: u32,
+    asked: Instant,
     /// The thread that waits for the answer.
     thread: u32,
 }
 
 impl Reply {
-    pub(crate) fn new(channel: Arc<Channel>, unique: u64, thread: u32) -> Self {
+    /// The right to answer the request `unique` of kind `opcode`, read just now.
+    pub(crate) fn new(channel: Arc<Channel>, (unique, opcode): (u64, u32), thread: u32) -> Self {
         // Nobody waits for an answer to 0; sent nevertheless, it would be a notification.
         let channel = (unique != 0).then_some(channel);
         Reply {
             channel,
             unique,
+            opcode,
+            asked: Instant::now(),
             thread,
         }
     }
@@ -84,6 +91,8 @@ impl Reply {
         let Some(channel) = self.channel.take() else {
             return;
         };
+        let took = self.asked.elapsed();
+        channel.requests.answered(self.opcode, took, error);
         if let Err(failure) = channel.device.send(self.unique, error, pieces) {
             // ENOENT: nobody waits any more, because the connection has ended.
             tracing::debug!(unique = self.unique, %failure, "an answer was not taken");

@@ -20,6 +20,8 @@ use super::operation::{
 pub(crate) struct Request<'a> {
     /// Names the request in its answer; 0 where none is expected.
     pub(crate) unique: u64,
+    /// Which operation, as the kernel numbers them.
+    pub(crate) opcode: u32,
     /// The inode it is about: a directory, where the operation has a name.
     pub(crate) inode: u64,
     /// Who asks: the user, the group and the thread.
@@ -64,6 +66,7 @@ impl<'a> Request<'a> {
         })?;
         Ok(Request {
             unique: header.unique,
+            opcode: header.opcode,
             inode: header.nodeid,
             uid: header.uid,
             gid: header.gid,

@@ -15,6 +15,7 @@ use super::notify::Notifier;
 use super::operation::{InitArguments, Operation};
 use super::reply::{Channel, Reply};
 use super::request::{Dialect, Refusal, Request};
+use crate::metrics::Requests;
 
 /// Largest write and read, bytes: one block of the default size.
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -74,6 +75,7 @@ impl Session {
         let channel = Arc::new(Channel {
             device: Device::new(device),
             interrupts: Interrupts::new(runtime),
+            requests: Arc::default(),
         });
         let agreed = shake_hands(&channel, acls)?;
         Ok(Session { channel, agreed })
@@ -82,6 +84,11 @@ impl Session {
     /// Whether the kernel obeys access control lists.
     pub(crate) fn has_acls(&self) -> bool {
         self.agreed & ACLS == ACLS
+    }
+
+    /// What is counted of its requests.
+    pub(crate) fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.channel.requests)
     }
 
     /// A way to tell the kernel what it must forget.
@@ -97,6 +104,7 @@ impl Session {
             channels.push(Arc::new(Channel {
                 device: self.channel.device.try_clone()?,
                 interrupts: Arc::clone(&self.channel.interrupts),
+                requests: Arc::clone(&self.channel.requests),
             }));
         }
         channels.push(self.channel);
@@ -158,7 +166,11 @@ fn serve(
 ) -> std::ops::ControlFlow<()> {
     match request {
         Ok(request) => {
-            let reply = Reply::new(Arc::clone(channel), request.unique, request.thread);
+            let reply = Reply::new(
+                Arc::clone(channel),
+                (request.unique, request.opcode),
+                request.thread,
+            );
             serve_decoded(request, reply, channel, handler)
         }
         Err(refusal) => {
@@ -194,7 +206,7 @@ fn serve_decoded(
 fn refuse(channel: &Arc<Channel>, refusal: Refusal) {
     tracing::warn!(%refusal, "refused what the kernel sent");
     if let Refusal::Malformed { unique, opcode } = refusal {
-        let reply = Reply::new(Arc::clone(channel), unique, 0);
+        let reply = Reply::new(Arc::clone(channel), (unique, opcode), 0);
         match opcode {
             abi::opcode::FORGET | abi::opcode::BATCH_FORGET | abi::opcode::INTERRUPT => {
                 reply.forgo();
@@ -215,7 +227,7 @@ fn shake_hands(channel: &Arc<Channel>, acls: bool) -> io::Result<u64> {
         let request = Request::decode(&buffer.bytes()[..length], Dialect::default());
         let request =
             request.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
-        let reply = Reply::new(Arc::clone(channel), request.unique, 0);
+        let reply = Reply::new(Arc::clone(channel), (request.unique, request.opcode), 0);
         let Operation::Init(offer) = request.operation else {
             reply.error(libc::EIO);
             return Err(io::Error::new(

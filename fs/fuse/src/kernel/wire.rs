@@ -47,6 +47,7 @@ impl Kernel {
         let channel = Channel {
             device: Device::new(device.into()),
             interrupts: Interrupts::new(runtime),
+            requests: Arc::default(),
         };
         (Kernel(kernel), Arc::new(channel))
     }

@@ -45,6 +45,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::ListXattr(_)
         | O::FileSystemStatus(_)
         | O::GetWeightMap(_)
+        | O::GetRemoval(_)
         | O::GetLock(_) => Repetition::Harmless,
         O::SetAttributes(_)
         | O::Create(_)
@@ -53,6 +54,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::Link(_)
         | O::Rename(_)
         | O::Remove(_)
+        | O::RemoveTree(_)
         | O::Open(_)
         | O::SetXattr(_)
         | O::RemoveXattr(_) => Repetition::Once,

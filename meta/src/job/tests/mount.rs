@@ -218,7 +218,13 @@ impl Mount {
                 self.locks.remove(inode);
                 for (count, write) in [(readers, false), (writers, true)] {
                     let inode = *inode;
-                    (0..count).for_each(|_| self.tell(O::Close(Close { inode, write })));
+                    (0..count).for_each(|_| {
+                        self.tell(O::Close(Close {
+                            inode,
+                            write,
+                            ..Close::default()
+                        }))
+                    });
                 }
                 return;
             }

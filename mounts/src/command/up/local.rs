@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::child::ChildServer;
+use crate::command::server::Announcement;
 
 /// First pause before a server that crashed is started again; doubles with every crash in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -145,7 +146,12 @@ impl Shared {
         let mut child = ChildServer::start(&self.program, &name, &arguments, key).map_err(text)?;
         let announced = self.stop.run_until_cancelled(child.announcement()).await;
         if let Some(announced) = announced {
-            let endpoint = announced.map_err(text)?.endpoint;
+            let Announcement {
+                endpoint, metrics, ..
+            } = announced.map_err(text)?;
+            if let Some(metrics) = metrics {
+                eprintln!("pocket: metrics of {name} are at http://{metrics}/metrics");
+            }
             self.note(number, InstanceState::Running, Some(endpoint));
         }
         let ended = child.supervise(self.stop.clone()).await;

@@ -12,7 +12,7 @@ use super::*;
 
 fn connect() -> (Kernel, impl Fn(u64) -> Reply) {
     let (kernel, channel) = Kernel::connect(Handle::current());
-    let reply = move |unique| Reply::new(Arc::clone(&channel), unique, std::process::id());
+    let reply = move |unique| Reply::new(Arc::clone(&channel), (unique, 1), std::process::id());
     (kernel, reply)
 }
 
@@ -89,7 +89,7 @@ async fn what_ends_in_time_is_answered_by_whoever_asked_for_it() {
 #[tokio::test]
 async fn who_is_interrupted_goes_at_once_and_the_operation_goes_on() {
     let (kernel, channel) = Kernel::connect(Handle::current());
-    let reply = Reply::new(Arc::clone(&channel), 2, 1);
+    let reply = Reply::new(Arc::clone(&channel), (2, 1), 1);
     let (finish, finished) = oneshot::channel();
     let waiting = tokio::spawn(reply.unless(Until::Signalled, async { finished.await.unwrap() }));
     tokio::task::yield_now().await;
