@@ -138,7 +138,7 @@ struct Newest {
     name: Option<SessionId>,
     /// The newest recall.
     recall: u64,
-    /// The newest recall that made a file go through.
+    /// The newest recall that made a file go through, or pause.
     through: u64,
 }
 

@@ -18,6 +18,7 @@ mod dirty;
 mod fetch;
 mod held;
 mod open_files;
+mod pause;
 mod read_ahead;
 mod relocation;
 mod reservation;

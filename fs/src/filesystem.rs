@@ -30,6 +30,10 @@ use crate::stores::Stores;
 
 /// How often an idle mount returns space it was granted and does not need.
 const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
+/// What is written is on the servers, and told of, in about so long, closed or not: as often as Linux
+/// writes back (dirty_writeback_centisecs). syncfs(2) and sync(1) do not reach this file system, as
+/// Linux passes them on to virtiofs and block devices only.
+const WRITE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 /// An inode that this mount changes all the time is looked at so often before it is taken as found.
 const LOOKS_MAX: u32 = 5;
 /// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
@@ -163,13 +167,20 @@ impl FileSystem {
         }
     }
 
-    /// Returns unused grants, and has the kernel drop lists whose leases lapse, while the mount lives. To be spawned once.
+    /// Returns unused grants, writes back what was written, and has the kernel drop lists whose
+    /// leases lapse, while the mount lives. To be spawned once.
     pub async fn run_housekeeping(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TELL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut returned = Instant::now();
+        let mut writing_back = tokio::spawn(async {});
+        let mut wrote_back = tokio::time::Instant::now();
         loop {
             ticks.tick().await;
+            if wrote_back.elapsed() >= WRITE_BACK_INTERVAL && writing_back.is_finished() {
+                wrote_back = tokio::time::Instant::now();
+                writing_back = tokio::spawn(Arc::clone(&self).write_back());
+            }
             self.return_directories();
             self.metadata.flush();
             for inode in self.kernel_acls.take_due(ACL_MARGIN) {

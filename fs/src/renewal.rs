@@ -59,7 +59,7 @@ impl RecallHandler for RecallInbox {
         let Some((fs, runtime)) = self.target() else {
             return;
         };
-        let through = !recall.through.is_empty();
+        let through = !recall.through.is_empty() || !recall.paused.is_empty();
         if recall.granted.is_empty() {
             fs.coherence.begin_recall(stamp, through, || {
                 for inode in recall.attributes.iter().chain(&recall.through) {
@@ -86,7 +86,7 @@ impl RecallHandler for RecallInbox {
             }
         }
         let session = fs.coherence.session();
-        runtime.spawn(async move { fs.obey(recall, session).await });
+        runtime.spawn(async move { fs.obey(recall, (session, stamp)).await });
     }
 
     fn session_lost(&self, reason: Failure) {
@@ -138,7 +138,7 @@ impl RecallHandler for RecallInbox {
 
 impl FileSystem {
     /// Drops what a recall of a session names, and acknowledges it.
-    async fn obey(self: Arc<Self>, recall: Recall, session: u64) {
+    async fn obey(self: Arc<Self>, recall: Recall, (session, stamp): (u64, u64)) {
         let kernel = self.kernel();
         for inode in &recall.attributes {
             kernel.drop_attributes(InodeId(*inode));
@@ -153,8 +153,14 @@ impl FileSystem {
         for inode in &recall.through {
             self.go_through(InodeId(*inode)).await;
         }
+        for inode in &recall.paused {
+            if let Some(file) = self.files.get(InodeId(*inode)) {
+                self.pause(&file, stamp).await;
+            }
+        }
         if !recall.names.is_empty() {
-            drop_names(Arc::clone(&kernel), recall.names).await;
+            let lapsed = self.metadata.in_touch_for();
+            drop_names(Arc::clone(&kernel), recall.names, lapsed).await;
         }
         if !recall.all_names.is_empty() && !kernel.drop_all_names() {
             // An older kernel: it knows them for no longer than this mount could vouch for.
@@ -211,6 +217,15 @@ impl FileSystem {
             tracing::warn!(%inode, %failure, "a file that became shared was not committed");
         }
         self.drop_kept(&file);
+    }
+
+    /// Finishes and commits the changes of a file's blocks that are under way, and begins no others.
+    async fn pause(self: &Arc<Self>, file: &Arc<File>, stamp: u64) {
+        file.pause(stamp);
+        file.changed().await;
+        if let Err(failure) = self.flush_file(file).await {
+            tracing::warn!(inode = %file.inode, %failure, "a file that is to be cut was not committed");
+        }
     }
 
     /// Has the kernel drop a file's pages; what was stored through a mapping is written first, and
@@ -272,6 +287,7 @@ impl FileSystem {
                 inode: file.inode.0,
                 write: access == Access::Write,
                 truncate: false,
+                clear_set_id: false,
             };
             let answer = self.call(request::Operation::Open(open)).await;
             let counts = answer
@@ -298,19 +314,26 @@ fn dead_status(status: Status) -> Status {
     }
 }
 
-async fn drop_names(kernel: Arc<dyn KernelCache>, names: Vec<pocket_proto::session::recall::Name>) {
+/// `lapsed`: in so long the kernel knows none of the names any more, whatever it was told.
+async fn drop_names(
+    kernel: Arc<dyn KernelCache>,
+    names: Vec<pocket_proto::session::recall::Name>,
+    lapsed: Duration,
+) {
     let worker = Arc::clone(&kernel);
-    let dropped = tokio::task::spawn_blocking(move || {
+    let mut dropped = tokio::task::spawn_blocking(move || {
         for name in names {
             worker.drop_name(InodeId(name.parent), &name.name);
         }
     });
-    if tokio::time::timeout(DROP_NAME_PATIENCE, dropped)
+    if tokio::time::timeout(DROP_NAME_PATIENCE, &mut dropped)
         .await
         .is_err()
         && !kernel.drop_all_names()
     {
-        // An older kernel: the name goes when the operation in its way has ended.
+        // An older kernel: the names go when the operation in their way has ended. That may itself
+        // wait for this recall.
         tracing::debug!("names are dropped late: an operation in the directory is under way");
+        let _ = tokio::time::timeout(lapsed, dropped).await;
     }
 }

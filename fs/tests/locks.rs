@@ -43,6 +43,7 @@ async fn create(fs: &Arc<FileSystem>) -> HandleId {
         mode: 0o644,
         umask: 0,
         flags: libc::O_RDWR,
+        clear_set_id: false,
         caller: Caller { uid: 0, gid: 0 },
     };
     fs.create(create).await.expect("created").value.1.handle
@@ -50,7 +51,10 @@ async fn create(fs: &Arc<FileSystem>) -> HandleId {
 
 async fn open(fs: &Arc<FileSystem>, flags: i32) -> HandleId {
     let inode = support::inode_of(fs, b"f").await;
-    let open = OpenRequest { flags };
+    let open = OpenRequest {
+        flags,
+        clear_set_id: false,
+    };
     fs.open(inode, open).await.expect("opened").handle
 }
 
@@ -161,6 +165,7 @@ fn closing_tells_of_locks_once_there_are_any() {
         let inode = support::inode_of(&one, b"f").await;
         let read = OpenRequest {
             flags: libc::O_RDONLY,
+            clear_set_id: false,
         };
         assert!(one.open(inode, read).await.expect("opened").read_only);
         try_lock(&one, mine, exclusive()).await.expect("free");

@@ -73,6 +73,7 @@ fn block_that_could_not_be_stored_is_eio_even_beside_what_was_written_since() {
         let inode = client.put(InodeId::ROOT, b"f", 0o644, &old).await.unwrap();
         let open = OpenRequest {
             flags: libc::O_RDWR,
+            clear_set_id: false,
         };
         let handle = client.fs.open(inode, open).await.unwrap().handle;
         job.store.is_full.store(true, Ordering::Relaxed);

@@ -188,6 +188,7 @@ impl World {
             mode: 0o644,
             umask: 0,
             flags: libc::O_RDWR | libc::O_EXCL,
+            clear_set_id: false,
             caller: CALLER,
         };
         match self.fs.create(create).await {
@@ -383,6 +384,7 @@ impl World {
                     inode,
                     OpenRequest {
                         flags: libc::O_RDWR,
+                        clear_set_id: false,
                     },
                 )
                 .await?;

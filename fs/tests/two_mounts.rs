@@ -21,6 +21,7 @@ async fn create(fs: &Arc<FileSystem>, name: &[u8]) -> HandleId {
         mode: 0o644,
         umask: 0,
         flags: libc::O_RDWR,
+        clear_set_id: false,
         caller: Caller { uid: 0, gid: 0 },
     };
     fs.create(create).await.expect("created").value.1.handle
@@ -56,6 +57,7 @@ async fn content(fs: &Arc<FileSystem>, name: &[u8]) -> Bytes {
     let inode = support::inode_of(fs, name).await;
     let open = OpenRequest {
         flags: libc::O_RDONLY,
+        clear_set_id: false,
     };
     let handle = fs.open(inode, open).await.expect("opened").handle;
     let data = fs.read(handle, 0, 1 << 20).await.expect("read");
@@ -131,6 +133,7 @@ fn a_reader_with_the_file_open_sees_the_cut_and_what_follows() {
         let inode = support::inode_of(&other, b"f").await;
         let open = OpenRequest {
             flags: libc::O_RDONLY,
+            clear_set_id: false,
         };
         let reader = other.open(inode, open).await.expect("opened").handle;
         assert_eq!(other.read(reader, 0, 9000).await.expect("read").len(), 9000);
@@ -159,6 +162,7 @@ fn an_append_comes_behind_what_was_buffered_before_the_file_was_shared() {
         let inode = support::inode_of(&other, b"log").await;
         let open = OpenRequest {
             flags: libc::O_RDWR,
+            clear_set_id: false,
         };
         let sharing = Arc::clone(&other);
         let opening = tokio::spawn(async move { sharing.open(inode, open).await });
@@ -175,5 +179,29 @@ fn an_append_comes_behind_what_was_buffered_before_the_file_was_shared() {
         appending.await.expect("ran").expect("appended");
         opening.await.expect("ran").expect("opened");
         assert_eq!(content(&other, b"log").await, &b"first second"[..]);
+    });
+}
+
+#[test]
+fn a_file_is_cached_again_when_it_is_opened_anew_after_it_was_shared() {
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (one, other) = (Client::cold(&job).await, Client::cold(&job).await);
+        let (inode, handle) = one.create(InodeId::ROOT, b"f", 0o644).await.unwrap();
+        let buffered = |handle| {
+            let data = WriteData::Borrowed(b"data");
+            let tried = one.fs.try_write(handle, WriteRequest::default(), data);
+            tried.is_some_and(|written| written == Ok(4))
+        };
+        // Takes the space, too.
+        write(&one.fs, handle, 0, b"data").await;
+        assert!(buffered(handle));
+        let others = other.open(inode, libc::O_RDWR).await;
+        assert!(!buffered(handle), "each write goes to the servers");
+        other.fs.release(others).await;
+        one.fs.release(handle).await;
+        let again = one.open(inode, libc::O_RDWR).await;
+        write(&one.fs, again, 0, b"data").await;
+        assert!(buffered(again));
     });
 }

@@ -7,11 +7,13 @@
 //! lapse. Nothing here knows whether a session still exists.
 //!
 //! Memory: an object is remembered while someone holds a lease on it, and taken out by the queue
-//! of due times, a few steps with every grant.
+//! of due times, a few steps with every grant. Beyond so many objects, or holders and names of them,
+//! nothing more is leased.
 
 mod attributes;
 mod marks;
 mod names;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,7 @@ use tokio::time::Instant;
 use self::attributes::AttributeLeases;
 use self::marks::Marks;
 use self::names::NameLeases;
-use crate::limits::{DIRECTORY_ATTRIBUTES_LEASE, LEASED_OBJECTS_MAX};
+use crate::limits::{DIRECTORY_ATTRIBUTES_LEASE, LEASED_OBJECTS_MAX, LEASES_MAX};
 
 pub(crate) use marks::Object;
 
@@ -280,6 +282,11 @@ impl Leases {
         self.marks.add(object);
     }
 
+    /// Whether the file is being cut.
+    pub(crate) fn is_cut(&self, inode: InodeId) -> bool {
+        self.marks.has_length(inode)
+    }
+
     /// Takes a mark back.
     pub(crate) fn unmark(&mut self, object: &Object) {
         self.marks.remove(object);
@@ -362,6 +369,11 @@ impl Leases {
     }
 
     fn is_full(&self) -> bool {
-        self.due.len() >= LEASED_OBJECTS_MAX
+        self.due.len() >= LEASED_OBJECTS_MAX || self.count() >= LEASES_MAX
+    }
+
+    /// All that is leased: each holder of an object counts, and each name.
+    fn count(&self) -> usize {
+        self.attributes.count() + self.names.count()
     }
 }

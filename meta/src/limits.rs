@@ -50,6 +50,9 @@ pub(crate) const LOCK_WAITS_MAX: usize = 16 << 10;
 pub(crate) const LOCK_PIECES_PUT_BACK_MAX: usize = 64;
 /// Objects with leases at a time, for a job. Beyond, nothing may be cached.
 pub(crate) const LEASED_OBJECTS_MAX: usize = 2_000_000;
+/// Leases at a time, for a job: each holder of an object counts, and each name. Some 200 MB of the
+/// server's memory. Beyond, nothing more may be cached.
+pub(crate) const LEASES_MAX: usize = 4_000_000;
 /// Rounds of recalls that a mutation goes through before it gives up on names that keep changing
 /// under it.
 pub(crate) const RECALL_ROUNDS_MAX: usize = 64;

@@ -138,6 +138,7 @@ kinds! {
     GrantSpace "grant_space",
     Commit "commit",
     ReserveAppend "reserve_append",
+    ReturnAppend "return_append",
     Relocate "relocate",
     GetWeightMap "get_weight_map",
     RecallDone "recall_done",

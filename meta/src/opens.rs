@@ -21,6 +21,10 @@ struct SessionOpen {
     mode: OpenMode,
     /// Recalls sent to the session when it was last told that it may cache.
     recalls: u64,
+    /// It changes no blocks before it was told that it may: the file is being cut, or was.
+    paused: bool,
+    /// Recalls sent to the session when it was last told that it may change blocks.
+    resumed: u64,
 }
 
 /// What closing left.
@@ -46,6 +50,8 @@ impl Opens {
                 writers: 0,
                 mode: OpenMode::Cached,
                 recalls: 0,
+                paused: false,
+                resumed: 0,
             });
             opens.len() - 1
         });
@@ -169,6 +175,42 @@ impl Opens {
         }
     }
 
+    /// Sessions other than `session` that may be changing its blocks.
+    pub(crate) fn changing_elsewhere(
+        &self,
+        inode: InodeId,
+        session: SessionId,
+    ) -> impl Iterator<Item = SessionId> {
+        let opens = self.of(inode).iter();
+        opens
+            .filter(move |open| open.session != session && open.writers > 0 && !open.paused)
+            .map(|open| open.session)
+    }
+
+    /// Whether the session may change no blocks of it for now.
+    pub(crate) fn is_paused(&self, inode: InodeId, session: SessionId) -> bool {
+        let mut opens = self.of(inode).iter();
+        opens.any(|open| open.session == session && open.paused)
+    }
+
+    /// The session may change blocks from now on; so many recalls were sent to it before.
+    pub(crate) fn resume(&mut self, inode: InodeId, session: SessionId, recalls: u64) {
+        if let Some(open) = self.of_session(inode, session) {
+            open.paused = false;
+            open.resumed = recalls;
+        }
+    }
+
+    /// The session changes no blocks, as its recall of number `recall` asked, unless it was told
+    /// since that it may.
+    pub(crate) fn pause(&mut self, inode: InodeId, session: SessionId, recall: u64) {
+        if let Some(open) = self.of_session(inode, session)
+            && open.resumed < recall
+        {
+            open.paused = true;
+        }
+    }
+
     fn of_session(&mut self, inode: InodeId, session: SessionId) -> Option<&mut SessionOpen> {
         let mut opens = self.0.get_mut(&inode)?.iter_mut();
         opens.find(|open| open.session == session)
@@ -210,6 +252,23 @@ mod tests {
         assert_eq!(opens.cached_elsewhere(FILE, TWO).count(), 1);
         opens.went_through(FILE, ONE, 8);
         assert_eq!(opens.cached_elsewhere(FILE, TWO).count(), 0);
+    }
+
+    #[test]
+    fn writers_elsewhere_are_paused_until_they_are_told_to_go_on() {
+        let mut opens = Opens::default();
+        opens.add(FILE, ONE, true);
+        opens.add(FILE, TWO, false);
+        let changing = |opens: &Opens, except| opens.changing_elsewhere(FILE, except).count();
+        assert_eq!(changing(&opens, ONE), 0, "a reader changes nothing");
+        assert_eq!(changing(&opens, TWO), 1);
+        opens.pause(FILE, ONE, 3);
+        assert_eq!(changing(&opens, TWO), 0);
+        opens.resume(FILE, ONE, 3);
+        opens.pause(FILE, ONE, 3);
+        assert_eq!(changing(&opens, TWO), 1, "it was told so after that recall");
+        opens.pause(FILE, ONE, 4);
+        assert_eq!(changing(&opens, TWO), 0);
     }
 
     #[test]

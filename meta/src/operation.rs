@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Truncate(Truncation),
     /// Others who recall the same names, or move blocks, have to be done first.
     AwaitUnmarked(watch::Receiver<u64>),
+    /// Others who cut the file have to be done first.
+    AwaitCut(InodeId),
     /// Deletions under way may make room.
     AwaitRoom,
     /// A block has to be moved first.
@@ -134,6 +136,7 @@ pub(crate) fn attempt(
         O::GrantSpace(request) => grant_space::grant_space(context, request),
         O::Commit(request) => commit::commit(context, request),
         O::ReserveAppend(request) => reserve_append::reserve_append(context, request),
+        O::ReturnAppend(request) => reserve_append::return_append(context, request),
         O::Relocate(request) => relocate::relocate(context, request),
         O::GetWeightMap(request) => weight_map::get_weight_map(context, request),
         O::RecallDone(request) => session::recall_done(context, request),

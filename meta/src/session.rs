@@ -180,6 +180,12 @@ impl Session {
         (self.pending.len(), oldest.map(|pending| pending.sent))
     }
 
+    /// Whether it is being asked to pause its changes of this file.
+    pub(crate) fn is_asked_to_pause(&self, inode: InodeId) -> bool {
+        let mut pending = self.pending.values();
+        pending.any(|pending| pending.recall.paused.contains(&inode.0))
+    }
+
     /// Whether it is being told to go through to the servers for this file.
     pub(crate) fn is_recalled_through(&self, inode: InodeId) -> bool {
         let mut pending = self.pending.values();

@@ -55,7 +55,7 @@ struct Vouched {
 struct State {
     /// It may believe for so long that it is vouched for.
     until: Option<Instant>,
-    /// What it has not acknowledged, the newest of each job.
+    /// What it has not acknowledged, the newest of each job: it says all that older ones do.
     owed: BTreeMap<JobId, Fence>,
     /// It lives no more.
     gone: bool,
@@ -139,11 +139,12 @@ impl Vouching {
             let known = servers.iter().filter_map(|server| table.get(&key(server)));
             known.cloned().collect()
         };
+        let edition = fence.edition;
         for vouched in &known {
             vouched.owe(job, fence.clone());
         }
         for vouched in &known {
-            vouched.await_fence(job).await;
+            vouched.await_fence(job, edition).await;
         }
     }
 
@@ -241,9 +242,12 @@ impl Vouched {
         true
     }
 
+    /// Fences may come here in another order than that of their editions.
     fn owe(&self, job: JobId, fence: Fence) {
         let mut state = self.state.lock();
-        if !state.gone {
+        let owed = state.owed.get(&job);
+        let is_news = owed.is_none_or(|owed| owed.edition < fence.edition);
+        if is_news && !state.gone {
             state.owed.insert(job, fence);
             self.work.notify_one();
         }
@@ -276,14 +280,17 @@ impl Vouched {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Waits until nothing is owed of the job, or nobody is vouched for any more.
-    async fn await_fence(&self, job: JobId) {
+    /// Waits until the job's fence of that edition, or a later one, is acknowledged, or nobody is
+    /// vouched for any more.
+    async fn await_fence(&self, job: JobId, edition: u64) {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
             let until = {
                 let state = self.state.lock();
-                state.until.filter(|_| state.owed.contains_key(&job))
+                let owed = state.owed.get(&job);
+                let is_owed = owed.is_some_and(|owed| owed.edition >= edition);
+                state.until.filter(|_| is_owed)
             };
             let Some(until) = until else {
                 return;
@@ -299,4 +306,53 @@ impl Vouched {
 
 fn key(server: &StorageServer) -> ServerKey {
     (server.server, server.incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pocket_proto::SessionId;
+
+    const JOB: JobId = JobId(1);
+
+    fn fence(edition: u64) -> Fence {
+        Fence {
+            issuer: Incarnation(1),
+            edition,
+            newest: SessionId(9),
+            live: Vec::new(),
+        }
+    }
+
+    fn vouched_for() -> Vouched {
+        let vouched = Vouched::new(StorageServer::default());
+        assert!(vouched.begin_vouch(Some(Instant::now())));
+        vouched
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn older_fence_told_late_does_not_take_the_place_of_a_newer() {
+        let vouched = vouched_for();
+        vouched.owe(JOB, fence(4));
+        vouched.owe(JOB, fence(3));
+        assert_eq!(vouched.next_owed(), Some((JOB, fence(4))));
+        vouched.acknowledge(JOB, 3);
+        assert_eq!(vouched.next_owed(), Some((JOB, fence(4))));
+        let waited = timeout_at(Instant::now(), vouched.await_fence(JOB, 4)).await;
+        assert!(waited.is_err(), "only the third fence is acknowledged");
+        vouched.acknowledge(JOB, 4);
+        vouched.await_fence(JOB, 4).await;
+        assert_eq!(vouched.next_owed(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn acknowledged_fence_is_not_waited_for_because_an_older_is_told_again() {
+        let vouched = vouched_for();
+        vouched.owe(JOB, fence(4));
+        vouched.acknowledge(JOB, 4);
+        vouched.owe(JOB, fence(3));
+        let began = Instant::now();
+        vouched.await_fence(JOB, 4).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

@@ -95,6 +95,49 @@ async fn truncation_drops_blocks_before_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn writers_elsewhere_pause_for_a_truncation_and_go_on_behind_it() {
+    let ledger = Ledger::new();
+    let job = job_with(ledger.clone());
+    let (one, two) = (Mount::new(&job), Mount::new(&job));
+    let file = one.touch(ROOT, "f").await;
+    two.opened(open(file, true)).await.unwrap();
+    one.write(file, 5000).await;
+    let reserve = |length_bytes| {
+        Operation::ReserveAppend(ReserveAppend {
+            inode: file,
+            length_bytes,
+        })
+    };
+    let offset = |reply| match reply {
+        Ok(reply::Result::ReserveAppend(reserved)) => reserved.offset_bytes,
+        other => panic!("no reservation: {other:?}"),
+    };
+    assert_eq!(offset(two.call(reserve(10)).await), 5000);
+    ledger.gate.send_replace(false);
+    let (truncating, reserving) = {
+        let truncating = one.entry(truncate(file, 0));
+        tokio::pin!(truncating);
+        tokio::select! {
+            biased;
+            _ = &mut truncating => panic!("answered before blocks were dropped"),
+            () = async { while two.attributes(file).await.unwrap().size() > 0 { tokio::task::yield_now().await } } => {}
+        }
+        assert!(two.recalled().paused.contains(&file));
+        let reserving = two.call(reserve(7));
+        tokio::pin!(reserving);
+        tokio::select! {
+            biased;
+            _ = &mut reserving => panic!("reserved while the file is cut"),
+            () = async { for _ in 0..100 { tokio::task::yield_now().await } } => {}
+        }
+        ledger.gate.send_replace(true);
+        tokio::join!(truncating, reserving)
+    };
+    assert_eq!(truncating.unwrap().size(), 0);
+    assert_eq!(offset(reserving), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn truncation_of_what_holds_no_blocks_asks_nobody() {
     let ledger = Ledger::new();
     let job = job_with(ledger.clone());
@@ -106,6 +149,7 @@ async fn truncation_of_what_holds_no_blocks_asks_nobody() {
         inode: file,
         write: true,
         truncate: true,
+        clear_set_id: false,
     });
     one.opened(reopened).await.unwrap();
     assert!(ledger.told().is_empty());
@@ -123,6 +167,7 @@ async fn open_with_truncate_empties_the_file_and_its_account() {
         name: "f".into(),
         write: true,
         truncate: true,
+        clear_set_id: false,
         ..Create::default()
     });
     assert_eq!(one.entry(reopened).await.unwrap().size(), 0);
@@ -144,6 +189,7 @@ async fn truncation_that_fails_leaves_the_size_and_no_open() {
         inode: file,
         write: true,
         truncate: true,
+        clear_set_id: false,
     });
     assert_eq!(status(one.opened(reopened).await), Status::Unavailable);
     let entry = one.attributes(file).await.unwrap();

@@ -1,5 +1,5 @@
-//! Processes that are killed while they wait for a server that does not answer: they go at once,
-//! and what they waited for is as it was.
+//! Processes that get signals while they wait for a server that does not answer. Those that are
+//! killed go at once, and what they waited for is as it was; for all others a signal ends nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,8 +38,54 @@ fn reader(program: &[&str], path: &Path) -> Child {
 
 /// Whether the process waits in read(2).
 fn is_reading(child: &Child) -> bool {
-    let call = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
-    call.starts_with(&format!("{} ", libc::SYS_read))
+    is_in(child, libc::SYS_read)
+}
+
+fn is_in(child: &Child, call: i64) -> bool {
+    let found = fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
+    found.starts_with(&format!("{call} "))
+}
+
+/// Runs lines of Perl on a file, with a handler of SIGUSR1 that restarts no system call. They exit
+/// with 0 if the call did what it should.
+fn perl(lines: &str, path: &Path) -> Child {
+    Command::new("perl")
+        .args([
+            "-e",
+            &format!("use Fcntl; $SIG{{USR1}} = sub {{}}; {lines}"),
+        ])
+        .arg(path)
+        .spawn()
+        .unwrap()
+}
+
+/// Signals processes once they are in a system call, which must go on.
+#[track_caller]
+fn signal_within(processes: &mut [Child], call: i64) {
+    until(END_DEADLINE, "the processes to be in their call", || {
+        processes.iter().all(|process| is_in(process, call))
+    });
+    for process in processes.iter() {
+        signal(process, Signal::SIGUSR1);
+    }
+    let ended = try_until(Duration::from_millis(300), || {
+        let mut ends = processes
+            .iter_mut()
+            .map(|process| process.try_wait().unwrap());
+        ends.find_map(|end| end)
+    });
+    assert_eq!(ended, None);
+}
+
+#[track_caller]
+fn succeed(processes: Vec<Child>) {
+    let ends = within(END_DEADLINE, "the calls to end", move || {
+        let ends = processes
+            .into_iter()
+            .map(|mut process| process.wait().unwrap());
+        ends.collect::<Vec<_>>()
+    });
+    assert!(ends.iter().all(|end| end.success()), "{ends:?}");
 }
 
 /// Starts a reader of every file, and answers those that wait for the frozen server.
@@ -133,5 +179,53 @@ fn a_signal_that_a_process_handles_ends_no_read_but_a_later_deadly_one_does() {
             told.read_to_string(&mut words).unwrap();
             assert_eq!(words, "");
         }
+    });
+}
+
+#[test]
+fn a_signal_that_a_process_handles_fails_no_write_in_flight() {
+    const WRITE: &str = "sysopen(F, $ARGV[0], O_WRONLY | O_SYNC); \
+                         exit(syswrite(F, 'x' x 65536) == 65536 ? 0 : 1)";
+    with_cluster(|cluster| {
+        for words in ["storage", "unavailable", "heartbeat", "lost", "server"] {
+            cluster.expect_in_logs(words);
+        }
+        let mount = cluster.mount("writers");
+        let paths: Vec<_> = (0..4).map(|index| mount.join(index.to_string())).collect();
+        for path in &paths {
+            fs::write(path, CONTENT).unwrap();
+        }
+        for server in 0..2 {
+            cluster.storage(server).process().freeze();
+        }
+        let mut writers: Vec<_> = paths.iter().map(|path| perl(WRITE, path)).collect();
+        signal_within(&mut writers, libc::SYS_write);
+        for server in 0..2 {
+            cluster.storage(server).process().thaw();
+        }
+        succeed(writers);
+        for path in &paths {
+            assert_eq!(fs::read(path).unwrap(), [b'x'; 64 << 10]);
+        }
+        mount.finish();
+    });
+}
+
+#[test]
+fn a_signal_that_a_process_handles_fails_no_create_in_flight() {
+    const CREATE: &str = "exit(sysopen(F, $ARGV[0], O_WRONLY | O_CREAT) ? 0 : 1)";
+    with_cluster(|cluster| {
+        let (mount, other) = (cluster.mount("makers"), cluster.mount("makers"));
+        fs::create_dir(mount.join("d")).unwrap();
+        // Shared: what is made there is asked for.
+        assert_eq!(fs::read_dir(other.join("d")).unwrap().count(), 0);
+        cluster.metadata().process().freeze();
+        let mut makers = vec![perl(CREATE, &mount.join("d/new"))];
+        signal_within(&mut makers, libc::SYS_openat);
+        cluster.metadata().process().thaw();
+        succeed(makers);
+        assert!(fs::exists(other.join("d/new")).unwrap());
+        mount.finish();
+        other.finish();
     });
 }

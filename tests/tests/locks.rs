@@ -202,6 +202,23 @@ fn a_deadlock_between_mounts_is_told_and_not_waited_out() {
 }
 
 #[test]
+fn more_locks_than_a_mount_may_have_are_enolck() {
+    /// Pieces of files that a mount may have locked.
+    const LOCKS_MAX: i64 = 16 << 10;
+    on_two_mounts(|first, second| {
+        let (file, other) = (open(first, "f"), open(second, "f"));
+        for number in 0..LOCKS_MAX {
+            try_lock(&file, libc::F_WRLCK, 2 * number, 1).unwrap();
+        }
+        let refused = try_lock(&file, libc::F_WRLCK, 2 * LOCKS_MAX, 1);
+        assert_eq!(refused, Err(Errno::ENOLCK));
+        try_lock(&other, libc::F_WRLCK, 2 * LOCKS_MAX, 1).unwrap();
+        unlock(&file, 0, 1);
+        try_lock(&file, libc::F_WRLCK, 2 * LOCKS_MAX + 2, 1).unwrap();
+    });
+}
+
+#[test]
 fn who_asks_is_told_which_lock_is_in_the_way() {
     on_two_mounts(|a, b| {
         let scratch = tempfile::tempdir().unwrap();

@@ -3,7 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, fs, sync::Mutex, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
 
 use nix::errno::Errno;
 use pocket_tests::{
@@ -106,4 +114,46 @@ fn work(roots: &[std::path::PathBuf]) -> BTreeMap<String, usize> {
         }
     });
     unusual.into_inner().unwrap()
+}
+
+const CUT_ROUNDS: usize = 40;
+const APPENDS: usize = 25;
+const LINE: &[u8] = b"a line of a log that others cut\n";
+
+/// `> log` on one mount while programs of both append to it.
+#[test]
+fn a_file_cut_on_one_mount_beside_appends_of_both_holds_whole_lines_only() {
+    with_cluster(|cluster| {
+        let mounts = [cluster.mount("cuts"), cluster.mount("cuts")];
+        let logs = mounts.each_ref().map(|mount| mount.join("log"));
+        fs::write(&logs[0], LINE).unwrap();
+        within(DEADLINE, "cuts beside appends", move || {
+            for _ in 0..CUT_ROUNDS {
+                thread::scope(|scope| {
+                    for log in &logs {
+                        scope.spawn(|| append_lines(log));
+                    }
+                    scope.spawn(|| cut(&logs[0]));
+                });
+                let content = fs::read(&logs[1]).unwrap();
+                let whole = content.chunks(LINE.len()).all(|line| line == LINE);
+                assert!(whole, "{:?}", String::from_utf8_lossy(&content));
+                assert_eq!(fs::read(&logs[0]).unwrap(), content);
+            }
+        });
+    });
+}
+
+fn append_lines(log: &Path) {
+    let mut log = OpenOptions::new().append(true).open(log).unwrap();
+    for _ in 0..APPENDS {
+        log.write_all(LINE).unwrap();
+    }
+}
+
+fn cut(log: &Path) {
+    let log = OpenOptions::new().write(true).open(log).unwrap();
+    for _ in 0..APPENDS / 5 {
+        log.set_len(0).unwrap();
+    }
 }

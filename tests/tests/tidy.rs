@@ -201,17 +201,33 @@ fn only_the_adapter_speaks_the_kernels_protocol() {
 fn every_test_that_the_semantics_name_exists() {
     let semantics = fs::read_to_string(workspace().join("SEMANTICS.md")).unwrap();
     let all: String = sources().into_iter().map(|source| source.text).collect();
-    // Names are in backquotes and have at least two words.
-    let named = semantics.split('`').skip(1).step_by(2);
-    let named = named.filter(|name| {
-        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        name.matches('_').count() >= 2 && name.chars().all(word)
-    });
-    let named: Vec<_> = named.collect();
+    let named: Vec<_> = tests_named(&semantics).collect();
     assert!(named.len() > 30, "only {} tests named", named.len());
     let missing = named
         .into_iter()
         .filter(|name| !all.contains(&format!("fn {name}(")))
         .map(str::to_owned);
     none("tests that do not exist", missing);
+}
+
+/// Names of tests in a text of Markdown: in backquotes, of at least three words.
+fn tests_named(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() >= 2 && name.chars().all(word)
+    })
+}
+
+#[test]
+fn every_promise_of_the_semantics_names_a_test() {
+    let semantics = fs::read_to_string(workspace().join("SEMANTICS.md")).unwrap();
+    let (promised, _) = semantics.split_once("\n## Not promised yet").unwrap();
+    let promises = promised.split("\n- ").skip(1);
+    let without = promises
+        .map(|promise| promise.split("\n\n").next().unwrap_or_default())
+        // Or the folder of the programs that show it.
+        .filter(|promise| tests_named(promise).next().is_none() && !promise.contains("`tests/"))
+        .map(str::to_owned);
+    none("promises without a test", without);
 }

@@ -19,7 +19,7 @@ use nix::{
     },
     unistd::{Whence, linkat, lseek},
 };
-use pocket_tests::{FileHandle, get_xattr, set_xattr, until, with_cluster};
+use pocket_tests::{FileHandle, Map, Sharing, get_xattr, set_xattr, until, with_cluster};
 
 /// Runs a claim on the directories of two mounts of a new job.
 fn on_two_mounts(claim: impl FnOnce(&Path, &Path)) {
@@ -358,6 +358,56 @@ fn a_file_removed_on_one_mount_lives_while_open_on_the_other() {
         file.write_all_at(b"still mine", 300_000).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 300_010);
         assert_eq!(fs::read(a.join("f")).unwrap(), b"another file");
+    });
+}
+
+#[test]
+fn a_map_made_when_the_file_is_opened_anew_shows_what_the_other_mount_wrote() {
+    on_two_mounts(|one, other| {
+        let old = vec![b'o'; 100_000];
+        fs::write(one.join("f"), &old).unwrap();
+        let map = |path: &Path| {
+            let file = File::open(path.join("f")).unwrap();
+            Map::new(file, old.len(), Sharing::Private).unwrap()
+        };
+        // This one keeps the pages in the kernel's memory.
+        let before = map(one);
+        assert!(before.read(0, old.len()) == old);
+        for round in [b'1', b'2', b'3'] {
+            let new = vec![round; old.len()];
+            fs::write(other.join("f"), &new).unwrap();
+            assert!(map(one).read(0, new.len()) == new);
+        }
+        drop(before);
+    });
+}
+
+#[test]
+fn a_path_through_a_directory_made_anew_on_the_other_mount_is_found() {
+    on_two_mounts(|one, other| {
+        for round in 0..50 {
+            fs::create_dir_all(other.join("d/e")).unwrap();
+            fs::write(other.join("d/e/f"), round.to_string()).unwrap();
+            // The kernel still has the directories of the round before, of which nothing is left.
+            let found = fs::read_to_string(one.join("d/e/f")).unwrap();
+            assert_eq!(found, round.to_string());
+            fs::remove_dir_all(other.join("d")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_synced_directory_has_its_names_when_its_mount_is_killed() {
+    with_cluster(|cluster| {
+        let (mut one, other) = (cluster.mount("synced"), cluster.mount("synced"));
+        fs::create_dir(one.join("d")).unwrap();
+        for name in 0..100 {
+            File::create(one.join(format!("d/{name}"))).unwrap();
+        }
+        File::open(one.join("d")).unwrap().sync_all().unwrap();
+        one.process().kill();
+        assert_eq!(names(other.join("d")).len(), 100);
+        other.finish();
     });
 }
 

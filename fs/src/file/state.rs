@@ -13,6 +13,7 @@ use super::attributes::is_dense;
 use super::contents::Version;
 use super::counts::Counts;
 use super::dirty::DirtyBlock;
+use super::pause::Changes;
 use super::reservation::Reservation;
 use super::write_data::WriteData;
 use crate::inode_cache::Tick;
@@ -61,6 +62,7 @@ pub(crate) struct State {
     /// End of what was written through since the last commit: told whatever `committed_size` says.
     pub(super) through_end: u64,
     pub(super) dirty: BTreeMap<u64, DirtyBlock>,
+    pub(super) changes: Changes,
     /// Number of the newest write.
     pub(super) writes: u64,
     pub(super) reservation: Reservation,
@@ -163,6 +165,7 @@ impl File {
                 committed_size: size,
                 through_end: 0,
                 dirty: BTreeMap::new(),
+                changes: Changes::default(),
                 writes: 0,
                 reservation: Reservation::new(is_dense(&attributes)),
                 allocated_delta: 0,

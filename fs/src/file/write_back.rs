@@ -212,7 +212,7 @@ fn finish(file: &File, block: u64, era: u64) -> bool {
 }
 
 /// Waits until write-backs have made `done` true.
-async fn wait(file: &File, done: impl Fn(&State) -> bool) {
+pub(super) async fn wait(file: &File, done: impl Fn(&State) -> bool) {
     loop {
         let progress = file.progress.notified();
         tokio::pin!(progress);

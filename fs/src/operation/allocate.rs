@@ -80,6 +80,7 @@ impl FileSystem {
         }
         // What is buffered goes first, and nobody writes until it is done.
         let _alone = file.length.write().await;
+        let _changing = self.begin_change(file).await?;
         self.flush_file(file).await?;
         if file.with(|state| state.sharing == Sharing::Through) {
             // Others may have moved the end of the file.

@@ -178,6 +178,13 @@ impl FileSystem {
                 false => Some(source.length.read().await),
             };
         }
+        let _changing = match self.begin_change(to.0).await {
+            Ok(changing) => changing,
+            Err(failure) => {
+                self.space.give_back(space as i64);
+                return Err(failure);
+            }
+        };
         let size = from.0.with(|state| state.size);
         if size < from.1 + u64::from(length) {
             self.space.give_back(space as i64);

@@ -25,6 +25,8 @@ pub struct CreateRequest<'a> {
     pub umask: u32,
     /// open(2)'s flags.
     pub flags: i32,
+    /// With O_TRUNC, of a file that is there: the caller may not keep its set-id bits.
+    pub clear_set_id: bool,
     /// The new file's owner.
     pub caller: Caller,
 }
@@ -124,6 +126,7 @@ impl CreateRequest<'_> {
             exclusive: self.flags & libc::O_EXCL != 0,
             write: flags.access() == Access::Write,
             truncate: flags.truncates(),
+            clear_set_id: self.clear_set_id,
             ahead,
         }
     }

@@ -73,6 +73,13 @@ impl FileSystem {
         named
     }
 
+    /// As [`FileSystem::sync_fs`], unasked: failures are told to who closes or syncs.
+    pub(crate) async fn write_back(self: Arc<Self>) {
+        if let Err(errno) = self.sync_fs().await {
+            tracing::debug!(%errno, "not everything was written back");
+        }
+    }
+
     /// Before something is done that only a living session may do: asks the metadata server, if it
     /// may have ended the session without this mount knowing, because the mount was stopped or cut
     /// off. Fails if it did.

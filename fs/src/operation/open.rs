@@ -18,6 +18,8 @@ use crate::{Errno, FileSystem, HandleId, Leased};
 pub struct OpenRequest {
     /// open(2)'s flags.
     pub flags: i32,
+    /// With O_TRUNC: whoever opens may not keep the file's set-id bits.
+    pub clear_set_id: bool,
 }
 
 /// An open file.
@@ -60,22 +62,26 @@ impl FileSystem {
             return opened;
         }
         if flags.truncates() {
-            return self.open_and_cut(inode, flags).await;
+            return self.open_and_cut(inode, open).await;
         }
         if flags.access() == Access::Write {
             self.refuse_if_read_only()?;
             let gate = self.files.gate(inode);
             let _opening = gate.read().await;
-            return Ok(self.ask_to_open(inode, flags).await?.0);
+            return Ok(self.ask_to_open(inode, open).await?.0);
         }
         if let Some(opened) = self.open_leased(inode, flags) {
             return Ok(opened);
         }
-        Ok(self.ask_to_open(inode, flags).await?.0)
+        Ok(self.ask_to_open(inode, open).await?.0)
     }
 
     /// O_TRUNC: what is buffered goes first, and nobody writes until the file is cut.
-    async fn open_and_cut(self: &Arc<Self>, inode: InodeId, flags: Flags) -> Result<Opened, Errno> {
+    async fn open_and_cut(
+        self: &Arc<Self>,
+        inode: InodeId,
+        open: OpenRequest,
+    ) -> Result<Opened, Errno> {
         self.refuse_if_read_only()?;
         let gate = self.files.gate(inode);
         let _cutting = gate.write().await;
@@ -89,8 +95,12 @@ impl FileSystem {
             None => None,
         };
         self.inodes.forget(inode);
-        let (opened, file) = self.ask_to_open(inode, flags).await?;
+        let (opened, file) = self.ask_to_open(inode, open).await?;
         self.cut(&file);
+        if open.clear_set_id {
+            // The kernel takes its own cut to have left the mode as it was.
+            self.kernel().drop_attributes(inode);
+        }
         Ok(opened)
     }
 
@@ -105,12 +115,14 @@ impl FileSystem {
     async fn ask_to_open(
         self: &Arc<Self>,
         inode: InodeId,
-        flags: Flags,
+        open: OpenRequest,
     ) -> Result<(Opened, Arc<File>), Errno> {
+        let flags = Flags(open.flags);
         let request = Open {
             inode: inode.0,
             write: flags.access() == Access::Write,
             truncate: flags.truncates(),
+            clear_set_id: open.clear_set_id,
         };
         let answer = self.call(request::Operation::Open(request)).await?;
         let answer = answer.map(|result| match result {
@@ -132,6 +144,7 @@ impl FileSystem {
                 inode: inode.0,
                 write: false,
                 truncate: false,
+                clear_set_id: false,
             };
             // Heard before the acknowledgement of any recall, which is what counts.
             self.metadata.tell_soon(request::Operation::Open(open)).ok()
@@ -184,6 +197,9 @@ impl FileSystem {
             let file = self
                 .files
                 .open(inode, opened, answer.since, session, access);
+            if freshness.shared {
+                file.pause(answer.stamp + 1);
+            }
             Ok((self.new_handle(Arc::clone(&file), flags), file))
         })
     }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use pocket_proto::session::{ReserveAppend, SetAttributes, reply, request};
+use pocket_proto::session::{ReturnAppend, SetAttributes, request};
 use pocket_proto::{Failure, Status};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::file::{
     Buffered, FILE_BYTES_MAX, File, NewData, Sharing, State, Touched, WriteData, pieces,
 };
-use crate::filesystem::unexpected;
 use crate::{Errno, FileSystem, HandleId};
 
 /// Longer writes are taken in pieces of this many bytes, as the kernel does.
@@ -224,28 +223,50 @@ impl FileSystem {
         offset: Option<u64>,
         data: Bytes,
     ) -> Result<(), Failure> {
-        let length = data.len() as u32;
         let session = file.with(|state| state.session);
-        let offset = match offset {
-            Some(offset) => offset,
-            None => {
-                // The server reserves behind what it knows of: what was buffered before the file went
-                // through must have been committed.
-                self.flush_file(file).await?;
-                self.reserve_append(file, length).await?
-            }
-        };
-        let space = file.space_needed(Some(offset), length);
+        if let Some(offset) = offset {
+            let _changing = self.begin_change(file).await?;
+            return self.write_at(file, session, offset, data).await.1;
+        }
+        let length = data.len() as u32;
+        // The server reserves behind what it knows of: what was buffered before the file went
+        // through must have been committed.
+        self.flush_file(file).await?;
+        // A place that cannot be written, with others behind it, reads as zeros: better none is
+        // reserved where there is no space.
+        let space = file.space_needed(None, length);
         self.take_space(space).await?;
-        file.with(|state| state.begin_through(space));
-        let _permit = self.write_permit(length).await;
-        let stored = self.store_through(file, session, offset, data).await;
-        file.with(|state| state.end_through());
-        let committed = self.commit_file(file).await;
-        stored.and(committed)
+        self.space.give_back(space as i64);
+        let (_changing, offset) = self.begin_append(file, length).await?;
+        let (stored, written) = self.write_at(file, session, offset, data).await;
+        if written.is_err() {
+            self.return_append(file, session, (offset + stored, u64::from(length) - stored));
+        }
+        written
     }
 
-    /// Stores every piece. What was buffered of its block before the file went through goes first,
+    /// Writes to the servers and commits; answers also how much they have.
+    async fn write_at(
+        self: &Arc<Self>,
+        file: &Arc<File>,
+        session: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> (u64, Result<(), Failure>) {
+        let length = data.len() as u32;
+        let space = file.space_needed(Some(offset), length);
+        if let Err(failure) = self.take_space(space).await {
+            return (0, Err(failure));
+        }
+        file.with(|state| state.begin_through(space));
+        let _permit = self.write_permit(length).await;
+        let (stored, outcome) = self.store_through(file, session, offset, data).await;
+        file.with(|state| state.end_through());
+        let committed = self.commit_file(file).await;
+        (stored, outcome.and(committed))
+    }
+
+    /// Stores every piece, until one fails; answers how many bytes were stored. What was buffered of its block before the file went through goes first,
     /// so that it cannot come after.
     async fn store_through(
         self: &Arc<Self>,
@@ -253,31 +274,43 @@ impl FileSystem {
         session: u64,
         offset: u64,
         data: Bytes,
-    ) -> Result<(), Failure> {
+    ) -> (u64, Result<(), Failure>) {
         let mut at = 0;
         for (block, start, length) in pieces(file.block_bytes, offset, data.len() as u32) {
             self.write_back_block(file, block).await;
             let piece = data.slice(at..at + length as usize);
             let piece = (start, piece.into());
-            let allocated = self.store(file, session, block, piece).await?;
+            let allocated = match self.store(file, session, block, piece).await {
+                Ok(allocated) => allocated,
+                Err(failure) => return (at as u64, Err(failure)),
+            };
             let from = offset + at as u64;
             at += length as usize;
             file.with(|state| state.stored_through(block, from, offset + at as u64, allocated));
             self.drop_blocks(file, [block]);
         }
-        Ok(())
+        (at as u64, Ok(()))
     }
 
-    async fn reserve_append(&self, file: &File, length: u32) -> Result<u64, Failure> {
-        let request = ReserveAppend {
+    /// The end of what was reserved in `session` is not needed: `range` is where it begins, and its
+    /// length.
+    fn return_append(&self, file: &File, session: u64, (offset, length): (u64, u64)) {
+        let request = ReturnAppend {
             inode: file.inode.0,
-            length_bytes: u64::from(length),
+            offset_bytes: offset,
+            length_bytes: length,
         };
-        let request = request::Operation::ReserveAppend(request);
-        match self.call(request).await?.value {
-            reply::Result::ReserveAppend(reserved) => Ok(reserved.offset_bytes),
-            _ => Err(unexpected()),
-        }
+        self.coherence.stamped(|_, current| {
+            // Reservations end with their session.
+            if current == session && length > 0 {
+                let told = self
+                    .metadata
+                    .tell(request::Operation::ReturnAppend(request));
+                if let Err(failure) = told {
+                    tracing::debug!(inode = %file.inode, %failure, "reservation not returned");
+                }
+            }
+        });
     }
 
     pub(super) async fn clear_set_id(&self, file: &File) -> Result<(), Failure> {

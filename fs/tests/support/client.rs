@@ -102,6 +102,7 @@ impl Client {
             mode,
             umask: UMASK,
             flags: libc::O_RDWR | libc::O_CREAT,
+            clear_set_id: false,
             caller: CALLER,
         };
         let made = self.fs.create(create).await?;
@@ -134,7 +135,10 @@ impl Client {
     }
 
     pub(crate) async fn open(&self, inode: InodeId, flags: i32) -> HandleId {
-        let open = OpenRequest { flags };
+        let open = OpenRequest {
+            flags,
+            clear_set_id: false,
+        };
         self.fs.open(inode, open).await.unwrap().handle
     }
 

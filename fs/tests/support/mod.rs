@@ -6,8 +6,8 @@
 mod client;
 mod tap;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use pocket_proto::{
 };
 use pocket_storage::{BlockEngine, DramEngine};
 use pocket_storage_client::{BlockData, BlockStore, Payload};
+use tokio::sync::Semaphore;
 
 pub(crate) use client::{CALLER, Client};
 pub(crate) use tap::Op;
@@ -43,6 +44,24 @@ pub(crate) struct EngineStore {
     engine: Arc<DramEngine>,
     /// Writes find no room.
     pub(crate) is_full: Arc<AtomicBool>,
+    /// Cuts that the metadata server asks for wait for permits.
+    held_cuts: Arc<Mutex<Option<Arc<Semaphore>>>>,
+}
+
+impl EngineStore {
+    /// Cuts wait until the answer has permits for them.
+    pub(crate) fn hold_cuts(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        *self.held_cuts.lock().unwrap() = Some(Arc::clone(&gate));
+        gate
+    }
+
+    async fn pass_cut(&self) {
+        let gate = self.held_cuts.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+    }
 }
 
 #[async_trait]
@@ -144,6 +163,7 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
+        self.pass_cut().await;
         self.engine
             .truncate(job, inode, first_block, keep_bytes)
             .finished()
@@ -174,6 +194,7 @@ impl Job {
         let store = EngineStore {
             engine: Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))),
             is_full: Arc::default(),
+            held_cuts: Arc::default(),
         };
         let server = StorageServer {
             server: 1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pocket_proto::session::{OpenMode, Reply, Request, reply, request};
-use pocket_proto::{Failure, Status};
+use pocket_proto::{Failure, InodeId, Status};
 use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -70,7 +70,10 @@ impl Job {
         {
             match session.replies.find(request.sequence) {
                 Repeated::No => {}
-                Repeated::Answered(answer) => return Executed::Now(answer.and_then(stale)),
+                Repeated::Answered(answer) => {
+                    let again = state.must_ask_again(caller, &operation);
+                    return Executed::Now(answer.and_then(|answer| stale(answer, again)));
+                }
                 Repeated::UnderWay(answer) => return Executed::Later(answer),
             }
         }
@@ -131,6 +134,7 @@ impl Job {
                     // Late or not, the names are looked at again.
                     let _ = timeout(self.lease, unmarked.changed()).await;
                 }
+                Step::AwaitCut(inode) => self.await_cut(inode).await,
                 Step::Move(wanted) => {
                     work.progress.moved = Some(self.move_block(wanted).await);
                 }
@@ -195,14 +199,18 @@ impl Work {
 }
 
 /// An answer given again: what it leased may have been recalled, or lapsed, and what it opened may
-/// be shared, since.
-fn stale(answer: Bytes) -> Answer {
+/// be shared, since. `ask_again`: a file was cut since it was reserved.
+fn stale(answer: Bytes, ask_again: bool) -> Answer {
     let mut reply = Reply::decode(answer).map_err(|_| Failure::from(Status::Internal))?;
     let entry = match &mut reply.result {
         Some(reply::Result::Entry(entry)) => Some(entry),
         Some(reply::Result::Opened(opened)) => {
             opened.mode = OpenMode::Through.into();
             opened.entry.as_mut()
+        }
+        Some(reply::Result::ReserveAppend(reserved)) => {
+            reserved.ask_again = ask_again;
+            None
         }
         _ => None,
     };
@@ -215,6 +223,17 @@ fn stale(answer: Bytes) -> Answer {
 }
 
 impl JobState {
+    /// Whether a file was cut, or is, since a session was told that it may change its blocks.
+    fn must_ask_again(&self, caller: Caller, operation: &request::Operation) -> bool {
+        let request::Operation::ReserveAppend(reserve) = operation else {
+            return false;
+        };
+        let inode = InodeId(reserve.inode);
+        let session = self.sessions.get(&caller.session);
+        self.opens.is_paused(inode, caller.session)
+            || session.is_some_and(|session| session.is_asked_to_pause(inode))
+    }
+
     /// Whether a request that waited still has its session; the connection may be another.
     fn still_there(&self, job: &Job, caller: Caller) -> Result<(), Failure> {
         match self.sessions.get(&caller.session) {
@@ -243,7 +262,7 @@ mod tests {
             })),
             ..Reply::default()
         };
-        let again = stale(reply.encode_to_vec().into()).expect("it was an answer");
+        let again = stale(reply.encode_to_vec().into(), false).expect("it was an answer");
         let result = Reply::decode(again).expect("it is a reply").result;
         let Some(reply::Result::Opened(opened)) = result else {
             panic!("something else: {result:?}");

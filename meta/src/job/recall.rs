@@ -25,6 +25,8 @@ pub(crate) struct Touches<'a> {
     pub(crate) directories: &'a [InodeId],
     /// A file that becomes shared: those who cache its data have to go through.
     pub(crate) through: Option<InodeId>,
+    /// A file that is to be cut: nobody else may be changing its blocks.
+    pub(crate) cut: Option<InodeId>,
 }
 
 /// A recall that was sent and has to be acknowledged.
@@ -82,6 +84,9 @@ impl Context<'_> {
         }
         for &directory in touches.directories {
             self.hold(Object::Directory(directory));
+        }
+        if let Some(inode) = touches.cut {
+            self.hold(Object::Length(inode));
         }
         let awaited = drafts.into_iter().filter_map(|mut draft| {
             draft.widen(&mut self.state.leases);
@@ -185,7 +190,20 @@ impl Context<'_> {
                 }
             }
         }
+        if let Some(inode) = touches.cut {
+            for session in state.opens.changing_elsewhere(inode, self.session) {
+                if let Some(recall) = self.recall_for(&mut drafts, Holder::for_good(session)) {
+                    recall.paused.push(inode.0);
+                }
+            }
+        }
         drafts
+    }
+
+    /// Whether someone else is cutting the file.
+    pub(crate) fn is_cut_elsewhere(&self, inode: InodeId) -> bool {
+        let own = || self.progress.held.contains(&Object::Length(inode));
+        self.state.leases.is_cut(inode) && !own()
     }
 
     /// The session, if it is another one, that has the directory to itself.
@@ -251,6 +269,9 @@ impl JobState {
         }
         for inode in recall.through {
             self.opens.went_through(InodeId(inode), id, number);
+        }
+        for inode in recall.paused {
+            self.opens.pause(InodeId(inode), id, number);
         }
         for name in recall.names {
             self.leases

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pocket_proto::session::StorageServer;
 use pocket_proto::{BlockIndex, Failure, InodeId, Status};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Job, JobState};
 use crate::reaper::is_gone;
@@ -53,6 +53,23 @@ impl Job {
         }
         self.state.lock().truncated(truncation.inode);
         Truncated { truncation, result }
+    }
+
+    /// Waits until nobody cuts the file, or for the lease time: whoever asks looks again.
+    pub(super) async fn await_cut(&self, inode: InodeId) {
+        let until = Instant::now() + self.lease;
+        loop {
+            let mut unmarked = {
+                let state = self.state.lock();
+                if !state.leases.is_cut(inode) {
+                    return;
+                }
+                state.unmarked.subscribe()
+            };
+            if timeout_at(until, unmarked.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn truncate_on(

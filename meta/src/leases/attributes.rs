@@ -9,14 +9,18 @@ use tokio::time::Instant;
 use super::{Grantee, Holder};
 use crate::namespace::IdHasher;
 
-/// By inode. An entry is there exactly while the queue of due times names it.
 #[derive(Debug, Default)]
-pub(super) struct AttributeLeases(HashMap<InodeId, Holders, BuildHasherDefault<IdHasher>>);
+pub(super) struct AttributeLeases {
+    /// An entry is there exactly while the queue of due times names it.
+    by_inode: HashMap<InodeId, Holders, BuildHasherDefault<IdHasher>>,
+    leases: usize,
+}
 
 /// Nearly always one, which needs no memory of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Holders {
     first: Option<Lease>,
+    /// In the order of their sessions: there may be thousands.
     others: Vec<Lease>,
 }
 
@@ -38,21 +42,17 @@ impl AttributeLeases {
             recalls: to.recalls,
         };
         let mut is_new = false;
-        let holders = self.0.entry(inode).or_insert_with(|| {
+        let holders = self.by_inode.entry(inode).or_insert_with(|| {
             is_new = true;
-            Holders {
-                first: None,
-                others: Vec::new(),
-            }
+            Holders::default()
         });
-        if let Some(own) = holders.of(to.session) {
-            *own = lease;
-        } else if holders.first.is_none() {
-            holders.first = Some(lease);
-        } else {
-            holders.others.push(lease);
-        }
+        self.leases += usize::from(holders.put(lease));
         is_new
+    }
+
+    /// How many there are, of all inodes.
+    pub(super) fn count(&self) -> usize {
+        self.leases
     }
 
     pub(super) fn holders(
@@ -61,7 +61,7 @@ impl AttributeLeases {
         except: SessionId,
         now: Instant,
     ) -> impl Iterator<Item = Holder> {
-        let holders = self.0.get(&inode).into_iter();
+        let holders = self.by_inode.get(&inode).into_iter();
         holders
             .flat_map(|holders| holders.first.iter().chain(&holders.others))
             .map(|lease| lease.holder)
@@ -69,39 +69,61 @@ impl AttributeLeases {
     }
 
     pub(super) fn drop_before(&mut self, inode: InodeId, session: SessionId, recall: u64) {
-        if let Some(holders) = self.0.get_mut(&inode) {
-            holders.retain(|lease| lease.holder.session != session || lease.recalls >= recall);
-        }
+        self.retain(inode, |lease| {
+            lease.holder.session != session || lease.recalls >= recall
+        });
     }
 
     /// Drops what holders there are; the entry stays until it is due.
     pub(super) fn forget(&mut self, inode: InodeId) {
-        if let Some(holders) = self.0.get_mut(&inode) {
-            holders.retain(|_| false);
-        }
+        self.retain(inode, |_| false);
     }
 
     /// Takes the entry out, or says when it is due again.
     pub(super) fn sweep(&mut self, inode: InodeId, now: Instant) -> Option<Instant> {
-        let holders = self.0.get_mut(&inode)?;
-        holders.retain(|lease| lease.holder.expires > now);
+        let holders = self.retain(inode, |lease| lease.holder.expires > now)?;
         let leases = holders.first.iter().chain(&holders.others);
         let due = leases.map(|lease| lease.holder.expires).max();
         if due.is_none() {
-            self.0.remove(&inode);
+            self.by_inode.remove(&inode);
         }
         due
+    }
+
+    fn retain(&mut self, inode: InodeId, keep: impl Fn(&Lease) -> bool) -> Option<&Holders> {
+        let holders = self.by_inode.get_mut(&inode)?;
+        self.leases -= holders.retain(keep);
+        Some(holders)
     }
 }
 
 impl Holders {
-    fn of(&mut self, session: SessionId) -> Option<&mut Lease> {
-        let mut leases = self.first.iter_mut().chain(&mut self.others);
-        leases.find(|lease| lease.holder.session == session)
+    /// True if the session had none.
+    fn put(&mut self, lease: Lease) -> bool {
+        let session = lease.holder.session;
+        let others = &mut self.others;
+        let is_first = |first: &Lease| first.holder.session == session;
+        match others.binary_search_by_key(&session, |lease| lease.holder.session) {
+            Ok(own) => {
+                others[own] = lease;
+                false
+            }
+            Err(at) => match self.first {
+                Some(first) if !is_first(&first) => {
+                    others.insert(at, lease);
+                    true
+                }
+                _ => self.first.replace(lease).is_none(),
+            },
+        }
     }
 
-    fn retain(&mut self, keep: impl Fn(&Lease) -> bool) {
+    /// Answers how many are gone.
+    fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> usize {
+        let count = |holders: &Self| holders.others.len() + usize::from(holders.first.is_some());
+        let before = count(self);
         self.first = self.first.take().filter(&keep);
         self.others.retain(keep);
+        before - count(self)
     }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Object {
     Name(InodeId, Bytes),
     /// All names of a directory, from the session that has it to itself.
     Directory(InodeId),
+    /// Where a file ends, and so its blocks.
+    Length(InodeId),
 }
 
 /// How many recalls of each object are under way.
@@ -46,6 +48,10 @@ impl Marks {
         !self.objects.is_empty() && self.objects.contains_key(&Object::Attributes(inode))
     }
 
+    pub(super) fn has_length(&self, inode: InodeId) -> bool {
+        !self.objects.is_empty() && self.objects.contains_key(&Object::Length(inode))
+    }
+
     pub(super) fn has_name(&self, directory: InodeId, name: &[u8]) -> bool {
         self.has_any_name(directory)
             && self
@@ -62,7 +68,7 @@ impl Marks {
 impl Object {
     fn directory(&self) -> Option<InodeId> {
         match self {
-            Object::Attributes(_) => None,
+            Object::Attributes(_) | Object::Length(_) => None,
             Object::Name(directory, _) | Object::Directory(directory) => Some(*directory),
         }
     }

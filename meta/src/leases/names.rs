@@ -7,6 +7,7 @@ use std::time::Duration;
 use pocket_proto::{InodeId, SessionId};
 use tokio::time::Instant;
 
+use super::tally::{Part, Tally};
 use super::{Grantee, Holder};
 use crate::limits::{CONTENTION_WINDOW, NAMES_REMEMBERED_MAX};
 use crate::namespace::IdHasher;
@@ -19,12 +20,16 @@ const EXCLUSIVE_AFTER: u32 = 4;
 /// A directory that one session has to itself is looked at again after this.
 const EXCLUSIVE_SWEEP: Duration = Duration::from_secs(60);
 
-/// By directory. An entry is there exactly while the queue of due times names it.
 #[derive(Debug, Default)]
-pub(super) struct NameLeases(HashMap<InodeId, Directory, BuildHasherDefault<IdHasher>>);
+pub(super) struct NameLeases {
+    /// An entry is there exactly while the queue of due times names it.
+    by_directory: HashMap<InodeId, Directory, BuildHasherDefault<IdHasher>>,
+    tally: Tally,
+}
 
 #[derive(Debug, Default)]
 struct Directory {
+    /// In the order of their sessions: there may be thousands.
     holders: Vec<Lease>,
     /// The session that may change names without asking, and while it does holds all of them.
     exclusive: Option<SessionId>,
@@ -47,20 +52,30 @@ struct Lease {
     recalls: u64,
     /// Names recalled one by one since all were leased.
     recalled: u32,
+    /// One for itself, and one for each name.
+    part: Part,
 }
 
 impl Directory {
     /// The session's lease, which runs until `expires` at least.
-    fn lease(&mut self, session: SessionId, now: Instant, expires: Instant) -> &mut Lease {
-        let mut holders = self.holders.iter();
-        let known = holders.position(|lease| lease.holder.session == session);
-        let at = known.unwrap_or_else(|| {
-            self.holders.push(Lease::new(session, expires));
-            self.holders.len() - 1
-        });
+    fn lease(
+        &mut self,
+        session: SessionId,
+        now: Instant,
+        expires: Instant,
+        tally: &Tally,
+    ) -> &mut Lease {
+        let of = |lease: &Lease| lease.holder.session;
+        let at = match self.holders.binary_search_by_key(&session, of) {
+            Ok(at) => at,
+            Err(at) => {
+                self.holders.insert(at, Lease::new(session, expires, tally));
+                at
+            }
+        };
         let lease = &mut self.holders[at];
         if lease.holder.expires <= now {
-            *lease = Lease::new(session, expires);
+            *lease = Lease::new(session, expires, tally);
         }
         lease.holder.expires = lease.holder.expires.max(expires);
         lease
@@ -68,14 +83,27 @@ impl Directory {
 }
 
 impl Lease {
-    fn new(session: SessionId, expires: Instant) -> Self {
+    fn new(session: SessionId, expires: Instant, tally: &Tally) -> Self {
+        let mut part = tally.part();
+        part.set(1);
         Lease {
             holder: Holder { session, expires },
             names: Names::default(),
             listing: None,
             recalls: 0,
             recalled: 0,
+            part,
         }
+    }
+
+    fn add(&mut self, name: &[u8]) {
+        self.names.add(name);
+        self.part.set(1 + self.names.remembered());
+    }
+
+    fn hold_all(&mut self) {
+        self.names = Names::All;
+        self.part.set(1);
     }
 
     /// Whether its holder has to hear of a change of the name of this hash.
@@ -94,10 +122,10 @@ impl NameLeases {
         now: Instant,
         expires: Instant,
     ) -> bool {
-        let (entry, is_new) = self.entry(directory);
-        let lease = entry.lease(to.session, now, expires);
+        let (entry, is_new, tally) = self.entry(directory);
+        let lease = entry.lease(to.session, now, expires, tally);
         lease.recalls = to.recalls;
-        lease.names.add(name);
+        lease.add(name);
         is_new
     }
 
@@ -111,14 +139,14 @@ impl NameLeases {
         now: Instant,
         expires: Instant,
     ) -> Option<bool> {
-        let (entry, is_new) = self.entry(directory);
+        let (entry, is_new, tally) = self.entry(directory);
         let changing = entry
             .last_change
             .is_some_and(|(session, at)| session != to.session && at + CONTENTION_WINDOW > now);
         if changing {
             return None;
         }
-        let lease = entry.lease(to.session, now, expires);
+        let lease = entry.lease(to.session, now, expires, tally);
         lease.listing = Some(to.recalls);
         Some(is_new)
     }
@@ -126,7 +154,7 @@ impl NameLeases {
     /// The session has dropped the list of names, as its recall of number `recall` asked, unless it
     /// was given another since.
     pub(super) fn drop_listing(&mut self, directory: InodeId, session: SessionId, recall: u64) {
-        let Some(entry) = self.0.get_mut(&directory) else {
+        let Some(entry) = self.by_directory.get_mut(&directory) else {
             return;
         };
         let before = |listing: u64| listing < recall;
@@ -143,7 +171,10 @@ impl NameLeases {
     /// Notes that the session is asked to drop a name. True if it is better asked to drop all: it
     /// may hold any, and was asked for one after the other.
     pub(super) fn note_recall(&mut self, directory: InodeId, session: SessionId) -> bool {
-        let holders = self.0.get_mut(&directory).map(|entry| &mut entry.holders);
+        let holders = self
+            .by_directory
+            .get_mut(&directory)
+            .map(|entry| &mut entry.holders);
         let mut holders = holders.into_iter().flatten();
         let Some(lease) = holders.find(|lease| lease.holder.session == session) else {
             return false;
@@ -155,7 +186,7 @@ impl NameLeases {
     /// The session has dropped all names, as its recall of number `recall` asked, unless it was
     /// given one since.
     pub(super) fn drop_before(&mut self, directory: InodeId, session: SessionId, recall: u64) {
-        if let Some(entry) = self.0.get_mut(&directory) {
+        if let Some(entry) = self.by_directory.get_mut(&directory) {
             let newer = |lease: &Lease| lease.holder.session != session || lease.recalls >= recall;
             entry.holders.retain(newer);
         }
@@ -171,7 +202,7 @@ impl NameLeases {
         session: SessionId,
         now: Instant,
     ) -> (bool, bool) {
-        let (entry, is_new) = self.entry(directory);
+        let (entry, is_new, _) = self.entry(directory);
         let free = match entry.exclusive {
             Some(holder) => holder == session,
             None if !directory_is_new && entry.streak < EXCLUSIVE_AFTER => false,
@@ -192,7 +223,7 @@ impl NameLeases {
 
     /// Who has the directory to itself.
     pub(super) fn exclusive_holder(&self, directory: InodeId) -> Option<SessionId> {
-        self.0.get(&directory)?.exclusive
+        self.by_directory.get(&directory)?.exclusive
     }
 
     /// The session has the directory to itself no more; it may hold any of the names until
@@ -204,7 +235,7 @@ impl NameLeases {
         now: Instant,
         expires: Instant,
     ) {
-        let Some(entry) = self.0.get_mut(&directory) else {
+        let Some(entry) = self.by_directory.get_mut(&directory) else {
             return;
         };
         if entry.exclusive != Some(session) {
@@ -212,8 +243,8 @@ impl NameLeases {
         }
         entry.exclusive = None;
         entry.shared_until = Some(now + CONTENTION_WINDOW);
-        let lease = entry.lease(session, now, expires);
-        lease.names = Names::All;
+        let lease = entry.lease(session, now, expires, &self.tally);
+        lease.hold_all();
         lease.recalled = 0;
     }
 
@@ -224,7 +255,7 @@ impl NameLeases {
         session: SessionId,
         now: Instant,
     ) -> Option<Instant> {
-        let holders = &self.0.get(&directory)?.holders;
+        let holders = &self.by_directory.get(&directory)?.holders;
         let mut held = holders.iter().map(|lease| lease.holder);
         let held = held.find(|holder| holder.session == session)?;
         Some(held.expires).filter(|&expires| expires > now)
@@ -238,7 +269,7 @@ impl NameLeases {
         now: Instant,
     ) -> impl Iterator<Item = Holder> {
         let hash = Names::hash(name);
-        let entry = self.0.get(&directory).into_iter();
+        let entry = self.by_directory.get(&directory).into_iter();
         entry
             .flat_map(|entry| &entry.holders)
             .filter(move |lease| {
@@ -249,7 +280,7 @@ impl NameLeases {
     }
 
     pub(super) fn is_contended(&self, directory: InodeId, now: Instant) -> bool {
-        let entry = self.0.get(&directory);
+        let entry = self.by_directory.get(&directory);
         entry.is_some_and(|entry| entry.contended_until.is_some_and(|until| until > now))
     }
 
@@ -260,7 +291,7 @@ impl NameLeases {
         session: SessionId,
         now: Instant,
     ) -> Option<Instant> {
-        let (entry, is_new) = self.entry(directory);
+        let (entry, is_new, _) = self.entry(directory);
         let last = entry.last_change;
         match last.filter(|(_, at)| *at + CONTENTION_WINDOW > now) {
             Some((last, _)) if last == session => entry.streak += 1,
@@ -276,14 +307,14 @@ impl NameLeases {
 
     /// Drops what holders there are; the entry stays until it is due.
     pub(super) fn forget(&mut self, directory: InodeId) {
-        if let Some(entry) = self.0.get_mut(&directory) {
+        if let Some(entry) = self.by_directory.get_mut(&directory) {
             *entry = Directory::default();
         }
     }
 
     /// Takes the entry out, or says when it is due again.
     pub(super) fn sweep(&mut self, directory: InodeId, now: Instant) -> Option<Instant> {
-        let entry = self.0.get_mut(&directory)?;
+        let entry = self.by_directory.get_mut(&directory)?;
         entry.holders.retain(|lease| lease.holder.expires > now);
         let held = entry.holders.iter().map(|lease| lease.holder.expires).max();
         let changed = entry.last_change.map(|(_, at)| at + CONTENTION_WINDOW);
@@ -293,18 +324,23 @@ impl NameLeases {
             return due.or(Some(now + EXCLUSIVE_SWEEP));
         }
         if due.is_none() {
-            self.0.remove(&directory);
+            self.by_directory.remove(&directory);
         }
         due
     }
 
-    fn entry(&mut self, directory: InodeId) -> (&mut Directory, bool) {
+    /// How many there are, of all directories: one for each holder, and one for each name.
+    pub(super) fn count(&self) -> usize {
+        self.tally.get()
+    }
+
+    fn entry(&mut self, directory: InodeId) -> (&mut Directory, bool, &Tally) {
         let mut is_new = false;
-        let entry = self.0.entry(directory).or_insert_with(|| {
+        let entry = self.by_directory.entry(directory).or_insert_with(|| {
             is_new = true;
             Directory::default()
         });
-        (entry, is_new)
+        (entry, is_new, &self.tally)
     }
 }
 
@@ -337,6 +373,13 @@ impl Names {
             } else {
                 *self = Names::All;
             }
+        }
+    }
+
+    fn remembered(&self) -> usize {
+        match self {
+            Names::Some(hashes) => hashes.len(),
+            Names::All => 0,
         }
     }
 

@@ -152,3 +152,28 @@ fn lapsed_leases_leave_nothing_behind() {
         LEASE - LEASE / 10
     );
 }
+
+#[test]
+fn every_holder_and_every_name_is_counted_until_it_lapses_or_is_given_back() {
+    let (mut leases, now) = (Leases::new(LEASE, LEASE / 10), Instant::now());
+    for session in (1..=100).rev().chain([50, 1, 100]) {
+        leases.grant_attributes(FILE, false, to(SessionId(session)), now);
+    }
+    assert_eq!(leases.count(), 100);
+    let holders = attribute_holders(&leases, SessionId(7), now);
+    assert_eq!(holders.len(), 99);
+    leases.attributes_dropped(FILE, SessionId(8), 1);
+    assert_eq!(leases.count(), 99);
+    for name in [&b"a"[..], b"b", b"a"] {
+        leases.grant_name(DIRECTORY, name, to(TWO), now);
+        leases.grant_name(DIRECTORY, name, to(ONE), now);
+    }
+    assert_eq!(leases.count(), 99 + 6);
+    assert_eq!(name_holders(&leases, b"a", THREE, now), [ONE, TWO]);
+    leases.names_dropped(DIRECTORY, TWO, 1);
+    assert_eq!(leases.count(), 99 + 3);
+    leases.forget(FILE);
+    assert_eq!(leases.count(), 3);
+    leases.sweep(now + LEASE, 10);
+    assert_eq!(leases.count(), 0);
+}

@@ -99,8 +99,25 @@ impl Namespace {
             .checked_add(length)
             .filter(|&end| end <= FILE_BYTES_MAX)
             .ok_or(Status::TooLarge)?;
-        file.reserved_end = end;
+        if length > 0 {
+            file.reserved_end = end;
+        }
         Ok(offset)
+    }
+
+    /// Gives up what was reserved of a file from `offset` on, if it is the last of what is.
+    pub(crate) fn return_append(
+        &mut self,
+        id: InodeId,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Status> {
+        let (inode, _) = self.file_mut(id)?;
+        let file = file_of(inode);
+        if length > 0 && offset.checked_add(length) == Some(file.reserved_end) {
+            file.reserved_end = if offset > file.size_bytes { offset } else { 0 };
+        }
+        Ok(())
     }
 
     /// Gives up reservations that nobody can fill any more, as the file's last writer left.

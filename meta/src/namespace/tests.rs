@@ -270,6 +270,20 @@ fn appends_are_reserved_one_behind_the_other() {
 }
 
 #[test]
+fn reservation_is_returned_unless_others_are_behind_it() {
+    let mut namespace = Namespace::new(at(1));
+    let inode = file(&mut namespace, ROOT, b"f");
+    assert_eq!(namespace.reserve_append(inode, 10), Ok(0));
+    assert_eq!(namespace.reserve_append(inode, 5), Ok(10));
+    assert_eq!(namespace.return_append(inode, 0, 10), Ok(()));
+    assert_eq!(namespace.reserve_append(inode, 5), Ok(15));
+    assert_eq!(namespace.return_append(inode, 17, 3), Ok(()));
+    assert_eq!(namespace.reserve_append(inode, 0), Ok(17));
+    assert_eq!(namespace.return_append(inode, u64::MAX, 2), Ok(()));
+    assert_eq!(namespace.reserve_append(inode, 1), Ok(17));
+}
+
+#[test]
 fn allocated_bytes_never_fall_below_zero() {
     let mut namespace = Namespace::new(at(1));
     let inode = file(&mut namespace, ROOT, b"f");

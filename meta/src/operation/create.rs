@@ -14,6 +14,7 @@ pub(super) fn create(context: &mut Context<'_>, request: &Create) -> Result<Step
         inode,
         write: request.write,
         truncate: request.truncate,
+        clear_set_id: request.clear_set_id,
         name: Some((parent, name)),
     };
     // An open that is counted goes on, whatever the name leads to by now.

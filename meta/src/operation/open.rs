@@ -18,6 +18,8 @@ pub(super) struct Opening<'a> {
     pub(super) inode: InodeId,
     pub(super) write: bool,
     pub(super) truncate: bool,
+    /// Cutting the file takes its set-id bits away.
+    pub(super) clear_set_id: bool,
     /// The name that led here, to be leased with the entry.
     pub(super) name: Option<(InodeId, &'a [u8])>,
 }
@@ -27,6 +29,7 @@ pub(super) fn open(context: &mut Context<'_>, request: &Open) -> Result<Step, Fa
         inode: InodeId(request.inode),
         write: request.write,
         truncate: request.truncate,
+        clear_set_id: request.clear_set_id,
         name: None,
     })
 }
@@ -36,6 +39,10 @@ impl Context<'_> {
         let Opening { inode, write, .. } = opening;
         if self.end_truncation()? {
             return self.answer_open(opening);
+        }
+        // Whoever writes is told that it may, which a cut under way must not miss.
+        if (write || opening.truncate) && self.is_cut_elsewhere(inode) {
+            return Ok(Step::AwaitCut(inode));
         }
         if self.progress.opened.is_none() {
             self.check_openable(opening)?;
@@ -51,6 +58,7 @@ impl Context<'_> {
                 &[]
             },
             through: (opening.truncate || self.state.opens.is_shared(inode)).then_some(inode),
+            cut: opening.truncate.then_some(inode),
             ..Touches::default()
         };
         if let Some(awaited) = self.recall(touches) {
@@ -63,6 +71,7 @@ impl Context<'_> {
             let truncation = self.plan_truncation(inode, 0)?;
             let change = AttributeChange {
                 size_bytes: Some(0),
+                clear_set_id: opening.clear_set_id,
                 ..AttributeChange::default()
             };
             let wall = self.now.wall;
@@ -101,12 +110,16 @@ impl Context<'_> {
 
     fn answer_open(&mut self, opening: Opening<'_>) -> Result<Step, Failure> {
         let inode = opening.inode;
-        let mode = if self.state.opens.is_shared(inode) {
+        let session = self.state.sessions.get(&self.session);
+        let recalls = session.map_or(0, |session| session.grantee().recalls);
+        if opening.write {
+            self.state.opens.resume(inode, self.session, recalls);
+        }
+        // What is buffered while the file is cut would be stored before that is over.
+        let mode = if self.state.opens.is_shared(inode) || self.is_cut_elsewhere(inode) {
             self.share_own(inode);
             OpenMode::Through
         } else {
-            let session = self.state.sessions.get(&self.session);
-            let recalls = session.map_or(0, |session| session.grantee().recalls);
             let opens = &mut self.state.opens;
             opens.go_cached(inode, self.session, recalls);
             OpenMode::Cached

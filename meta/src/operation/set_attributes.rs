@@ -27,12 +27,16 @@ pub(super) fn set_attributes(
     if context.ahead.is_some() && change.size_bytes.is_some() {
         return Err(malformed("a size is not set ahead"));
     }
+    if change.size_bytes.is_some() && context.is_cut_elsewhere(inode) {
+        return Ok(Step::AwaitCut(inode));
+    }
     let touches = Touches {
         attributes: &[inode],
         // What is made in a directory depends on its mode and group.
         directories: &[inode],
         // Whoever has the file open believes that its size is its own affair.
         through: change.size_bytes.map(|_| inode),
+        cut: change.size_bytes.map(|_| inode),
         ..Touches::default()
     };
     if let Some(awaited) = context.recall(touches) {

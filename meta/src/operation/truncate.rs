@@ -3,10 +3,16 @@
 //! The new size is set first, so that nobody reads blocks that are being dropped, and nobody is
 //! given a lease on the attributes until they are gone. If a server does not do its part the old
 //! size comes back: what was not dropped must never be seen as part of a file that grows later.
+//!
+//! A write that came in between would be lost, though it was answered. So those who may be writing
+//! elsewhere are asked to pause first ([`Touches::cut`]): when they have, all that they began is
+//! committed, and they go on once the server has answered that nobody cuts the file any more.
 
 use pocket_proto::{BlockIndex, Failure, InodeId, Status};
 
 use super::{Context, Step};
+#[cfg(doc)]
+use crate::job::Touches;
 use crate::job::Truncation;
 use crate::layouts::BlockRange;
 use crate::leases::Object;
@@ -51,6 +57,7 @@ impl Context<'_> {
     /// The size is set: has the blocks dropped.
     pub(super) fn begin_truncation(&mut self, truncation: Truncation) -> Step {
         self.hold(Object::Attributes(truncation.inode));
+        self.hold(Object::Length(truncation.inode));
         *self.state.truncating.entry(truncation.inode).or_default() += 1;
         Step::Truncate(truncation)
     }

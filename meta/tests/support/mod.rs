@@ -141,6 +141,7 @@ impl Mount {
             all.names.extend(names.map(|name| (name.parent, name.name)));
             all.attributes.extend(recall.attributes);
             all.through.extend(recall.through);
+            all.paused.extend(recall.paused);
             all.directories.extend(recall.directories);
             all.granted.extend(recall.granted);
         }
@@ -298,6 +299,7 @@ pub struct Recalled {
     pub names: Vec<(u64, Bytes)>,
     pub attributes: Vec<u64>,
     pub through: Vec<u64>,
+    pub paused: Vec<u64>,
     pub directories: Vec<u64>,
     pub granted: Vec<u64>,
 }
@@ -365,6 +367,7 @@ pub fn open(inode: u64, write: bool) -> Operation {
         inode,
         write,
         truncate: false,
+        clear_set_id: false,
     })
 }
 

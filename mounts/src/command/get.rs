@@ -57,7 +57,13 @@ impl GetArguments {
         let inode = InodeId(attributes.inode);
         let flags = libc::O_RDONLY;
         let opened = fs
-            .open(inode, OpenRequest { flags })
+            .open(
+                inode,
+                OpenRequest {
+                    flags,
+                    clear_set_id: false,
+                },
+            )
             .await
             .with_context(cannot)?;
         let outcome = self.copy(fs, opened.handle, attributes.size_bytes).await;

@@ -136,6 +136,7 @@ async fn put(
         mode: source.mode,
         umask: 0,
         flags: libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
+        clear_set_id: false,
         caller,
     };
     let (_, opened) = fs.create(create).await.with_context(cannot)?.value;

@@ -20,6 +20,7 @@ claims![
     a_name_of_256_bytes_is_too_long,
     paths_of_path_max_work,
     a_sparse_file_of_50_gb_works,
+    a_file_reaches_to_the_largest_offset,
     a_directory_holds_100_000_files,
 ];
 
@@ -105,6 +106,25 @@ fn a_sparse_file_of_50_gb_works(root: &Path) {
     file.set_len(SIZE).unwrap();
     file.read_exact_at(&mut found, SIZE / 2).unwrap();
     assert_eq!(found, [0; 10]);
+}
+
+fn a_file_reaches_to_the_largest_offset(root: &Path) {
+    const LARGEST: u64 = i64::MAX as u64;
+    let mut options = File::options();
+    options.read(true).write(true).create(true);
+    let file = options.open(root.join("f")).unwrap();
+    file.write_all_at(b"last", LARGEST - 4).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), LARGEST);
+    assert!(file.metadata().unwrap().blocks() < 10_000);
+    let mut read = [1; 8];
+    file.read_exact_at(&mut read, LARGEST - 8).unwrap();
+    assert_eq!(&read, b"\0\0\0\0last");
+    file.set_len(LARGEST - 2).unwrap();
+    file.set_len(LARGEST).unwrap();
+    file.read_exact_at(&mut read, LARGEST - 8).unwrap();
+    assert_eq!(&read, b"\0\0\0\0la\0\0");
+    file.set_len(1).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 1);
 }
 
 fn a_directory_holds_100_000_files(root: &Path) {

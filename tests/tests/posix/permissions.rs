@@ -9,6 +9,7 @@ claims![
     a_sticky_directory_protects_each_users_files,
     others_write_where_they_may,
     a_write_by_another_user_drops_set_id_bits,
+    a_truncation_by_another_user_drops_set_id_bits,
     an_allocation_by_another_user_drops_set_id_bits,
     only_the_owner_changes_a_files_mode,
     a_directory_without_search_permission_hides_what_is_in_it,
@@ -62,6 +63,17 @@ fn a_write_by_another_user_drops_set_id_bits(root: &Path) {
     as_others(root, || {
         may(root, ONE, "echo x > f; chmod 6777 f");
         may(root, OTHER, "echo y >> f; test $(stat -c %a f) = 777");
+    });
+}
+
+fn a_truncation_by_another_user_drops_set_id_bits(root: &Path) {
+    as_others(root, || {
+        for cut in [": > f", "truncate -s 1 f"] {
+            may(root, ONE, "echo x > f; chmod 6777 f");
+            may(root, OTHER, &format!("{cut}; test $(stat -c %a f) = 777"));
+        }
+        may(root, ONE, "chmod 6777 f; : > f");
+        may(root, OTHER, "test $(stat -c %a f) = 777");
     });
 }
 

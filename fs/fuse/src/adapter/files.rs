@@ -13,11 +13,15 @@ use crate::reply::{
 
 impl Adapter {
     pub(super) fn open(&self, call: Call, open: OpenArguments) {
-        let (inode, flags) = (call.inode, open.flags);
+        let inode = call.inode;
+        let open = OpenRequest {
+            flags: open.flags,
+            clear_set_id: open.clear_set_id,
+        };
         self.run(|fs| async move {
-            let opened = fs.open(inode, OpenRequest { flags });
+            let opened = fs.open(inode, open);
             // O_TRUNC changes the file.
-            let (outcome, reply) = match flags & libc::O_TRUNC {
+            let (outcome, reply) = match open.flags & libc::O_TRUNC {
                 0 => call.reply.unless_killed(opened).await,
                 _ => (opened.await, Some(call.reply)),
             };
@@ -43,6 +47,7 @@ impl Adapter {
                 mode,
                 umask,
                 flags: open.flags,
+                clear_set_id: open.clear_set_id,
                 caller: call.caller,
             };
             reply_created(&fs, fs.create(create).await, call.reply);

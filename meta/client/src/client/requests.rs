@@ -62,6 +62,7 @@ pub(super) fn repetition(operation: &request::Operation) -> Repetition {
         | O::GrantSpace(_)
         | O::Commit(_)
         | O::ReserveAppend(_)
+        | O::ReturnAppend(_)
         | O::Relocate(_)
         | O::SetLock(_)
         | O::ReleaseLocks(_)

@@ -208,6 +208,7 @@ impl Mount {
                 inode: *inode,
                 write: *write,
                 truncate: false,
+                clear_set_id: false,
             }),
             Wish::Close(inode) => {
                 let Some((readers, writers, _)) = self.opens.remove(inode) else {
