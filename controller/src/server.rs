@@ -55,7 +55,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {listen} ({source}): is another controller running there?")]
+    #[error(
+        "cannot listen on {listen} ({source}): --listen takes an address of this machine that is free"
+    )]
     Listen {
         /// The address asked for.
         listen: String,

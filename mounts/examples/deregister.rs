@@ -137,6 +137,7 @@ async fn fill_directory(fs: Arc<FileSystem>, number: u64, count: u64) -> Result<
             umask: 0,
             flags: libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
             caller,
+            clear_set_id: false,
         };
         let (_, opened) = fs.create(create).await?.value;
         let data = Bytes::from(vec![1; FILE_BYTES as usize]);

@@ -29,6 +29,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::{
     bench::{self, BenchArgs},
     logging::{Log, Verbosity},
+    sentence::sentence,
 };
 
 const EXAMPLES: &str = "\
@@ -106,7 +107,7 @@ pub fn run_pocket(arguments: Vec<OsString>) -> ExitCode {
     match program.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pocket: {error:#}");
+            eprintln!("pocket: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -238,19 +239,27 @@ impl Reporter {
     }
 
     /// Reports that the mount serves, and when the command has heard it lets go of the terminal:
-    /// standard output and error go to `log`, or nowhere. An error: the command is gone.
-    pub(crate) fn ready(mut self, log: Option<&Path>) -> io::Result<()> {
+    /// standard output and error go to `log`, or nowhere. An error: the command is gone, or the log
+    /// cannot be written.
+    pub(crate) fn ready(mut self, log: Option<&Path>) -> anyhow::Result<()> {
         let sink = match log {
-            Some(path) => open_log(path)?,
+            Some(path) => {
+                open_log(path).with_context(|| format!("--log-file {}", path.display()))?
+            }
             None => OpenOptions::new().write(true).open("/dev/null")?,
         };
+        self.let_go(&sink)
+            .context("is the command that asked for this mount gone?")
+    }
+
+    fn let_go(&mut self, sink: &File) -> io::Result<()> {
         self.send(&Report::Ready)?;
         self.socket
             .set_read_timeout(Some(ACKNOWLEDGEMENT_TIME_MAX))?;
         self.socket.read_exact(&mut [0])?;
         env::set_current_dir("/")?;
-        nix::unistd::dup2_stdout(&sink)?;
-        nix::unistd::dup2_stderr(&sink)?;
+        nix::unistd::dup2_stdout(sink)?;
+        nix::unistd::dup2_stderr(sink)?;
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ mod options;
 mod output;
 mod presentation;
 mod runtime;
+mod sentence;
 mod signals;
 mod units;
 mod view;

@@ -14,6 +14,7 @@ use crate::{
     logging::{Log, Verbosity},
     mountpoint::{MountPoint, MountPointError},
     output,
+    sentence::sentence,
 };
 
 /// Everything before readiness has deadlines of its own, which add up to less than this.
@@ -163,7 +164,7 @@ fn run_daemon(request: &MountRequest, reporter: Reporter) -> ExitCode {
         Some(mut reporter) => {
             let report = Report::Failed {
                 exit_code: failure.exit as u8,
-                message: format!("{:#}", failure.error),
+                message: sentence(&failure.error),
             };
             // Where the command is gone the exit code has to do.
             let _ = reporter.send(&report);
@@ -217,7 +218,7 @@ impl Audience for Command {
         match self.reporter.take() {
             Some(reporter) => {
                 let heard = reporter.ready(self.log_file.as_deref());
-                heard.context("cannot go into the background (is the command that asked gone?)")
+                heard.context("cannot go into the background")
             }
             None => Ok(()),
         }
@@ -246,7 +247,7 @@ fn conclude(outcome: Result<(), MountFailure>) -> ExitCode {
 }
 
 fn complain(failure: &MountFailure) -> ExitCode {
-    eprintln!("pocket-mount: {:#}", failure.error);
+    eprintln!("pocket-mount: {}", sentence(&failure.error));
     exit(failure.exit)
 }
 

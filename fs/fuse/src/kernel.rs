@@ -8,6 +8,7 @@ pub(crate) mod abi;
 mod buffer;
 mod device;
 mod dying;
+mod handouts;
 mod interrupts;
 mod notify;
 mod operation;

@@ -28,7 +28,10 @@ pub(crate) fn reply_entry(fs: &FileSystem, outcome: Result<Leased<Entry>, Errno>
             let remembered = !freshness.validity(entry.name_valid_ms).is_zero();
             match entry.attributes {
                 None if !remembered => reply.error(libc::ENOENT),
-                _ => reply.value(&entry_out(entry, freshness)),
+                _ => {
+                    let entry = entry_out(entry, freshness);
+                    reply.entry(&entry, &entry);
+                }
             }
         }),
     }
@@ -121,10 +124,9 @@ pub(crate) fn reply_created(
     match outcome {
         Err(errno) => reply.error(errno.0),
         Ok(leased) => fs.hand_over(&leased, |(entry, opened), freshness| {
-            reply.value(&CreateOut {
-                entry: entry_out(entry, freshness),
-                open: open_out(*opened),
-            });
+            let entry = entry_out(entry, freshness);
+            let open = open_out(*opened);
+            reply.entry(&entry, &CreateOut { entry, open });
         }),
     }
 }
@@ -139,13 +141,12 @@ pub(crate) fn reply_temporary(
     match outcome {
         Err(errno) => reply.error(errno.0),
         Ok(leased) => fs.hand_over(&leased, |(entry, opened), freshness| {
-            reply.value(&CreateOut {
-                entry: EntryOut {
-                    entry_valid: UNNAMED_VALID_SECONDS,
-                    ..entry_out(entry, freshness)
-                },
-                open: open_out(*opened),
-            });
+            let entry = EntryOut {
+                entry_valid: UNNAMED_VALID_SECONDS,
+                ..entry_out(entry, freshness)
+            };
+            let open = open_out(*opened);
+            reply.entry(&entry, &CreateOut { entry, open });
         }),
     }
 }

@@ -43,7 +43,7 @@ impl Adapter {
                         break;
                     }
                 }
-                reply.bytes(listing.bytes());
+                reply.listing(&listing);
             });
         });
     }

@@ -1,19 +1,30 @@
 //! Notifications: telling the kernel what it must not believe any longer.
 
 use std::io;
+use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
 use super::abi::{InvalEntryOut, InvalInodeOut, notification};
 use super::device::Device;
+use super::handouts::Handouts;
+
+/// Whether the kernel knew what it was told to drop.
+enum Known {
+    Yes,
+    No,
+}
 
 /// A way to notify the kernel, from any thread.
 #[derive(Debug)]
-pub(crate) struct Notifier(Device);
+pub(crate) struct Notifier {
+    device: Device,
+    handouts: Arc<Handouts>,
+}
 
 impl Notifier {
-    pub(crate) fn new(device: Device) -> Self {
-        Notifier(device)
+    pub(crate) fn new(device: Device, handouts: Arc<Handouts>) -> Self {
+        Notifier { device, handouts }
     }
 
     /// Drops a name. Waits for operations in the directory.
@@ -24,7 +35,8 @@ impl Notifier {
             namelen,
             flags: 0,
         };
-        self.send(notification::INVAL_ENTRY, &[entry.as_bytes(), name, &[0]])
+        let pieces = [entry.as_bytes(), name, &[0]];
+        self.send(notification::INVAL_ENTRY, &pieces).map(drop)
     }
 
     /// Drops an inode's attributes.
@@ -40,19 +52,26 @@ impl Notifier {
 
     fn invalidate_inode(&self, ino: u64, off: i64) -> io::Result<()> {
         let inode = InvalInodeOut { ino, off, len: 0 };
-        self.send(notification::INVAL_INODE, &[inode.as_bytes()])
+        match self.send(notification::INVAL_INODE, &[inode.as_bytes()])? {
+            Known::No if self.handouts.is_recent(ino) => {
+                // It may be made yet, of an answer from before: under a name of an epoch that is over
+                // then, so that it is looked up anew. Kernels before 6.16 have no epochs.
+                let _ = self.begin_epoch();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes every name that is known so far be looked up anew, since Linux 6.16.
     pub(crate) fn begin_epoch(&self) -> io::Result<()> {
-        self.send(notification::INC_EPOCH, &[])
+        self.send(notification::INC_EPOCH, &[]).map(drop)
     }
 
-    fn send(&self, kind: i32, pieces: &[&[u8]]) -> io::Result<()> {
-        match self.0.send(0, kind, pieces) {
-            // The kernel does not know it: there is nothing to drop.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+    fn send(&self, kind: i32, pieces: &[&[u8]]) -> io::Result<Known> {
+        match self.device.send(0, kind, pieces) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::No),
+            outcome => outcome.map(|()| Known::Yes),
         }
     }
 }

@@ -11,6 +11,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::abi::{self, Dirent, EntryOut};
 use super::device::Device;
+use super::handouts::Handouts;
 use super::interrupts::{Interrupts, Until};
 use crate::metrics::Requests;
 
@@ -23,6 +24,7 @@ pub(crate) struct Channel {
     pub(crate) device: Device,
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) requests: Arc<Requests>,
+    pub(crate) handouts: Arc<Handouts>,
 }
 
 /// The right to answer a request. It is answered once, with EIO if it is dropped.
@@ -71,6 +73,26 @@ impl Reply {
     /// Answers a struct.
     pub(crate) fn value(self, value: &(impl IntoBytes + Immutable)) {
         self.send(0, &[value.as_bytes()]);
+    }
+
+    /// Answers an entry, with what comes behind it in `value`.
+    pub(crate) fn entry(self, entry: &EntryOut, value: &(impl IntoBytes + Immutable)) {
+        self.hand_out(entry.handed_out());
+        self.value(value);
+    }
+
+    /// Answers what a directory holds.
+    pub(crate) fn listing(self, listing: &Listing) {
+        self.hand_out(listing.handed_out.iter().copied());
+        self.bytes(listing.bytes());
+    }
+
+    fn hand_out(&self, inodes: impl IntoIterator<Item = u64>) {
+        if let Some(channel) = &self.channel {
+            inodes
+                .into_iter()
+                .for_each(|inode| channel.handouts.note(inode));
+        }
     }
 
     /// Answers bytes.
@@ -175,6 +197,14 @@ impl fmt::Debug for Reply {
     }
 }
 
+impl EntryOut {
+    /// The inode whose attributes the kernel may keep from now on, if any.
+    fn handed_out(&self) -> Option<u64> {
+        let is_kept = self.attr_valid != 0 || self.attr_valid_nsec != 0;
+        is_kept.then_some(self.nodeid)
+    }
+}
+
 /// A validity as the kernel takes it: seconds and nanoseconds.
 pub(crate) fn validity(validity: Duration) -> (u64, u32) {
     (validity.as_secs(), validity.subsec_nanos())
@@ -195,6 +225,7 @@ pub(crate) struct ListedName<'a> {
 #[derive(Debug)]
 pub(crate) struct Listing {
     records: Vec<u8>,
+    handed_out: Vec<u64>,
     bytes_max: usize,
 }
 
@@ -204,6 +235,7 @@ impl Listing {
         let bytes_max = bytes_max as usize;
         Listing {
             records: Vec::with_capacity(bytes_max.min(64 << 10)),
+            handed_out: Vec::new(),
             bytes_max,
         }
     }
@@ -215,7 +247,11 @@ impl Listing {
 
     /// Adds a name with what a lookup of it would answer; false if there is no room for it.
     pub(crate) fn add_with_entry(&mut self, entry: &EntryOut, listed: ListedName<'_>) -> bool {
-        self.push(entry.as_bytes(), listed)
+        let added = self.push(entry.as_bytes(), listed);
+        if added {
+            self.handed_out.extend(entry.handed_out());
+        }
+        added
     }
 
     fn push(&mut self, entry: &[u8], listed: ListedName<'_>) -> bool {

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::abi::{self, InitOut, capability};
 use super::buffer::{Buffers, PAGE_BYTES};
 use super::device::Device;
+use super::handouts::Handouts;
 use super::interrupts::Interrupts;
 use super::notify::Notifier;
 use super::operation::{InitArguments, Operation};
@@ -76,6 +77,7 @@ impl Session {
             device: Device::new(device),
             interrupts: Interrupts::new(runtime),
             requests: Arc::default(),
+            handouts: Arc::new(Handouts::new()),
         });
         let agreed = shake_hands(&channel, acls)?;
         Ok(Session { channel, agreed })
@@ -93,7 +95,8 @@ impl Session {
 
     /// A way to tell the kernel what it must forget.
     pub(crate) fn notifier(&self) -> io::Result<Notifier> {
-        Ok(Notifier::new(self.channel.device.try_share()?))
+        let handouts = Arc::clone(&self.channel.handouts);
+        Ok(Notifier::new(self.channel.device.try_share()?, handouts))
     }
 
     /// Serves with so many threads until the end of the connection.
@@ -105,6 +108,7 @@ impl Session {
                 device: self.channel.device.try_clone()?,
                 interrupts: Arc::clone(&self.channel.interrupts),
                 requests: Arc::clone(&self.channel.requests),
+                handouts: Arc::clone(&self.channel.handouts),
             }));
         }
         channels.push(self.channel);

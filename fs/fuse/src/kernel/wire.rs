@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::abi::{InHeader, OutHeader};
 use super::device::Device;
+use super::handouts::Handouts;
 use super::interrupts::Interrupts;
 use super::reply::Channel;
 
@@ -48,6 +49,7 @@ impl Kernel {
             device: Device::new(device.into()),
             interrupts: Interrupts::new(runtime),
             requests: Arc::default(),
+            handouts: Arc::new(Handouts::new()),
         };
         (Kernel(kernel), Arc::new(channel))
     }
