@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use pocket_meta_client::Metadata;
-use pocket_proto::session::{Entry, FileKind, GetAttributes, ShareDirectory, reply, request};
+use pocket_proto::session::{Entry, FileKind, GetAttributes, reply, request};
 use pocket_proto::{Failure, InodeId, Status};
 use pocket_storage_client::BlockStore;
 
@@ -28,19 +28,8 @@ use crate::name_cache::NameCache;
 use crate::space::Space;
 use crate::stores::Stores;
 
-/// How often an idle mount returns space it was granted and does not need.
-const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
-/// What is written is on the servers, and told of, in about so long, closed or not: as often as Linux
-/// writes back (dirty_writeback_centisecs). syncfs(2) and sync(1) do not reach this file system, as
-/// Linux passes them on to virtiofs and block devices only.
-const WRITE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 /// An inode that this mount changes all the time is looked at so often before it is taken as found.
 const LOOKS_MAX: u32 = 5;
-/// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
-/// server allows for the way.
-const TELL_INTERVAL: Duration = Duration::from_millis(100);
-/// The kernel drops lists so long before their lease ends: the above, and room for being late.
-const ACL_MARGIN: Duration = Duration::from_millis(300);
 
 /// One job's files, as one mount sees them. Operations are in `operation/`, one file each.
 pub struct FileSystem {
@@ -165,50 +154,6 @@ impl FileSystem {
             content_bytes: self.contents.bytes(),
             granted_bytes: self.space.free_bytes(),
         }
-    }
-
-    /// Returns unused grants, writes back what was written, and has the kernel drop lists whose
-    /// leases lapse, while the mount lives. To be spawned once.
-    pub async fn run_housekeeping(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(TELL_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut returned = Instant::now();
-        let mut writing_back = tokio::spawn(async {});
-        let mut wrote_back = tokio::time::Instant::now();
-        loop {
-            ticks.tick().await;
-            if wrote_back.elapsed() >= WRITE_BACK_INTERVAL && writing_back.is_finished() {
-                wrote_back = tokio::time::Instant::now();
-                writing_back = tokio::spawn(Arc::clone(&self).write_back());
-            }
-            self.return_directories();
-            self.metadata.flush();
-            for inode in self.kernel_acls.take_due(ACL_MARGIN) {
-                self.kernel().drop_attributes(inode);
-            }
-            if returned.elapsed() < GRANT_RETURN_INTERVAL {
-                continue;
-            }
-            returned = Instant::now();
-            if let Err(failure) = self.space.return_unused().await {
-                tracing::debug!(%failure, "unused grant not returned");
-            }
-        }
-    }
-
-    /// Tells the server of directories that this mount has to itself and makes nothing of any more.
-    fn return_directories(&self) {
-        let evicted = self.exclusive.take_evicted();
-        if evicted.is_empty() {
-            return;
-        }
-        for directory in evicted {
-            let share = request::Operation::ShareDirectory(ShareDirectory { inode: directory.0 });
-            if let Err(failure) = self.metadata.tell_soon(share) {
-                tracing::debug!(%failure, "directory not returned");
-            }
-        }
-        self.exclusive.returned(self.inodes.tick());
     }
 
     /// Writes back and commits everything, and leaves the job in an orderly way. Answers the first

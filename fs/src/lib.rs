@@ -15,6 +15,7 @@ mod exclusive;
 mod file;
 mod filesystem;
 mod handle;
+mod housekeeping;
 mod inode_cache;
 mod kernel_acls;
 mod listings;

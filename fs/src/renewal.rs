@@ -86,7 +86,7 @@ impl RecallHandler for RecallInbox {
             }
         }
         let session = fs.coherence.session();
-        runtime.spawn(async move { fs.obey(recall, (session, stamp)).await });
+        runtime.spawn(async move { fs.obey(recall, session).await });
     }
 
     fn session_lost(&self, reason: Failure) {
@@ -138,7 +138,7 @@ impl RecallHandler for RecallInbox {
 
 impl FileSystem {
     /// Drops what a recall of a session names, and acknowledges it.
-    async fn obey(self: Arc<Self>, recall: Recall, (session, stamp): (u64, u64)) {
+    async fn obey(self: Arc<Self>, recall: Recall, session: u64) {
         let kernel = self.kernel();
         for inode in &recall.attributes {
             kernel.drop_attributes(InodeId(*inode));
@@ -155,7 +155,7 @@ impl FileSystem {
         }
         for inode in &recall.paused {
             if let Some(file) = self.files.get(InodeId(*inode)) {
-                self.pause(&file, stamp).await;
+                self.pause(&file, session, recall.recall).await;
             }
         }
         if !recall.names.is_empty() {
@@ -220,8 +220,8 @@ impl FileSystem {
     }
 
     /// Finishes and commits the changes of a file's blocks that are under way, and begins no others.
-    async fn pause(self: &Arc<Self>, file: &Arc<File>, stamp: u64) {
-        file.pause(stamp);
+    async fn pause(self: &Arc<Self>, file: &Arc<File>, session: u64, recall: u64) {
+        file.pause(session, recall);
         file.changed().await;
         if let Err(failure) = self.flush_file(file).await {
             tracing::warn!(inode = %file.inode, %failure, "a file that is to be cut was not committed");

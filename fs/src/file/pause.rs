@@ -16,7 +16,8 @@ use crate::filesystem::{FileSystem, unexpected};
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     under_way: u32,
-    /// The newest recall that asked for a pause, unless leave was given since.
+    /// The session's newest recall that asked for a pause, unless leave was given since. Not counted
+    /// as answers are stamped: one that waited for the cut is newer than its stamp says.
     paused_by: Option<u64>,
 }
 
@@ -30,12 +31,23 @@ impl Drop for Changing<'_> {
     }
 }
 
+impl Changes {
+    /// The session is lost: in the next one the file is open without a pause.
+    pub(super) fn forget_pause(&mut self) {
+        self.paused_by = None;
+    }
+}
+
 impl File {
-    /// No change begins until leave is given that is newer than recall `stamp`.
-    pub(crate) fn pause(&self, stamp: u64) {
+    /// No change begins until leave is given that is newer than the session's recall of that
+    /// number; 0: until any is given.
+    pub(crate) fn pause(&self, session: u64, recall: u64) {
         self.with(|state| {
-            let changes = &mut state.changes;
-            changes.paused_by = changes.paused_by.max(Some(stamp));
+            // Other sessions number theirs anew.
+            if state.session == session {
+                let changes = &mut state.changes;
+                changes.paused_by = changes.paused_by.max(Some(recall));
+            }
         });
     }
 
@@ -44,7 +56,7 @@ impl File {
         wait(self, |state| state.changes.under_way == 0).await;
     }
 
-    /// Begins a change; `leave` was given after so many recalls. None: the file is paused.
+    /// Begins a change; `leave` was given after so many recalls of the session. None: the file is paused.
     fn begin(&self, leave: Option<u64>) -> Option<Changing<'_>> {
         self.with(|state| {
             let changes = &mut state.changes;
@@ -88,7 +100,7 @@ impl FileSystem {
             };
             // What was reserved before a cut went with it.
             if !reserved.ask_again
-                && let Some(changing) = file.begin(Some(answer.stamp))
+                && let Some(changing) = file.begin(Some(reserved.recalls))
             {
                 return Ok((changing, reserved.offset_bytes));
             }

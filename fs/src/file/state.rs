@@ -249,6 +249,7 @@ impl File {
         state.distrust_pages();
         state.era += 1;
         state.session = session;
+        state.changes.forget_pause();
         state.counts.lose_session();
         let written = !state.dirty.is_empty() || state.needs_commit();
         let told = std::mem::take(&mut state.told);

@@ -198,7 +198,7 @@ impl FileSystem {
                 .files
                 .open(inode, opened, answer.since, session, access);
             if freshness.shared {
-                file.pause(answer.stamp + 1);
+                file.pause(freshness.session, 0);
             }
             Ok((self.new_handle(Arc::clone(&file), flags), file))
         })

@@ -17,13 +17,13 @@ pub(super) fn reserve_append(
     }
     let state = &mut *context.state;
     let offset_bytes = (state.namespace).reserve_append(inode, request.length_bytes)?;
-    if let Some(session) = state.sessions.get(&context.session) {
-        let recalls = session.grantee().recalls;
-        state.opens.resume(inode, context.session, recalls);
-    }
+    let session = state.sessions.get(&context.session);
+    let recalls = session.map_or(0, |session| session.grantee().recalls);
+    state.opens.resume(inode, context.session, recalls);
     let reply = ReserveAppendReply {
         offset_bytes,
         ask_again: false,
+        recalls,
     };
     Ok(Step::Done(reply::Result::ReserveAppend(reply)))
 }

@@ -1,0 +1,67 @@
+//! What a mount does unasked: gives back what it does not need, tells what nobody waits for, and
+//! writes back what was written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pocket_proto::session::{ShareDirectory, request};
+
+use crate::FileSystem;
+
+/// How often an idle mount returns space it was granted and does not need.
+const GRANT_RETURN_INTERVAL: Duration = Duration::from_millis(500);
+/// What is written is on the servers, and told of, in about so long, closed or not: as often as Linux
+/// writes back (dirty_writeback_centisecs). syncfs(2) and sync(1) do not reach this file system, as
+/// Linux passes them on to virtiofs and block devices only.
+const WRITE_BACK_INTERVAL: Duration = Duration::from_secs(5);
+/// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
+/// server allows for the way.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// The kernel drops lists so long before their lease ends: the above, and room for being late.
+const ACL_MARGIN: Duration = Duration::from_millis(300);
+
+impl FileSystem {
+    /// Returns unused grants, writes back what was written, and has the kernel drop lists whose
+    /// leases lapse, while the mount lives. To be spawned once.
+    pub async fn run_housekeeping(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TELL_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut returned = Instant::now();
+        let mut writing_back = tokio::spawn(async {});
+        let mut wrote_back = tokio::time::Instant::now();
+        loop {
+            ticks.tick().await;
+            if wrote_back.elapsed() >= WRITE_BACK_INTERVAL && writing_back.is_finished() {
+                wrote_back = tokio::time::Instant::now();
+                writing_back = tokio::spawn(Arc::clone(&self).write_back());
+            }
+            self.return_directories();
+            self.metadata.flush();
+            for inode in self.kernel_acls.take_due(ACL_MARGIN) {
+                self.kernel().drop_attributes(inode);
+            }
+            if returned.elapsed() < GRANT_RETURN_INTERVAL {
+                continue;
+            }
+            returned = Instant::now();
+            if let Err(failure) = self.space.return_unused().await {
+                tracing::debug!(%failure, "unused grant not returned");
+            }
+        }
+    }
+
+    /// Tells the server of directories that this mount has to itself and makes nothing of any more.
+    fn return_directories(&self) {
+        let evicted = self.exclusive.take_evicted();
+        if evicted.is_empty() {
+            return;
+        }
+        for directory in evicted {
+            let share = request::Operation::ShareDirectory(ShareDirectory { inode: directory.0 });
+            if let Err(failure) = self.metadata.tell_soon(share) {
+                tracing::debug!(%failure, "directory not returned");
+            }
+        }
+        self.exclusive.returned(self.inodes.tick());
+    }
+}
