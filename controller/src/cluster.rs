@@ -16,6 +16,7 @@ mod reservation;
 mod revision;
 mod servers;
 mod traffic;
+mod trimming;
 mod upkeep;
 mod view;
 
@@ -163,6 +164,7 @@ impl Cluster {
         self.changed = true;
         // Who found no room may find some now.
         self.jobs.look_again();
+        self.trim_promises();
     }
 
     /// Whether servers of an earlier controller may not have reported yet.

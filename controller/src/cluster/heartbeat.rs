@@ -54,6 +54,7 @@ impl Cluster {
     /// Compares what a metadata server holds with what it should.
     fn take_reports(&mut self, server: ServerId, reports: Vec<JobReport>, now: Instant) {
         let mut held = HashSet::with_capacity(reports.len());
+        let mut learned = false;
         for report in reports {
             let Some(id) = report.job.as_ref().map(|job| JobId(job.job)) else {
                 continue;
@@ -68,7 +69,11 @@ impl Cluster {
                 self.changed = true;
                 job.account.set_bill(self.bill(&job.shares), now);
                 self.jobs.insert(job);
+                learned = true;
             }
+        }
+        if learned {
+            self.trim_promises();
         }
         let missing = |job: &&Job| {
             job.metadata_server == server

@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) born: Instant,
     /// When its metadata server first confirmed to have it.
     pub(crate) confirmed: Instant,
+    /// When its metadata server last told of it.
+    pub(crate) reported: Instant,
     /// When a mount last registered: it has a whole lease to connect.
     pub(crate) touched: Instant,
     /// Since when it has no mounts, as last reported; meaningless while it has.
@@ -102,6 +104,7 @@ impl Job {
             phase,
             born: now,
             confirmed: now,
+            reported: now,
             touched: now,
             idle_since: now,
             mounts: 0,
@@ -148,6 +151,7 @@ impl Job {
 
     /// Takes over what a metadata server counts.
     pub(crate) fn note(&mut self, report: &JobReport, now: Instant) {
+        self.reported = now;
         let idle = Duration::from_secs(report.idle_seconds);
         self.idle_since = now.checked_sub(idle).unwrap_or(self.born);
         self.mounts = report.mounts;

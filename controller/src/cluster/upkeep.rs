@@ -99,7 +99,8 @@ impl Cluster {
 
     fn lapse_leases(&mut self, now: Instant) {
         let has_lapsed = |job: &&Job| {
-            let left = job.lease().left(job.idle(now));
+            // A mount that has come since the last report is not known yet.
+            let left = job.lease().left(job.idle(job.reported));
             job.phase == Phase::Running
                 && left == Some(Duration::ZERO)
                 // Of a silent server nobody knows whether its jobs have mounts.

@@ -116,6 +116,33 @@ fn check_new_map(world: &World, command: &Command) {
     }
 }
 
+/// Three servers, and the metadata server.
+fn world() -> World {
+    let mut world = World::new(0);
+    for id in 1..=3 {
+        world.register(server(id));
+    }
+    world.storage = (1..=3).collect();
+    world
+}
+
+#[test]
+fn a_server_that_is_alone_after_restarts_promises_no_more_than_it_has() {
+    let mut world = world();
+    for event in [
+        Event::Register(2, Some(247_429_172)),
+        Event::Register(0, Some(8_342_505_421)),
+        Event::Restart,
+        Event::NewIncarnation(5),
+        Event::Pass(1, Vec::new()),
+        Event::Restart,
+        Event::AddStorage(5),
+    ] {
+        happen(&mut world, event);
+        check_promises(&world);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -123,11 +150,7 @@ proptest! {
     fn any_history_leaves_sound_maps_and_ends_without_debts(
         events in proptest::collection::vec(event(), 0..30),
     ) {
-        let mut world = World::new(0);
-        for id in 1..=3 {
-            world.register(server(id));
-        }
-        world.storage = (1..=3).collect();
+        let mut world = world();
         for event in events {
             happen(&mut world, event);
             check_promises(&world);
