@@ -2,7 +2,7 @@
 //! signals. Nothing is done here.
 
 pub use crate::{
-    endpoint::ControllerAddress,
+    endpoint::{ControllerAddress, ControllerArgument},
     logging::{Log, Verbosity},
     runtime::block_on,
     signals::{EndSignals, LevelRequests, Signals},

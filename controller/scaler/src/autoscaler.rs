@@ -125,6 +125,7 @@ impl<S: Scaler> Autoscaler<S> {
             .lacking(&self.settings)
             .min(most.saturating_sub(before));
         if lacking > 0 {
+            self.arbiter.started_by_others();
             return Some(Decision {
                 before,
                 after: before + lacking,

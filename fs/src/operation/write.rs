@@ -266,8 +266,8 @@ impl FileSystem {
         (stored, outcome.and(committed))
     }
 
-    /// Stores every piece, until one fails; answers how many bytes were stored. What was buffered of its block before the file went through goes first,
-    /// so that it cannot come after.
+    /// Stores every piece, until one fails; answers how many bytes were stored. What was buffered of
+    /// its block before the file went through goes first, so that it cannot come after.
     async fn store_through(
         self: &Arc<Self>,
         file: &Arc<File>,

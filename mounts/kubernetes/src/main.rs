@@ -7,10 +7,9 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context, bail};
 use clap::{ArgAction, Parser};
 use kube::Client;
-use pocket_controller_client::ControllerClient;
 use pocket_metrics::{Kind, Metric, MetricsServer, Page};
 use pocket_mounts::command_line::{
-    ControllerAddress, Log, Signals, Verbosity, block_on, parse_capacity, parse_server_bandwidth,
+    ControllerArgument, Log, Signals, Verbosity, block_on, parse_capacity, parse_server_bandwidth,
     parse_time,
 };
 use pocket_policy::{ScalingSettings, Tier};
@@ -38,14 +37,8 @@ const LEADER: Metric = Metric {
 #[derive(Debug, Parser)]
 #[command(name = "pocket-scaler", version)]
 struct Arguments {
-    /// The cluster's controller
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "POCKET_CONTROLLER",
-        default_value = "127.0.0.1:7300"
-    )]
-    controller: ControllerAddress,
+    #[command(flatten)]
+    control: ControllerArgument,
 
     /// The namespace of the StatefulSet
     #[arg(long, value_name = "NAME", env = "POCKET_NAMESPACE")]
@@ -144,7 +137,7 @@ impl Arguments {
                 _ = signals.end.received() => return Ok(()),
             };
             let _metrics = self.serve_metrics(&scaler).await?;
-            let client = ControllerClient::connect(self.controller.as_str())?;
+            let client = self.control.connect()?;
             let stop = CancellationToken::new();
             let autoscaler = Autoscaler::new(client, scaler.clone(), self.scaling());
             let running = tokio::spawn(autoscaler.run(stop.clone()));

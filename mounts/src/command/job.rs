@@ -4,8 +4,8 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use pocket_proto::control::DeregisterJobRequest;
 
-use super::control::{ControlArguments, ReadArguments};
-use crate::{output, runtime::block_on, view::JobView};
+use super::control::ReadArguments;
+use crate::{endpoint::ControllerArgument, output, runtime::block_on, view::JobView};
 
 /// Show or end one job
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ enum JobCommand {
         job: String,
 
         #[command(flatten)]
-        control: ControlArguments,
+        control: ControllerArgument,
     },
 }
 
@@ -61,7 +61,7 @@ fn show(name: &str, read: &ReadArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn deregister(name: &str, control: &ControlArguments) -> anyhow::Result<()> {
+fn deregister(name: &str, control: &ControllerArgument) -> anyhow::Result<()> {
     let request = DeregisterJobRequest {
         name: name.to_owned(),
         job: 0,

@@ -6,19 +6,13 @@ use clap::Args;
 use pocket_meta::{MetaConfig, MetaServer};
 
 use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
-use crate::{endpoint::ControllerAddress, logging::Log, metrics};
+use crate::{endpoint::ControllerArgument, logging::Log, metrics};
 
 /// Run a metadata server: it holds the names and attributes of jobs
 #[derive(Args, Debug)]
 pub(super) struct MetaArguments {
-    /// The cluster's controller
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "POCKET_CONTROLLER",
-        default_value = "127.0.0.1:7300"
-    )]
-    controller: ControllerAddress,
+    #[command(flatten)]
+    control: ControllerArgument,
 
     /// Where to listen to mounts; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7301")]
@@ -42,7 +36,7 @@ pub(super) struct MetaArguments {
 impl MetaArguments {
     pub(super) fn run(self, log: Log) -> anyhow::Result<()> {
         let MetaArguments {
-            controller,
+            control: ControllerArgument { controller },
             listen,
             control_listen,
             advertise,

@@ -6,8 +6,7 @@ use clap::{Args, Subcommand};
 use pocket_controller_client::ControllerClient;
 use pocket_proto::control::DrainServerRequest;
 
-use super::control::ControlArguments;
-use crate::{output, runtime::block_on, units::parse_time};
+use crate::{endpoint::ControllerArgument, output, runtime::block_on, units::parse_time};
 
 /// Time between two looks for a server that is to go.
 const GONE_POLL: Duration = Duration::from_millis(200);
@@ -47,7 +46,7 @@ enum NodeCommand {
         wait: bool,
 
         #[command(flatten)]
-        control: ControlArguments,
+        control: ControllerArgument,
     },
     /// Have a server that is being drained stay after all
     Undrain {
@@ -56,7 +55,7 @@ enum NodeCommand {
         server: String,
 
         #[command(flatten)]
-        control: ControlArguments,
+        control: ControllerArgument,
     },
 }
 
@@ -91,7 +90,11 @@ impl NodeArguments {
     }
 }
 
-fn ask(request: DrainServerRequest, wait: bool, control: &ControlArguments) -> anyhow::Result<()> {
+fn ask(
+    request: DrainServerRequest,
+    wait: bool,
+    control: &ControllerArgument,
+) -> anyhow::Result<()> {
     let reply = block_on(async {
         let client = control.connect()?;
         let reply = client.drain_server(request).await?;

@@ -7,21 +7,15 @@ use pocket_fs::FileSystemConfig;
 use crate::{
     arguments::JobArguments,
     connection::{JobConnection, JobTerms},
-    endpoint::ControllerAddress,
+    endpoint::ControllerArgument,
     presentation::Presentation,
 };
 
 /// Which cluster the job is in.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ObjectArguments {
-    /// The cluster's controller
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "POCKET_CONTROLLER",
-        default_value = "127.0.0.1:7300"
-    )]
-    controller: ControllerAddress,
+    #[command(flatten)]
+    control: ControllerArgument,
 }
 
 impl ObjectArguments {
@@ -55,7 +49,7 @@ impl ObjectArguments {
         work: impl AsyncFnOnce(&JobConnection) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let connection = JobConnection::open(
-            self.controller.as_str(),
+            self.control.controller.as_str(),
             terms,
             FileSystemConfig::default(),
             Presentation::default(),

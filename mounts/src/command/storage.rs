@@ -20,7 +20,7 @@ use self::{
 };
 use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
 use crate::{
-    endpoint::ControllerAddress,
+    endpoint::ControllerArgument,
     logging::Log,
     machine, metrics,
     units::{parse_capacity, parse_server_bandwidth},
@@ -29,14 +29,8 @@ use crate::{
 /// Run a storage server: it holds the blocks of jobs
 #[derive(Args, Debug)]
 pub(super) struct StorageArguments {
-    /// The cluster's controller
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "POCKET_CONTROLLER",
-        default_value = "127.0.0.1:7300"
-    )]
-    controller: ControllerAddress,
+    #[command(flatten)]
+    control: ControllerArgument,
 
     /// Where to listen to mounts; port 0 takes any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7303")]
@@ -104,7 +98,7 @@ impl StorageArguments {
         }
         let tiers = self.complete_tiers()?;
         let StorageArguments {
-            controller,
+            control: ControllerArgument { controller },
             listen,
             advertise,
             metrics,
