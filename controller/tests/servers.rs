@@ -101,10 +101,7 @@ async fn a_restarted_controller_knows_servers_and_jobs_again() {
 
 #[tokio::test]
 async fn servers_may_start_before_their_controller() {
-    let endpoint = {
-        let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        probe.local_addr().unwrap().to_string()
-    };
+    let (endpoint, _reservation) = kit::reserved();
     let early = kit::storage(&endpoint, GIB);
     let client = kit::client(&endpoint);
     let error = client.list_jobs("").await.unwrap_err();
@@ -171,10 +168,7 @@ async fn only_the_cluster_key_makes_a_server() {
 async fn without_a_controller_the_error_names_the_endpoint_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rude = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = {
-        let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        probe.local_addr().unwrap().to_string()
-    };
+    let (nobody, _reservation) = kit::reserved();
     let silent_endpoint = silent.local_addr().unwrap().to_string();
     let rude_endpoint = rude.local_addr().unwrap().to_string();
     tokio::spawn(async move {

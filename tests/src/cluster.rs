@@ -10,7 +10,7 @@ use crate::{Control, Mount, Scratch, binary, rights, wait};
 mod pool;
 mod server;
 
-pub use server::{Server, free_endpoint};
+pub use server::{Endpoint, Server};
 
 /// How long a cluster may take until every server is known to the controller.
 const READY_DEADLINE: Duration = Duration::from_secs(30);

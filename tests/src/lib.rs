@@ -23,9 +23,7 @@ mod wait;
 
 pub use acl::{acl, acl_text};
 pub use binaries::{binary, workspace};
-pub use cluster::{
-    CLUSTER_KEY, ProcessCluster, Server, Shape, free_endpoint, with_cluster, with_shape,
-};
+pub use cluster::{CLUSTER_KEY, Endpoint, ProcessCluster, Server, Shape, with_cluster, with_shape};
 pub use control::Control;
 pub use file_handle::FileHandle;
 pub use frames::{Answer, Peer, welcome};

@@ -9,8 +9,7 @@ use std::{
 };
 
 use pocket_tests::{
-    Scratch, free_endpoint, is_mounted, mount_command, mounts_below, with_cluster, with_mount,
-    within,
+    Endpoint, Scratch, is_mounted, mount_command, mounts_below, with_cluster, with_mount, within,
 };
 
 /// A mistake is told in less.
@@ -78,7 +77,7 @@ fn an_unknown_job_is_not_joined() {
 #[test]
 fn an_unreachable_controller_is_named() {
     let scratch = Scratch::new();
-    let nobody = free_endpoint();
+    let nobody = Endpoint::reserve();
     let arguments = ["--controller", &nobody];
     refuses(scratch.path(), "job", scratch.path(), &arguments, &nobody);
 }
@@ -157,7 +156,7 @@ fn a_job_larger_than_the_cluster_leaves_no_job_behind() {
 
 #[test]
 fn commands_name_a_controller_they_cannot_reach() {
-    let nobody = free_endpoint();
+    let nobody = Endpoint::reserve();
     for arguments in [
         &["status"][..],
         &["nodes"],
@@ -168,11 +167,11 @@ fn commands_name_a_controller_they_cannot_reach() {
         &["get", "x/f", "/dev/null"],
     ] {
         let mut command = std::process::Command::new(pocket_tests::binary("pocket"));
-        command.args(arguments).env("POCKET_CONTROLLER", &nobody);
+        command.args(arguments).env("POCKET_CONTROLLER", &*nobody);
         let output = within(DEADLINE, "an error", move || command.output().unwrap());
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{arguments:?}");
-        assert!(errors.contains(&nobody), "{arguments:?}: {errors}");
+        assert!(errors.contains(&*nobody), "{arguments:?}: {errors}");
     }
 }
 

@@ -264,7 +264,7 @@ fn commands_that_read_print_json() {
 fn pocket_up_is_a_cluster_until_it_is_interrupted() {
     if can_mount() {
         let scratch = Scratch::new();
-        let controller = pocket_tests::free_endpoint();
+        let controller = pocket_tests::Endpoint::reserve();
         let mut command = Command::new(binary("pocket"));
         command
             .args(["up", "--storage-servers", "2", "--capacity", "256MiB"])

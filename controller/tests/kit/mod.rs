@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -24,7 +25,7 @@ use pocket_proto::{
         metadata_control_server::{MetadataControl, MetadataControlServer},
     },
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
@@ -38,6 +39,18 @@ pub fn key() -> ClusterKey {
 /// A controller on a port of its own, which creates jobs from the start.
 pub async fn controller() -> RunningController {
     controller_at("127.0.0.1:0", Duration::ZERO).await
+}
+
+/// An address that nobody serves and nobody else is given as long as the socket lives; a server may
+/// listen there.
+pub fn reserved() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option of sockets");
+    socket
+        .bind((Ipv4Addr::LOCALHOST, 0).into())
+        .expect("a free port");
+    let address = socket.local_addr().expect("is bound");
+    (address.to_string(), socket)
 }
 
 pub async fn controller_at(listen: &str, settle: Duration) -> RunningController {

@@ -1,10 +1,14 @@
 //! One server process of a cluster.
 
 use std::{
-    net::TcpListener,
+    io,
+    net::Ipv4Addr,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use tokio::net::TcpSocket;
 
 use super::{CLUSTER_KEY, Shape};
 use crate::{Process, binary};
@@ -14,8 +18,8 @@ use crate::{Process, binary};
 pub struct Server {
     name: String,
     arguments: Vec<String>,
-    endpoint: String,
-    control_endpoint: Option<String>,
+    endpoint: Endpoint,
+    control_endpoint: Option<Endpoint>,
     folder: PathBuf,
     pub(super) process: Process,
     /// Whether a test had its hands on the process.
@@ -24,15 +28,15 @@ pub struct Server {
 
 impl Server {
     pub(super) fn controller(folder: &Path) -> Self {
-        let endpoint = free_endpoint();
-        let arguments = ["controller", "--listen", &endpoint];
-        Self::start("controller", folder, &arguments, &endpoint, None)
+        let endpoint = Endpoint::reserve();
+        let arguments = owned(&["controller", "--listen", &endpoint]);
+        Self::start("controller", folder, arguments, endpoint, None)
     }
 
     pub(super) fn metadata(folder: &Path, controller: &str) -> Self {
-        let endpoint = free_endpoint();
-        let control = free_endpoint();
-        let arguments = [
+        let endpoint = Endpoint::reserve();
+        let control = Endpoint::reserve();
+        let arguments = owned(&[
             "meta",
             "--listen",
             &endpoint,
@@ -40,8 +44,8 @@ impl Server {
             &control,
             "--controller",
             controller,
-        ];
-        Self::start("meta", folder, &arguments, &endpoint, Some(&control))
+        ]);
+        Self::start("meta", folder, arguments, endpoint, Some(control))
     }
 
     pub(super) fn storage(folder: &Path, index: usize, shape: &Shape, controller: &str) -> Self {
@@ -65,27 +69,26 @@ impl Server {
     }
 
     fn storage_of(folder: &Path, index: usize, tier: &[&str], controller: &str) -> Self {
-        let endpoint = free_endpoint();
+        let endpoint = Endpoint::reserve();
         let arguments = ["storage", "--listen", &endpoint, "--controller", controller];
-        let arguments = [&arguments[..], tier].concat();
+        let arguments = owned(&[&arguments[..], tier].concat());
         let name = format!("storage-{index}");
-        Self::start(&name, folder, &arguments, &endpoint, None)
+        Self::start(&name, folder, arguments, endpoint, None)
     }
 
     fn start(
         name: &str,
         folder: &Path,
-        arguments: &[&str],
-        endpoint: &str,
-        control_endpoint: Option<&str>,
+        arguments: Vec<String>,
+        endpoint: Endpoint,
+        control_endpoint: Option<Endpoint>,
     ) -> Self {
-        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
         Server {
             process: Process::start(name, folder, server_command(&arguments)),
             name: name.to_owned(),
             arguments,
-            endpoint: endpoint.to_owned(),
-            control_endpoint: control_endpoint.map(str::to_owned),
+            endpoint,
+            control_endpoint,
             folder: folder.to_owned(),
             touched: false,
         }
@@ -125,6 +128,10 @@ impl Server {
     }
 }
 
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
 fn server_command(arguments: &[String]) -> Command {
     let mut command = Command::new(binary("pocket"));
     command
@@ -134,12 +141,39 @@ fn server_command(arguments: &[String]) -> Command {
     command
 }
 
-/// An address of this host that was free a moment ago. The port is not reserved; the kernel hands
-/// out ephemeral ports in a random order, so that another taker in between is unlikely.
-pub fn free_endpoint() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    let address = listener
-        .local_addr()
-        .expect("a bound socket has an address");
-    address.to_string()
+/// An address of this host that nobody serves, and that the kernel gives to nobody else as long
+/// as this lives. A server that is told to may listen there, end, and listen there again.
+///
+/// The port is bound by a socket that never listens and lets others share the address; the kernel
+/// takes it for no bind to "any port" and for no outgoing connection (ip(7), `SO_REUSEADDR`).
+#[derive(Debug)]
+pub struct Endpoint {
+    address: String,
+    _reservation: TcpSocket,
+}
+
+impl Endpoint {
+    /// Reserves a port of the loopback interface.
+    pub fn reserve() -> Self {
+        let reserved = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            Ok((socket.local_addr()?.to_string(), socket))
+        };
+        let (address, socket) =
+            reserved().unwrap_or_else(|error: io::Error| panic!("no free port: {error}"));
+        Endpoint {
+            address,
+            _reservation: socket,
+        }
+    }
+}
+
+impl Deref for Endpoint {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.address
+    }
 }
