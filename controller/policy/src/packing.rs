@@ -120,13 +120,13 @@ fn fill(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
     let mut gaps: Vec<(u64, &Room)> = Vec::with_capacity(rooms.len());
     for room in rooms {
         let gap = room.parts(needs);
-        let worth = gap >= parts || gap >= room.parts_when_empty(needs) / GAP_WORTH_FILLING;
-        if gap > 0 && worth {
+        let worth = || gap >= parts || gap >= room.parts_when_empty(needs) / GAP_WORTH_FILLING;
+        if gap > 0 && worth() {
             gaps.push((gap, room));
         }
     }
     // The tightest first; of equal gaps those of the fuller server, then of the less used one.
-    gaps.sort_unstable_by_key(|(gap, room)| {
+    gaps.sort_by_cached_key(|(gap, room)| {
         (
             *gap,
             u64::MAX - room.fullness(),
