@@ -116,6 +116,45 @@ fn only_the_remainder_starts_servers() {
 }
 
 #[test]
+fn a_byte_more_than_there_is_does_not_fit() {
+    let full = |capacity_bytes, bytes_per_second| {
+        let mut world = World::new([0; 4]);
+        world
+            .servers
+            .push(StorageSpace::empty(ServerId(1), 0, &world.catalogue));
+        let ask = world.ask(needs(capacity_bytes, bytes_per_second), true);
+        matches!(ask, Growth::Full { .. })
+    };
+    assert!(!full(60 * GB, GB) && full(60 * GB + 1, GB) && full(60 * GB, GB + 1));
+}
+
+#[test]
+fn a_server_is_of_the_type_it_names_and_else_of_the_one_that_stands_for_its_tier() {
+    let table = Catalogue::default();
+    let class = |node, tier| {
+        let space = StorageSpace {
+            node,
+            tier,
+            ..StorageSpace::empty(ServerId(1), 0, &table)
+        };
+        Class::of(&space, &table)
+    };
+    assert_eq!(class(Some(3), Tier::Dram), Class::Node(3));
+    assert_eq!(
+        class(Some(4), Tier::Nvme),
+        Class::Node(1),
+        "not in the table"
+    );
+    assert_eq!(class(None, Tier::Nvme), Class::Node(1));
+    let empty = Catalogue {
+        nodes: Vec::new(),
+        ..table.clone()
+    };
+    let space = StorageSpace::empty(ServerId(1), 2, &table);
+    assert_eq!(Class::of(&space, &empty), Class::Unpriced(Tier::Ssd));
+}
+
+#[test]
 fn a_job_of_three_servers_takes_three() {
     for servers in [3, 7, 11] {
         let mut world = World::new([99; 4]);
