@@ -275,6 +275,43 @@ fn the_throughput_told_is_what_the_servers_promise() {
 }
 
 #[test]
+fn a_server_is_free_if_neither_bytes_nor_throughput_of_it_are_promised() {
+    let server = dram(1, GIB, 0);
+    assert!(server.is_free());
+    assert!(!dram(1, GIB, 1).is_free());
+    let busy = StorageSpace {
+        reserved_bytes_per_second: 1,
+        ..server
+    };
+    assert!(!busy.is_free());
+}
+
+#[test]
+fn only_a_capacity_that_was_cut_is_explained() {
+    let servers = [dram(1, 4 * GIB, 0)];
+    let told = |wanted| {
+        let demand = Demand {
+            capacity_bytes: wanted,
+            reasons: Vec::new(),
+            ..capacity(GIB)
+        };
+        let given = allocate("x", demand, &servers).expect("there is room");
+        given.reasons.join("; ")
+    };
+    assert_eq!(told(Wanted::Expected(4 * GIB)), "");
+    assert_eq!(
+        told(Wanted::Expected(4 * GIB + 1)),
+        "capacity 4GiB: all that is free"
+    );
+    assert_eq!(told(Wanted::UpTo(2 * GIB)), "");
+    let cut = told(Wanted::UpTo(2 * GIB + 1));
+    assert!(
+        cut.starts_with("capacity 2GiB: part of the 4GiB that the cluster has free"),
+        "{cut}"
+    );
+}
+
+#[test]
 fn a_running_job_takes_what_room_is_left() {
     let tiers = Tier::FASTEST_FIRST;
     let promised = |capacity_bytes| Needs {
@@ -322,6 +359,34 @@ fn with_reservations(servers: &[StorageSpace], ledger: &Ledger) -> Vec<StorageSp
 }
 
 proptest! {
+    #[test]
+    fn no_byte_is_on_a_slower_tier_while_a_faster_has_room(
+        sizes in proptest::collection::vec((0..4usize, 0..8 * GIB, 0..=100u64, any::<bool>()), 1..9),
+        bytes in 1..20 * GIB, rate in 0..RATE,
+    ) {
+        let servers: Vec<_> = sizes.iter().zip(1..).map(|((tier, size, full, told), id)| StorageSpace {
+            bytes_per_second: if *told { RATE } else { 0 },
+            ..space(id, Tier::FASTEST_FIRST[*tier], *size, size / 100 * full)
+        }).collect();
+        let demand = Demand {
+            bytes_per_second: Wanted::UpTo(rate),
+            ..capacity(bytes)
+        };
+        let Ok(given) = allocate("x", demand, &servers) else { return Ok(()) };
+        let of = |server: ServerId| servers.iter().find(|s| s.server == server).expect("there");
+        let slowest = given.shares.iter().map(|share| of(share.server).tier).max();
+        for space in servers.iter().filter(|space| Some(space.tier) < slowest) {
+            let here = given.shares.iter().filter(|share| share.server == space.server);
+            let (bytes, rates) = here.fold((0, 0), |(bytes, rates), share| {
+                (bytes + share.bytes, rates + share.bytes_per_second)
+            });
+            // Full, or of throughput at least: a share that moves nothing comes behind all that do.
+            let full = bytes == space.unpromised_bytes();
+            let busy = space.bytes_per_second > 0 && rates + 1 >= RATE;
+            prop_assert!(full || busy, "{space:?} {bytes} {given:?}");
+        }
+    }
+
     #[test]
     fn reservations_never_exceed_capacity_and_all_ended_is_as_at_the_start(
         sizes in proptest::collection::vec(prop_oneof![Just(0), 1..8 * GIB], 1..6),
