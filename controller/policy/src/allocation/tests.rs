@@ -275,6 +275,47 @@ fn the_throughput_told_is_what_the_servers_promise() {
 }
 
 #[test]
+fn rooms_that_are_needed_to_the_last_byte_are_filled_to_the_last_byte() {
+    // So large that parts of the job are several bytes.
+    let sizes = [3, 5, 11].map(|odd| (1 << 51) + odd);
+    let known = |server: u64, capacity_bytes, reserved_bytes_per_second| StorageSpace {
+        bytes_per_second: RATE,
+        reserved_bytes_per_second,
+        ..dram(server, capacity_bytes, 0)
+    };
+    let mut servers: Vec<_> = (1..)
+        .zip(sizes)
+        .map(|(id, size)| known(id, size, RATE))
+        .collect();
+    // The only one with throughput left, and without a byte.
+    servers.push(known(4, 0, 0));
+    let wanted = Demand {
+        bytes_per_second: Wanted::Exactly(RATE),
+        ..capacity(sizes.iter().sum())
+    };
+    let given = allocate("x", wanted, &servers).expect("fits exactly");
+    assert_eq!(
+        shares(&given),
+        [(1, sizes[0]), (2, sizes[1]), (3, sizes[2])]
+    );
+}
+
+#[test]
+fn a_thousandth_of_the_throughput_and_a_byte_of_each_share_are_not_missed() {
+    let promised = |rate| {
+        let share = |bytes_per_second| Share {
+            server: ServerId(1),
+            bytes: 1,
+            bytes_per_second,
+        };
+        promised_rate(10_000, &[share(rate), share(0)])
+    };
+    assert_eq!(promised(9_987), 9_987);
+    assert_eq!(promised(9_988), 10_000);
+    assert_eq!(promised(10_001), 10_000);
+}
+
+#[test]
 fn a_server_is_free_if_neither_bytes_nor_throughput_of_it_are_promised() {
     let server = dram(1, GIB, 0);
     assert!(server.is_free());
@@ -321,7 +362,11 @@ fn a_running_job_takes_what_room_is_left() {
     let some = [dram(1, 4 * GIB, GIB), dram(2, GIB, 0)];
     let (shares, weights) = reallocate(promised(10 * GIB), &tiers, &some).expect("servers");
     assert_eq!(shares.iter().map(|share| share.bytes).sum::<u64>(), 4 * GIB);
-    assert_eq!(weights.len(), 2);
+    assert_eq!(
+        weights[0].weight,
+        weights[1].weight * 3,
+        "by the room that is left, and not by size"
+    );
 
     let full = [dram(1, 4 * GIB, 4 * GIB), dram(2, 12 * GIB, 12 * GIB)];
     let (shares, weights) = reallocate(promised(GIB), &tiers, &full).expect("servers");
