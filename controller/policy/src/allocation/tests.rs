@@ -293,11 +293,20 @@ fn rooms_that_are_needed_to_the_last_byte_are_filled_to_the_last_byte() {
         bytes_per_second: Wanted::Exactly(RATE),
         ..capacity(sizes.iter().sum())
     };
-    let given = allocate("x", wanted, &servers).expect("fits exactly");
-    assert_eq!(
-        shares(&given),
-        [(1, sizes[0]), (2, sizes[1]), (3, sizes[2])]
-    );
+    let filled = [(1, sizes[0]), (2, sizes[1]), (3, sizes[2])];
+    let given = allocate("x", wanted.clone(), &servers).expect("fits exactly");
+    assert_eq!(shares(&given), filled);
+    // And the next tier gets what is left, to the byte.
+    servers.push(StorageSpace {
+        tier: Tier::Nvme,
+        ..known(5, 1 << 51, RATE)
+    });
+    let more = Demand {
+        capacity_bytes: Wanted::Exactly(wanted.capacity_bytes.amount() + 100),
+        ..wanted
+    };
+    let given = allocate("x", more, &servers).expect("fits");
+    assert_eq!(shares(&given), [&filled[..], &[(5, 100)]].concat());
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn what_is_in_use_though_not_promised_is_spared_before_anything_is_started() {
         ..space(1, GIB, GIB / 2)
     };
     let decide = |bytes| {
-        let servers = [used, space(2, GIB, GIB / 4)];
+        let servers = [used, space(2, GIB / 4 * 3, 0)];
         placed(place("x", &exactly(bytes), &servers, on(&table, &small(9)))).shares
     };
     assert_eq!(decide(GIB / 2)[0].server.0, 2);
