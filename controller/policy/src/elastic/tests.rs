@@ -157,6 +157,23 @@ fn a_byte_more_than_there_is_does_not_fit() {
 }
 
 #[test]
+fn three_servers_hold_three_times_what_one_does_to_the_byte() {
+    let mut world = World::new([0; 4]);
+    world.servers = [1, 2, 3]
+        .map(|id| StorageSpace {
+            // So much that a third of a job, rounded down to parts, is a third of a byte too little.
+            capacity_bytes: 1 << 47,
+            ..StorageSpace::empty(ServerId(id), 0, &world.catalogue)
+        })
+        .to_vec();
+    let shares = world.register(needs(3 << 47, 0), true).expect("is there");
+    assert!(
+        shares.len() == 3 && shares.iter().all(|share| share.bytes == 1 << 47),
+        "{shares:?}"
+    );
+}
+
+#[test]
 fn a_server_is_of_the_type_it_names_and_else_of_the_one_that_stands_for_its_tier() {
     let table = Catalogue::default();
     let class = |node, tier| {
