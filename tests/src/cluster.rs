@@ -7,6 +7,7 @@ use pocket_proto::control::ServerRole;
 
 use crate::{Control, Mount, Network, Scratch, binary, network::Namespace, rights, wait};
 
+mod account;
 mod pool;
 mod server;
 
