@@ -209,8 +209,8 @@ fn a_file_is_cached_again_when_it_is_opened_anew_after_it_was_shared() {
 /// Reading in order has blocks fetched ahead, by tasks that may come to it when the file is closed.
 #[test]
 fn what_is_fetched_for_a_file_that_was_closed_is_not_found_by_who_opens_it_anew() {
-    const OLD: [u8; 16 * BLOCK_BYTES as usize] = [b'o'; 16 * BLOCK_BYTES as usize];
-    const NEW: [u8; 16 * BLOCK_BYTES as usize] = [b'n'; 16 * BLOCK_BYTES as usize];
+    static OLD: [u8; 16 * BLOCK_BYTES as usize] = [b'o'; 16 * BLOCK_BYTES as usize];
+    static NEW: [u8; 16 * BLOCK_BYTES as usize] = [b'n'; 16 * BLOCK_BYTES as usize];
     support::runtime().block_on(async {
         let job = support::Job::start(BLOCK_BYTES).await;
         let (writer, reader) = (job.mount().await, job.mount().await);
