@@ -64,3 +64,26 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_needed_while_bytes_of_it_are_promised() {
+        let share = |server, bytes, bytes_per_second| Share {
+            server: ServerId(server),
+            bytes,
+            bytes_per_second,
+        };
+        let mut ledger = Ledger::default();
+        ledger.take(&[share(1, 10, 5), share(2, 0, 5)]);
+        assert!(ledger.needs(ServerId(1)) && !ledger.needs(ServerId(2)));
+        assert_eq!(ledger.reserved_bytes(ServerId(1)), 10);
+        // What was not taken is not given back.
+        ledger.give_back(&[share(1, 0, 5)]);
+        assert_eq!(ledger.reserved_bytes_per_second(ServerId(1)), 5);
+        ledger.give_back(&[share(1, 10, 5)]);
+        assert_eq!(ledger, Ledger::default());
+    }
+}
