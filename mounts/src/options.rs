@@ -79,7 +79,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 15] = [
     "bandwidth",
     "block_size",
     "capacity",
@@ -94,6 +94,7 @@ const SETTINGS: [&str; 14] = [
     "task_bandwidth",
     "task_capacity",
     "ttl",
+    "wait",
 ];
 
 /// Settings that need no value: `-o keep` is `--keep`.

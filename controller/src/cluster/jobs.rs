@@ -26,6 +26,16 @@ pub(crate) enum Phase {
     Ending,
 }
 
+/// What a running job does not get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lack {
+    /// In all.
+    pub(crate) wanted: Needs,
+    pub(crate) since: Instant,
+    /// When it was last looked for.
+    pub(crate) looked: Instant,
+}
+
 /// A job.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -67,8 +77,8 @@ pub(crate) struct Job {
     /// Why its reservation is another one than at first: sentences for people, else empty.
     pub(crate) why_capacity: String,
     pub(crate) why_throughput: String,
-    /// Bytes that it needs and for which there was no room, and since when.
-    pub(crate) lacks: Option<(u64, Instant)>,
+    /// What it needs and for which there was no room.
+    pub(crate) lack: Option<Lack>,
     /// Its metadata server shall learn of another capacity or reservation.
     pub(crate) resized: bool,
     /// A command about it is under way.
@@ -117,7 +127,7 @@ impl Job {
             object_bytes: None,
             why_capacity: String::new(),
             why_throughput: String::new(),
-            lacks: None,
+            lack: None,
             resized: false,
             calling: false,
             retry_at: now,

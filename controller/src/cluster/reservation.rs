@@ -63,6 +63,18 @@ impl Reservation {
         }
     }
 
+    /// What the job demanded, as far as it is kept.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand {
+            capacity_bytes: self.capacity,
+            bytes_per_second: self.throughput,
+            // Whoever does not care has DRAM last.
+            latency_sensitive: self.tiers[0] == Tier::Dram,
+            tiers: self.tiers,
+            reasons: Vec::new(),
+        }
+    }
+
     /// For the metadata server.
     pub(crate) fn write(&self) -> control::Reservation {
         control::Reservation {

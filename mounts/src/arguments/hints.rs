@@ -8,8 +8,12 @@ use pocket_proto::{Bandwidth, BlockBytes, ByteCount, control::Hints};
 use super::ArgumentError;
 use crate::{
     connection::JobTerms,
-    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl},
+    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl, parse_wait},
 };
+
+/// How long a job waits in the queue where nobody says: a machine starts in less, and a script fails
+/// before its user gives up.
+const QUEUE_WAIT: Duration = Duration::from_secs(60);
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -63,6 +67,10 @@ pub(crate) struct JobArguments {
     #[arg(long, value_name = "NAME", env = "POCKET_PROFILE")]
     pub(crate) profile: Option<String>,
 
+    /// How long the job may wait in the queue where there is no room, as 30s, 10m or 2h [default: 60s]
+    #[arg(long, value_name = "TIME", env = "POCKET_WAIT", value_parser = parse_wait)]
+    pub(crate) wait: Option<Duration>,
+
     /// Leave the job alive without a mount, until `pocket job deregister`
     #[arg(long)]
     pub(crate) keep: bool,
@@ -108,6 +116,11 @@ impl JobArguments {
         }
     }
 
+    /// How long it waits for room.
+    pub(crate) fn queue_wait(&self) -> Duration {
+        self.wait.unwrap_or(QUEUE_WAIT)
+    }
+
     /// The terms for a job of that name, to be joined or created.
     pub(crate) fn to_terms(&self, name: &str) -> JobTerms {
         JobTerms {
@@ -120,6 +133,7 @@ impl JobArguments {
             delete_after_read: self.delete_after_read,
             block_bytes: self.block_size,
             existing_only: false,
+            wait: self.queue_wait(),
         }
     }
 }
