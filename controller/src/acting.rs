@@ -97,6 +97,9 @@ impl Acting {
         let give_up = Instant::now() + REGISTER_PATIENCE;
         let mut changes = self.changes.subscribe();
         let mut place = Place::resume(self, &request);
+        if request.gives_up {
+            return Ok(RegisterJobReply::default());
+        }
         loop {
             changes.mark_unchanged();
             let ticket = &mut place.ticket;

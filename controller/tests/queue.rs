@@ -135,10 +135,7 @@ async fn patience_ends_with_the_place_and_the_reason() {
         }
         other => panic!("not refused: {other:?}"),
     }
-    eventually("the place is given up", || async {
-        waiting(&world).await.is_empty()
-    })
-    .await;
+    assert!(waiting(&world).await.is_empty(), "the place is given up");
 }
 
 #[tokio::test]

@@ -90,6 +90,7 @@ impl JobTerms {
             existing_only: self.existing_only,
             profile: self.profile.clone(),
             ticket: None,
+            gives_up: false,
         }
     }
 }

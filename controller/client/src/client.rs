@@ -112,12 +112,20 @@ impl ControllerClient {
                 ticket: Some(place.as_ref().map_or(0, |place| place.ticket)),
                 ..request.clone()
             };
-            let call = self.register_job(request);
+            let call = self.register_job(request.clone());
             let reply = match &place {
                 None => call.await?,
                 Some(place) => match timeout_at(place.until, call).await {
                     Ok(reply) => reply?,
-                    Err(_) => return Err(place.given_up(patience)),
+                    Err(_) => {
+                        // An answer may have crossed it: the place would be kept for a while.
+                        let leaves = RegisterJobRequest {
+                            gives_up: true,
+                            ..request.clone()
+                        };
+                        let _ = self.register_job(leaves).await;
+                        return Err(place.given_up(patience));
+                    }
                 },
             };
             let Some(Queued { ticket, sentence }) = reply.queued else {
