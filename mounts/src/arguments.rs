@@ -275,6 +275,12 @@ impl MountRequest {
         fill(&mut self.metrics, &options, "metrics", |text| {
             text.parse::<String>()
         })?;
+        fill(
+            &mut terms.hints.max_capacity,
+            &options,
+            "max_capacity",
+            parse_capacity,
+        )?;
         fill(&mut terms.ttl, &options, "ttl", parse_ttl)?;
         fill(&mut terms.wait, &options, "wait", parse_wait)?;
         terms.keep |= options.setting("keep").is_some();

@@ -71,6 +71,7 @@ struct HintsView {
     max_tasks: Option<u32>,
     capacity_bytes: Option<u64>,
     bandwidth_bytes_per_second: Option<u64>,
+    capacity_bytes_max: Option<u64>,
     task_capacity_bytes: Option<u64>,
     task_bandwidth_bytes_per_second: Option<u64>,
 }
@@ -129,6 +130,7 @@ impl From<JobStatus> for JobView {
                 max_tasks: hints.max_tasks,
                 capacity_bytes: hints.capacity_bytes,
                 bandwidth_bytes_per_second: hints.bandwidth_bytes_per_second,
+                capacity_bytes_max: hints.capacity_bytes_max,
                 task_capacity_bytes: hints.task_capacity_bytes,
                 task_bandwidth_bytes_per_second: hints.task_bandwidth_bytes_per_second,
             },
@@ -263,6 +265,8 @@ impl std::fmt::Display for HintsView {
             self.max_tasks.map(|tasks| format!("max-tasks {tasks}")),
             self.capacity_bytes
                 .map(|bytes| format!("capacity {}", ByteCount(bytes))),
+            self.capacity_bytes_max
+                .map(|bytes| format!("max-capacity {}", ByteCount(bytes))),
             self.bandwidth_bytes_per_second
                 .map(|bytes| format!("bandwidth {}", rate(bytes))),
             self.task_capacity_bytes

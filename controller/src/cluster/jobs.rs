@@ -15,6 +15,9 @@ use pocket_proto::{
 
 use super::{account::Account, reservation::Reservation, traffic::Throughput};
 
+/// So many files tell the mean size of a job's objects; until then earlier runs do.
+const INODES_TELL: u64 = 100;
+
 /// How far the life of a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -61,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) idle_since: Instant,
     pub(crate) mounts: u32,
     pub(crate) used_bytes: u64,
+    /// What it would hold if writes had not to wait for more; 0 if none does.
+    pub(crate) wanted_bytes: u64,
     pub(crate) inodes: u64,
     /// The newest epoch that its metadata server is known to have.
     pub(crate) confirmed_epoch: u32,
@@ -119,6 +124,7 @@ impl Job {
             idle_since: now,
             mounts: 0,
             used_bytes: 0,
+            wanted_bytes: 0,
             inodes: 0,
             weighed_for: 0,
             notice: String::new(),
@@ -166,6 +172,7 @@ impl Job {
         self.idle_since = now.checked_sub(idle).unwrap_or(self.born);
         self.mounts = report.mounts;
         self.used_bytes = report.used_bytes;
+        self.wanted_bytes = report.wanted_bytes;
         self.account.note_use(report.used_bytes, report.inodes);
         self.inodes = report.inodes;
     }
@@ -203,10 +210,12 @@ impl Job {
 
     /// What it asks of its metadata server, as far as its reservation tells.
     pub(crate) fn metadata_demand(&self) -> MetadataDemand {
+        let measured = || Some(self.account.object_bytes()).filter(|_| self.inodes >= INODES_TELL);
         MetadataDemand {
+            capacity_bytes: self.reserved.capacity_bytes,
             bytes_per_second: self.reserved.bytes_per_second,
             tasks: self.spec.hints.and_then(|hints| hints.max_tasks),
-            object_bytes: self.object_bytes,
+            object_bytes: measured().or(self.object_bytes),
         }
     }
 
@@ -262,6 +271,7 @@ fn hints_differ(theirs: &Hints, ours: &Hints) -> bool {
             ours.task_bandwidth_bytes_per_second,
         )
         || differs(theirs.capacity_bytes, ours.capacity_bytes)
+        || differs(theirs.capacity_bytes_max, ours.capacity_bytes_max)
         || differs(
             theirs.bandwidth_bytes_per_second,
             ours.bandwidth_bytes_per_second,

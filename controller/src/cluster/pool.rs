@@ -99,6 +99,16 @@ impl Cluster {
         })
     }
 
+    /// Bytes that the storage servers hold together, those that can be started included.
+    pub(super) fn there_can_be(&self, now: Instant) -> u64 {
+        let there = self.spaces().into_iter().map(|space| space.capacity_bytes);
+        let startable = self.offer(now).and_then(|offer| offer.startable);
+        let startable = startable.map_or(0, |kind| {
+            kind.capacity_bytes.saturating_mul(kind.count.into())
+        });
+        there.fold(startable, u64::saturating_add)
+    }
+
     /// What all who wait lack, and running jobs that found no room to grow.
     pub(super) fn wanted(&self, now: Instant) -> Wanted {
         let lacking: Vec<_> = self.lacking(now).collect();

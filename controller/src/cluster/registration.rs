@@ -26,6 +26,8 @@ use super::{
 const JOBS_MAX: usize = 100_000;
 /// What a metadata server does on one core (paper, section 6.2).
 const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
+/// Inodes that its 16 GB of memory hold at some 400 bytes each (m5.xlarge, as there).
+const METADATA_INODES: u64 = 40_000_000;
 /// Where no other metadata server answers, one that failed is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -147,29 +149,24 @@ impl Cluster {
         }
         let past = self.history.forecast(&terms.profile);
         let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
-        let metadata = MetadataDemand {
-            bytes_per_second: demand.needs().bytes_per_second,
-            tasks: terms.hints.max_tasks,
-            object_bytes: past.as_ref().and_then(|past| measured(past.object_bytes)),
-        };
-        let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
+        if self.servers.alive_metadata().next().is_none() {
             let message = "no metadata server is alive: start one (pocket meta)";
             return RegisterStep::Wait(unavailable(message.into()), None);
-        };
-        if let Some(server) = self.servers.get(server)
-            && let Some(until) = server.failed_at.map(|at| at + ASK_AGAIN_AFTER)
-            && now < until
-        {
-            let message = format!(
-                "no metadata server answers (the last one asked was {})",
-                server.control_endpoint().unwrap_or_default()
-            );
-            return RegisterStep::Wait(unavailable(message), Some(until));
         }
         let spaces = self.spaces_for_a_newcomer();
         let since = self.waits_since(*ticket);
         match self.place(&terms.name, &demand, &spaces, since, now) {
             Placement::Placed(allocation) => {
+                let metadata = MetadataDemand {
+                    capacity_bytes: allocation.capacity_bytes,
+                    bytes_per_second: allocation.bytes_per_second,
+                    tasks: terms.hints.max_tasks,
+                    object_bytes: past.as_ref().and_then(|past| measured(past.object_bytes)),
+                };
+                let server = match self.metadata_server_for_a_job(metadata, now) {
+                    Ok(server) => server,
+                    Err(step) => return step,
+                };
                 // What earlier runs used is what is reserved; a run that needs more must not fail for it
                 // before the next look, so it may hold what it could without them.
                 let without_past = past.is_some().then(|| {
@@ -178,7 +175,9 @@ impl Cluster {
                 });
                 let may_hold = without_past.and_then(Result::ok);
                 let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
-                let reservation = Reservation::new(&demand, &allocation, may_hold);
+                let mut reservation =
+                    Reservation::new(&demand, &terms.hints, &allocation, may_hold);
+                reservation.wait_for(self.there_can_be(now));
                 let step = self.begin(terms, allocation, reservation, server, now);
                 if let RegisterStep::Create(command) = &step
                     && let Some(job) = self.jobs.get_mut(command.job)
@@ -285,7 +284,15 @@ impl Cluster {
         Some(reply(job, endpoint, true, job.notice.clone()))
     }
 
-    fn metadata_server_for_a_job(&self, demand: MetadataDemand, now: Instant) -> Option<ServerId> {
+    /// Where such a job goes, or what to wait for.
+    fn metadata_server_for_a_job(
+        &self,
+        demand: MetadataDemand,
+        now: Instant,
+    ) -> Result<ServerId, RegisterStep> {
+        let unavailable = |message: String, until| {
+            RegisterStep::Wait(Failure::new(Status::Unavailable, message), until)
+        };
         let load = |server: &Server| {
             let jobs = self
                 .jobs
@@ -293,9 +300,10 @@ impl Cluster {
                 .filter(|job| job.metadata_server == server.id);
             let (mut count, mut inodes, mut predicted) = (0, 0u64, 0u64);
             for job in jobs {
+                let demand = job.metadata_demand();
                 count += 1;
-                inodes = inodes.saturating_add(job.inodes);
-                predicted = predicted.saturating_add(job.metadata_demand().operations_per_second());
+                inodes = inodes.saturating_add(job.inodes.max(demand.inodes()));
+                predicted = predicted.saturating_add(demand.operations_per_second());
             }
             MetadataLoad {
                 server: server.id,
@@ -304,12 +312,26 @@ impl Cluster {
                 // What it does now, should that be more than anybody predicted.
                 operations_per_second: predicted.max(server.usage.operations_per_second),
                 operations_per_second_max: METADATA_OPERATIONS_PER_SECOND,
+                inodes_max: METADATA_INODES,
                 suspect: server.is_suspect(now),
             }
         };
         let loads = self.servers.alive_metadata().map(load).collect();
-        let order = policy::order_of_preference(loads, demand.operations_per_second());
-        order.first().copied()
+        let order = policy::order_of_preference(loads, demand);
+        let first = order.first().and_then(|server| self.servers.get(*server));
+        let Some(server) = first else {
+            let message = "no metadata server is alive: start one (pocket meta)";
+            return Err(unavailable(message.to_owned(), None));
+        };
+        match server.failed_at.map(|at| at + ASK_AGAIN_AFTER) {
+            Some(until) if now < until => {
+                let endpoint = server.control_endpoint().unwrap_or_default();
+                let message =
+                    format!("no metadata server answers (the last one asked was {endpoint})");
+                Err(unavailable(message, Some(until)))
+            }
+            _ => Ok(server.id),
+        }
     }
 
     /// Sees to it that a job ends, and looks how far that is. Whoever asks by name goes on with

@@ -52,7 +52,7 @@ impl Cluster {
             let compared = Use {
                 given: job.reserved,
                 used: Needs {
-                    capacity_bytes: job.used_bytes,
+                    capacity_bytes: job.used_bytes.max(job.wanted_bytes),
                     bytes_per_second: job.wanted_bytes_per_second(now),
                 },
             };
@@ -72,7 +72,7 @@ impl Cluster {
             return;
         };
         let most = Needs {
-            capacity_bytes: job.reservation.growth_bytes_max(),
+            capacity_bytes: job.reservation.growth_bytes_max,
             bytes_per_second: job
                 .reservation
                 .hinted_bytes_per_second()
@@ -126,11 +126,18 @@ impl Cluster {
         now: Instant,
     ) -> Option<()> {
         let job = self.jobs.get(id)?;
+        let holds = match job.used_bytes < used.capacity_bytes {
+            true => format!(", and wants {}", ByteCount(used.capacity_bytes)),
+            false => String::new(),
+        };
+        let holds = format!(
+            "it holds {} of {}{holds}",
+            ByteCount(job.used_bytes),
+            ByteCount(given.capacity_bytes)
+        );
         let reason = |has: Needs| {
             format!(
-                "it holds {} of {}: {} are reserved now",
-                ByteCount(used.capacity_bytes),
-                ByteCount(given.capacity_bytes),
+                "{holds}: {} are reserved now",
                 ByteCount(has.capacity_bytes)
             )
         };

@@ -22,9 +22,13 @@ pub(crate) struct HintArguments {
     #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks, allow_negative_numbers = true)]
     pub(crate) max_tasks: Option<u32>,
 
-    /// Bytes that the job will hold at most, as 10GiB
+    /// Bytes that the job will hold, as 10GiB; if it comes to need more it gets more, where there is room
     #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity)]
     pub(crate) capacity: Option<ByteCount>,
+
+    /// Bytes that the job must not outgrow: the write that would fails [default: ten times its capacity]
+    #[arg(long, value_name = "SIZE", env = "POCKET_MAX_CAPACITY", value_parser = parse_capacity)]
+    pub(crate) max_capacity: Option<ByteCount>,
 
     /// Rate of all tasks together at its peak, as 8Gb/s (bits) or 1GB/s (bytes)
     #[arg(long, value_name = "RATE", env = "POCKET_BANDWIDTH")]
@@ -100,6 +104,7 @@ impl HintArguments {
             latency_sensitive: self.latency_sensitive,
             max_tasks: self.max_tasks,
             capacity_bytes: self.capacity.map(|capacity| capacity.0),
+            capacity_bytes_max: self.max_capacity.map(|capacity| capacity.0),
             bandwidth_bytes_per_second: self.bandwidth.map(|rate| rate.bytes_per_second),
             task_capacity_bytes: self.task_capacity.map(|capacity| capacity.0),
             task_bandwidth_bytes_per_second: self.task_bandwidth.map(|rate| rate.bytes_per_second),

@@ -46,6 +46,30 @@ fn absurd_hints_are_named_with_the_fix() {
     for (hints, parts) in [
         (
             Hints {
+                capacity_bytes_max: Some(1 << 30),
+                ..Hints::default()
+            },
+            ["hint max-capacity", "hint a capacity as well"],
+        ),
+        (
+            Hints {
+                capacity_bytes: Some(1 << 30),
+                capacity_bytes_max: Some(1 << 60),
+                ..Hints::default()
+            },
+            ["hint max-capacity is 1EiB", "at most 8PiB"],
+        ),
+        (
+            Hints {
+                max_tasks: Some(2),
+                task_capacity_bytes: Some(1 << 30),
+                capacity_bytes_max: Some(1 << 30),
+                ..Hints::default()
+            },
+            ["hint max-capacity is 1GiB", "the capacity of 2GiB"],
+        ),
+        (
+            Hints {
                 max_tasks: Some(0),
                 ..Hints::default()
             },
