@@ -106,7 +106,7 @@ mod tests {
             inodes,
             operations_per_second: 0,
             operations_per_second_max: 90_000,
-            inodes_max: 1_000,
+            inodes_max: 10_000,
             suspect,
         };
         for (loads, order) in [

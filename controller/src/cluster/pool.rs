@@ -101,7 +101,11 @@ impl Cluster {
 
     /// Bytes that the storage servers hold together, those that can be started included.
     pub(super) fn there_can_be(&self, now: Instant) -> u64 {
-        let there = self.spaces().into_iter().map(|space| space.capacity_bytes);
+        let capacity = |server: &Server| match server.role {
+            Role::Storage { capacity_bytes, .. } => capacity_bytes,
+            Role::Metadata { .. } => 0,
+        };
+        let there = self.servers.staying_storage().map(capacity);
         let startable = self.offer(now).and_then(|offer| offer.startable);
         let startable = startable.map_or(0, |kind| {
             kind.capacity_bytes.saturating_mul(kind.count.into())

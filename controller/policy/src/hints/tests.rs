@@ -57,7 +57,7 @@ fn absurd_hints_are_named_with_the_fix() {
                 capacity_bytes_max: Some(1 << 60),
                 ..Hints::default()
             },
-            ["hint max-capacity is 1EiB", "at most 8PiB"],
+            ["hint max-capacity is 1048576TiB", "at most 8192TiB"],
         ),
         (
             Hints {
