@@ -89,6 +89,8 @@ pub(crate) struct Cluster {
     queue: AdmissionQueue,
     /// What they wait with, in their order.
     waiting: BTreeMap<Ticket, Waiting>,
+    /// Their places by their keys.
+    places: HashMap<u64, Ticket>,
     /// Names of jobs that were created since the last look at who waits.
     registered: Vec<String>,
     /// Who starts and ends storage servers, and when that was last heard.
@@ -123,6 +125,7 @@ impl Cluster {
             history: History::default(),
             queue: AdmissionQueue::default(),
             waiting: BTreeMap::new(),
+            places: HashMap::new(),
             registered: Vec::new(),
             pool: None,
             moving: HashMap::new(),

@@ -167,3 +167,21 @@ async fn who_cannot_wait_is_answered_within_seconds() {
     assert!(begin.elapsed() < Duration::from_secs(9));
     assert!(waiting(&world).await.is_empty());
 }
+
+#[tokio::test]
+async fn who_waits_goes_on_waiting_where_the_controller_starts_anew() {
+    let mut world = full().await;
+    let waiter = wait_in_queue(&world, "patient", LONG).await;
+    eventually("it is told", || async { !waiter.told.lock().is_empty() }).await;
+    let endpoint = world.controller.endpoint().to_owned();
+    world.controller.stop().await;
+    world.controller = kit::controller_at(&endpoint, Duration::from_secs(3)).await;
+    let shown = || async {
+        let survey = world.client.survey("").await;
+        survey.is_ok_and(|survey| survey.waiting.len() == 1)
+    };
+    eventually("it waits again", shown).await;
+    assert!(!waiter.registered.is_finished());
+    end(&world, "all").await;
+    assert!(waiter.registered.await.unwrap().unwrap().created);
+}

@@ -8,7 +8,7 @@ use pocket_proto::control::{
     ListServersRequest, PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
     Run, controller_client::ControllerClient as Stub, register_job_reply::Queued,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
@@ -27,6 +27,8 @@ const REGISTER_JOB_DEADLINE: Duration = Duration::from_secs(9);
 const DEREGISTER_JOB_DEADLINE: Duration = Duration::from_secs(7);
 /// Heartbeats are due every second and a server counts as dead after three.
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
+/// Who waits in the queue asks again after this when the controller is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Notices a controller whose machine vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Largest message either way: lists and heartbeats of tens of thousands of jobs.
@@ -99,7 +101,7 @@ impl ControllerClient {
 
     /// The same, and waits in the queue for `patience` where there is no room: who asks keeps its place
     /// and is told of it, and of what is missing, whenever that changes. Dropped, or out of patience, it
-    /// leaves the queue at once.
+    /// leaves the queue at once. A controller that starts anew has it wait at the end.
     pub async fn register_job_in_turn(
         &self,
         request: RegisterJobRequest,
@@ -116,6 +118,11 @@ impl ControllerClient {
             let reply = match &place {
                 None => call.await?,
                 Some(place) => match timeout_at(place.until, call).await {
+                    // A controller that is away, or new, may be back soon.
+                    Ok(Err(error)) if error.status() == pocket_proto::Status::Unavailable => {
+                        sleep_until(place.until.min(Instant::now() + RETRY_PAUSE)).await;
+                        continue;
+                    }
                     Ok(reply) => reply?,
                     Err(_) => {
                         // An answer may have crossed it: the place would be kept for a while.

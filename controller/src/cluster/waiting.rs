@@ -41,13 +41,13 @@ impl Cluster {
     /// The place that an earlier call of the client was told, if it still has it. To be given to
     /// [`Cluster::keep_place`] or to [`Cluster::leave_queue`] in the end.
     pub(crate) fn resume(&mut self, key: u64, name: &str) -> Option<Ticket> {
-        let mut all = self.waiting.iter_mut();
-        let (ticket, waiting) = all.find(|(_, waiting)| waiting.key == key && key != 0)?;
+        let ticket = *self.places.get(&key)?;
+        let waiting = self.waiting.get_mut(&ticket)?;
         if waiting.name != name {
             return None;
         }
         waiting.calls += 1;
-        Some(*ticket)
+        Some(ticket)
     }
 
     /// The client is answered and will ask again; what it is told. `None` if it does not wait.
@@ -64,7 +64,8 @@ impl Cluster {
     /// A registration has come to its end, one way or another. Idempotent.
     pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
         self.queue.leave(ticket);
-        if self.waiting.remove(&ticket).is_some() {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.places.remove(&waiting.key);
             // The next one may go.
             self.changed = true;
         }
@@ -119,6 +120,7 @@ impl Cluster {
                 calls: 1,
                 answered: now,
             };
+            self.places.insert(waiting.key, ticket);
             self.waiting.insert(ticket, waiting);
             self.decisions.queued += 1;
         }
