@@ -25,6 +25,9 @@ pub trait KernelCache: Send + Sync {
     fn drop_attributes(&self, inode: InodeId);
     /// Drops an inode's attributes and pages; dirty ones are written through the mount first.
     fn drop_data(&self, inode: InodeId);
+    /// Has the next listing of a directory asked for, even by who has it open. Waits for who is just
+    /// being given names that are kept.
+    fn drop_listing(&self, directory: InodeId);
     /// Drops every name at once. Does not block. False where the kernel cannot do that.
     fn drop_all_names(&self) -> bool;
 }
@@ -37,6 +40,7 @@ impl KernelCache for NoKernelCache {
     fn drop_name(&self, _: InodeId, _: &[u8]) {}
     fn drop_attributes(&self, _: InodeId) {}
     fn drop_data(&self, _: InodeId) {}
+    fn drop_listing(&self, _: InodeId) {}
     fn drop_all_names(&self) -> bool {
         true
     }
@@ -97,6 +101,8 @@ impl<T> Leased<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
     elapsed: Duration,
+    /// It is of another session.
+    lost: bool,
     pub(crate) recalled: bool,
     /// For how long the server keeps the session in any case.
     in_touch: Duration,
@@ -117,10 +123,18 @@ impl Freshness {
 
     /// For how long this mount may keep it, while it is in touch.
     pub(crate) fn lease_left(&self, lease_ms: u32) -> Duration {
-        if self.recalled {
-            return Duration::ZERO;
+        match self.recalled {
+            true => Duration::ZERO,
+            false => self.lease_left_unless_recalled(lease_ms),
         }
-        Duration::from_millis(u64::from(lease_ms)).saturating_sub(self.elapsed)
+    }
+
+    /// The same, for who knows of recalls by himself.
+    pub(crate) fn lease_left_unless_recalled(&self, lease_ms: u32) -> Duration {
+        match self.lost {
+            true => Duration::ZERO,
+            false => Duration::from_millis(u64::from(lease_ms)).saturating_sub(self.elapsed),
+        }
     }
 }
 
@@ -155,6 +169,7 @@ impl Coherence {
         let lost = newest.session != leased.session;
         let freshness = Freshness {
             elapsed: leased.asked.elapsed(),
+            lost,
             recalled: lost || newest.recall > leased.stamp,
             shared: lost || newest.through > leased.stamp,
             in_touch,

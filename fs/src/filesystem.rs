@@ -20,6 +20,7 @@ use crate::file::{BlockCache, Contents, OpenFiles};
 use crate::handle::Handles;
 use crate::inode_cache::{InodeCache, Tick};
 use crate::kernel_acls::KernelAcls;
+use crate::kernel_listings::KernelListings;
 use crate::listings::Listings;
 use crate::locks::MountLocks;
 use crate::maps::Maps;
@@ -56,6 +57,7 @@ pub struct FileSystem {
     /// A writer is sending what idle files hold, to make room.
     pub(crate) making_room: AtomicBool,
     pub(crate) kernel_acls: KernelAcls,
+    pub(crate) kernel_listings: Arc<KernelListings>,
     pub(crate) counts: Counts,
     pub(crate) control: Control,
     kernel: RwLock<Arc<dyn KernelCache>>,
@@ -122,6 +124,7 @@ impl FileSystem {
             read_budget: Budget::new(quarter),
             making_room: AtomicBool::new(false),
             kernel_acls: KernelAcls::default(),
+            kernel_listings: Arc::default(),
             counts: Counts::default(),
             control: Control::default(),
             kernel: RwLock::new(Arc::new(NoKernelCache)),
@@ -181,6 +184,7 @@ impl FileSystem {
     ) -> Result<Leased<reply::Result>, Failure> {
         let (asked, since) = (Instant::now(), self.inodes.tick());
         let session = self.coherence.session();
+        let moves = matches!(&operation, request::Operation::Rename(rename) if rename.parent != rename.new_parent);
         let answer = self.metadata.call(operation).await?;
         let changed = Leased {
             value: answer.changed,
@@ -191,6 +195,13 @@ impl FileSystem {
             done_in: Some(answer.session),
         };
         self.learn_changed(&changed);
+        if moves {
+            // In a directory that moved, ".." leads elsewhere now; the kernel minds names only.
+            let moved = changed.value.iter().filter_map(|entry| entry.attributes);
+            let moved = moved.map(|attributes| InodeId(attributes.inode));
+            let listed = moved.filter(|directory| self.kernel_listings.end(*directory));
+            self.drop_listings(listed.collect()).await;
+        }
         let result = changed.with(answer.result);
         if let reply::Result::Entry(entry) = &result.value {
             self.hand_over(&result, |_, freshness| {
@@ -428,6 +439,9 @@ impl FileSystem {
             && failure.status == Status::Unavailable
         {
             self.exclusive.give_back(directory);
+            if self.kernel_listings.end(directory) {
+                self.start_dropping_listings(vec![directory]);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use pocket_proto::InodeId;
 
 use crate::file::{File, ReadAhead};
+use crate::kernel_listings::Era;
 use crate::operation::{Access, DirectoryStream};
 use crate::read_to_end::ReadRanges;
 
@@ -42,6 +43,8 @@ impl FileHandle {
 /// An open directory.
 pub(crate) struct DirectoryHandle {
     pub(crate) inode: InodeId,
+    /// The kernel keeps what it is told through this.
+    pub(crate) kept: Option<Era>,
     pub(crate) stream: tokio::sync::Mutex<DirectoryStream>,
 }
 
@@ -91,9 +94,9 @@ impl Handles {
         self.directories.read().get(&id.0).cloned()
     }
 
-    pub(crate) fn remove_directory(&self, id: HandleId) {
+    pub(crate) fn remove_directory(&self, id: HandleId) -> Option<Arc<DirectoryHandle>> {
         let removed = self.directories.write().remove(&id.0);
-        self.removed(removed);
+        self.removed(removed)
     }
 
     /// Handles of both kinds.

@@ -17,12 +17,13 @@ const WRITE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 /// What nobody waits for is told after this at the latest; well below the tenth of a lease that the
 /// server allows for the way.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
-/// The kernel drops lists so long before their lease ends: the above, and room for being late.
-const ACL_MARGIN: Duration = Duration::from_millis(300);
+/// What the kernel keeps without a limit of time it drops so long before the lease ends: the above, and
+/// room for being late.
+const KERNEL_MARGIN: Duration = Duration::from_millis(300);
 
 impl FileSystem {
-    /// Returns unused grants, writes back what was written, and has the kernel drop lists whose
-    /// leases lapse, while the mount lives. To be spawned once.
+    /// Returns unused grants, writes back what was written, and has the kernel drop what it
+    /// would keep beyond its lease, while the mount lives. To be spawned once.
     pub async fn run_housekeeping(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TELL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -37,7 +38,14 @@ impl FileSystem {
             }
             self.return_directories();
             self.metadata.flush();
-            for inode in self.kernel_acls.take_due(ACL_MARGIN) {
+            let listings = match self.metadata.in_touch_for() < KERNEL_MARGIN {
+                true => self.kernel_listings.end_all(),
+                false => self.kernel_listings.end_lapsing(KERNEL_MARGIN),
+            };
+            if !listings.is_empty() {
+                self.start_dropping_listings(listings);
+            }
+            for inode in self.kernel_acls.take_due(KERNEL_MARGIN) {
                 self.kernel().drop_attributes(inode);
             }
             if returned.elapsed() < GRANT_RETURN_INTERVAL {

@@ -18,6 +18,7 @@ mod handle;
 mod housekeeping;
 mod inode_cache;
 mod kernel_acls;
+mod kernel_listings;
 mod listings;
 mod locks;
 mod maps;
@@ -41,9 +42,10 @@ pub use handle::HandleId;
 pub use locks::{LockKind, LockOwner};
 pub use operation::{
     Access, AclKind, AllocateMode, AllocateRequest, Caller, CopyRequest, CreateRequest,
-    CreateTemporaryRequest, DirectoryPage, FilePlace, HeldLock, LockMode, LockPatience,
-    LockRequest, NewNode, NodeRequest, OpenRequest, Opened, RenameMode, SeekTarget,
-    SetAttributesRequest, SetGroupId, StatFs, TimeChange, WriteRequest, XattrMode,
+    CreateTemporaryRequest, DirectoryEnd, DirectoryPage, FilePlace, HeldLock, LockMode,
+    LockPatience, LockRequest, NewNode, NodeRequest, OpenRequest, Opened, OpenedDirectory,
+    RenameMode, SeekTarget, SetAttributesRequest, SetGroupId, StatFs, TimeChange, WriteRequest,
+    XattrMode,
 };
 pub use renewal::RecallInbox;
 pub use start::start;

@@ -52,7 +52,7 @@ impl FileSystem {
     ) -> Result<(), Errno> {
         let handle = self.open_directory(inode);
         let outcome = self.scan(handle, with_attributes, &mut take).await;
-        self.release_directory(handle);
+        self.release_directory(handle).await;
         outcome
     }
 
@@ -66,7 +66,7 @@ impl FileSystem {
         loop {
             let page = self.read_directory(handle, cookie, with_attributes).await?;
             let behind = cookie;
-            let more = self.hand_over_page(&page, |entries, _| {
+            let more = self.hand_over_page(&page, |entries, _, _| {
                 for entry in entries {
                     cookie = entry.cookie;
                     if !take(&entry) {

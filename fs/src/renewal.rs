@@ -60,6 +60,7 @@ impl RecallHandler for RecallInbox {
             return;
         };
         let through = !recall.through.is_empty() || !recall.paused.is_empty();
+        let mut listings = Vec::new();
         if recall.granted.is_empty() {
             fs.coherence.begin_recall(stamp, through, || {
                 for inode in recall.attributes.iter().chain(&recall.through) {
@@ -78,6 +79,7 @@ impl RecallHandler for RecallInbox {
                     fs.names.forget_all(InodeId(*directory));
                     fs.listings.forget(InodeId(*directory));
                 }
+                listings = fs.end_listings(&recall);
             });
         } else {
             // Comes alone, and takes nothing back.
@@ -86,7 +88,7 @@ impl RecallHandler for RecallInbox {
             }
         }
         let session = fs.coherence.session();
-        runtime.spawn(async move { fs.obey(recall, session).await });
+        runtime.spawn(async move { fs.obey(recall, listings, session).await });
     }
 
     fn session_lost(&self, reason: Failure) {
@@ -95,7 +97,7 @@ impl RecallHandler for RecallInbox {
         };
         tracing::warn!(%reason, "session with the metadata server lost");
         fs.counts.sessions_lost.add(1);
-        let (mut files, mut known) = (Vec::new(), Vec::new());
+        let (mut files, mut known, mut listings) = (Vec::new(), Vec::new(), Vec::new());
         let session = fs.coherence.begin_session(|| {
             // No file is opened meanwhile.
             let open = fs.files.all().into_iter();
@@ -103,6 +105,7 @@ impl RecallHandler for RecallInbox {
             known = fs.inodes.take_all();
             fs.names.clear();
             fs.listings.clear();
+            listings = fs.kernel_listings.end_all();
             fs.exclusive.clear();
             fs.numbers.clear();
         });
@@ -118,7 +121,10 @@ impl RecallHandler for RecallInbox {
         fs.kernel().drop_all_names();
         let files = files.into_iter().map(|(_, file)| file).collect();
         known.extend(fs.kernel_acls.take_all());
-        runtime.spawn(async move { fs.drop_known(known, files).await });
+        runtime.spawn(async move {
+            fs.drop_listings(listings).await;
+            fs.drop_known(known, files).await;
+        });
     }
 
     fn session_renewed(&self, info: SessionInfo) {
@@ -137,9 +143,10 @@ impl RecallHandler for RecallInbox {
 }
 
 impl FileSystem {
-    /// Drops what a recall of a session names, and acknowledges it.
-    async fn obey(self: Arc<Self>, recall: Recall, session: u64) {
+    /// Drops what a recall of a session names, and the listings that end with it, and acknowledges it.
+    async fn obey(self: Arc<Self>, recall: Recall, listings: Vec<InodeId>, session: u64) {
         let kernel = self.kernel();
+        self.drop_listings(listings).await;
         for inode in &recall.attributes {
             kernel.drop_attributes(InodeId(*inode));
             if let Some(file) = self.files.get(InodeId(*inode)) {
@@ -178,6 +185,43 @@ impl FileSystem {
             return;
         }
         self.counts.recalls.add(1);
+    }
+
+    /// Ends the kernel's listings of the directories that a recall names, or names of which it names.
+    /// Answers those of which pages are to be dropped.
+    fn end_listings(&self, recall: &Recall) -> Vec<InodeId> {
+        let names = recall.names.iter().map(|name| name.parent);
+        let whole = recall.directories.iter().chain(&recall.all_names);
+        let mut ending: Vec<_> = names.chain(whole.copied()).map(InodeId).collect();
+        ending.dedup();
+        ending.retain(|directory| self.kernel_listings.end(*directory));
+        ending
+    }
+
+    /// Has the kernel drop its listings of directories whose leases have ended. If that takes long, it
+    /// goes on.
+    pub(crate) async fn drop_listings(&self, directories: Vec<InodeId>) {
+        if directories.is_empty() {
+            return;
+        }
+        let dropping = self.start_dropping_listings(directories);
+        if tokio::time::timeout(DROP_DATA_PATIENCE, dropping)
+            .await
+            .is_err()
+        {
+            tracing::debug!("listings are dropped late");
+        }
+    }
+
+    /// Must be called from within a runtime.
+    pub(crate) fn start_dropping_listings(&self, directories: Vec<InodeId>) -> JoinHandle<()> {
+        let (kernel, listings) = (self.kernel(), Arc::clone(&self.kernel_listings));
+        tokio::task::spawn_blocking(move || {
+            for directory in directories {
+                kernel.drop_listing(directory);
+                listings.dropped(directory);
+            }
+        })
     }
 
     /// The session is lost: has the kernel drop the attributes that it was given under it, and all

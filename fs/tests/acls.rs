@@ -63,6 +63,7 @@ impl KernelCache for Dropped {
         self.0.lock().unwrap().push(inode);
     }
     fn drop_data(&self, _: InodeId) {}
+    fn drop_listing(&self, _: InodeId) {}
     fn drop_all_names(&self) -> bool {
         true
     }

@@ -30,7 +30,7 @@ async fn list(mount: &Client, directory: InodeId, with_attributes: bool) -> Name
         let page = mount.fs.read_directory(handle, cookie, with_attributes);
         let page = page.await.expect("listed");
         let before = cookie;
-        mount.fs.hand_over_page(&page, |entries, _| {
+        mount.fs.hand_over_page(&page, |entries, _, _| {
             for listed in entries {
                 cookie = listed.cookie;
                 let before = names.insert(listed.name.to_vec(), InodeId(listed.inode));
@@ -41,7 +41,7 @@ async fn list(mount: &Client, directory: InodeId, with_attributes: bool) -> Name
             break;
         }
     }
-    mount.fs.release_directory(handle);
+    mount.fs.release_directory(handle).await;
     names
 }
 

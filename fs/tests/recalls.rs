@@ -26,6 +26,7 @@ impl KernelCache for OldKernel {
     }
     fn drop_attributes(&self, _: InodeId) {}
     fn drop_data(&self, _: InodeId) {}
+    fn drop_listing(&self, _: InodeId) {}
     fn drop_all_names(&self) -> bool {
         self.asked_for_all.store(true, Ordering::Relaxed);
         false

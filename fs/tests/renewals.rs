@@ -176,6 +176,7 @@ impl KernelCache for Kernel {
         self.pages.lock().unwrap().push(inode);
     }
 
+    fn drop_listing(&self, _: InodeId) {}
     fn drop_all_names(&self) -> bool {
         true
     }

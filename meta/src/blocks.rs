@@ -86,13 +86,13 @@ pub trait BlockMover: Send + Sync {
         data: Bytes,
     ) -> Result<(), Failure>;
 
-    /// Drops one block.
+    /// Drops one block. Returns the change of allocated bytes.
     async fn drop_block(
         &self,
         server: &StorageServer,
         job: JobId,
         address: BlockAddress,
-    ) -> Result<(), Failure>;
+    ) -> Result<i64, Failure>;
 }
 
 #[async_trait]
@@ -142,14 +142,13 @@ impl BlockMover for ClusterStorage {
         server: &StorageServer,
         job: JobId,
         address: BlockAddress,
-    ) -> Result<(), Failure> {
+    ) -> Result<i64, Failure> {
         let span = BlockSpan {
             inode: address.inode,
             first: address.block,
             count: 1,
         };
-        ClusterStorage::drop_blocks(self, server, job, span).await?;
-        Ok(())
+        ClusterStorage::drop_blocks(self, server, job, span).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pocket_proto::session::StorageServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,22 +28,29 @@ impl Environment {
     pub(crate) fn new(blocks: Arc<dyn BlockRemover>, stop: CancellationToken) -> Arc<Self> {
         let liveness = Arc::new(Liveness::default());
         let tasks = TaskTracker::new();
+        let vouching = Vouching::new(Arc::clone(&blocks), tasks.clone(), stop.clone());
+        let vouching = Arc::new(vouching);
         let reaper = Reaper::new(
             Arc::clone(&blocks),
             Arc::clone(&liveness),
+            Arc::clone(&vouching),
             tasks.clone(),
             stop.clone(),
         );
-        let vouching = Vouching::new(Arc::clone(&blocks), tasks.clone(), stop.clone());
         Arc::new(Environment {
             blocks,
             liveness,
             reaper: Arc::new(reaper),
-            vouching: Arc::new(vouching),
+            vouching,
             counts: Arc::default(),
             tasks,
             stop,
         })
+    }
+
+    /// Whether a block may be put on the server: it lives, and is to drop nothing first.
+    pub(crate) fn takes_blocks(&self, server: &StorageServer) -> bool {
+        self.liveness.is_alive(server) && !self.vouching.is_indebted(server)
     }
 
     /// Waits until all tasks have ended, after the stop token was cancelled.

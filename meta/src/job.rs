@@ -28,7 +28,7 @@ use pocket_proto::session::{StorageServer, WeightMap};
 use pocket_proto::{BlockBytes, BlockIndex, Epoch, Failure, InodeId, JobId, SessionId, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 pub(crate) use evacuation::Move;
 pub(crate) use execute::Executed;
@@ -49,9 +49,9 @@ use crate::metrics::JobGauges;
 use crate::namespace::{Inode, Namespace};
 use crate::now::Now;
 use crate::opens::Opens;
-use crate::reaper::is_gone;
 use crate::session::Session;
 use crate::space::Space;
+use crate::vouching::{Debt, is_gone};
 
 /// Mounts are told a tenth of their session's lease less than what is remembered of their leases,
 /// so that replies may travel so long.
@@ -116,7 +116,7 @@ pub(crate) fn job_gone(job: JobId) -> Failure {
     )
 }
 
-/// Has storage servers drop all blocks of a job; returns when each has done so or failed.
+/// Has storage servers drop all blocks of a job; returns when each that answers has done so.
 pub(crate) async fn drop_blocks(
     environment: &Arc<Environment>,
     job: JobId,
@@ -129,12 +129,10 @@ pub(crate) async fn drop_blocks(
             match environment.blocks.drop_job(&server, job).await {
                 Ok(()) => {}
                 Err(failure) if is_gone(&failure) => {}
-                Err(failure) if !environment.liveness.is_alive(&server) => {
-                    info!(%job, %failure, "dead storage server skipped");
-                }
                 Err(failure) => {
-                    warn!(%job, server = server.endpoint, %failure,
-                        "blocks of an ended job not dropped");
+                    info!(%job, server = server.endpoint, %failure,
+                        "blocks of an ended job are dropped when the server is back");
+                    environment.vouching.note_debt(&server, Debt::Job(job));
                 }
             }
         });
@@ -281,6 +279,12 @@ impl Job {
     /// Bytes that the job's files hold.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         self.state.lock().namespace.allocated_bytes()
+    }
+
+    /// Corrects what a file holds.
+    pub(crate) fn add_allocated(&self, inode: InodeId, change: i64) {
+        let mut state = self.state.lock();
+        state.namespace.add_allocated(inode, change);
     }
 
     /// Ends the job: sessions are closed at once, what it held in memory is freed in the background,

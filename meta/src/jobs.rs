@@ -19,6 +19,8 @@ use crate::limits::JOBS_MAX;
 /// How often overdue sessions are looked for, within the lease time.
 const CHECKS_PER_LEASE: u32 = 20;
 /// But not more often than this.
+/// A look that comes later than this part of the lease time says that the whole server stood still.
+const STANDSTILLS_PER_LEASE: u32 = 4;
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// How often storage servers that no job names any more are looked for.
 const SERVERS_INTERVAL: Duration = Duration::from_secs(10);
@@ -112,12 +114,24 @@ impl Jobs {
         let mut ticks = interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Instant::now();
+        let mut ticked = looked;
         loop {
             ticks.tick().await;
             let jobs = self.all();
+            let stood_still = ticked.elapsed().saturating_sub(pause);
+            ticked = Instant::now();
+            if stood_still > self.lease / STANDSTILLS_PER_LEASE {
+                info!(for = ?stood_still, "stood still: mounts are not blamed for it");
+                jobs.iter().for_each(|job| job.excuse(stood_still));
+            }
             for job in &jobs {
                 while job.keep_house() {
                     yield_now().await;
+                }
+            }
+            for (job, inode, change) in self.environment.vouching.take_freed() {
+                if let Ok(job) = self.get(job) {
+                    job.add_allocated(inode, change);
                 }
             }
             if looked.elapsed() >= SERVERS_INTERVAL {

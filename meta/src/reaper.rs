@@ -1,8 +1,8 @@
 //! Drops the blocks of removed files, behind the back of those who removed them.
 //!
 //! Each storage server with something to drop has a task, which sends what gathered while the last
-//! request was under way. A server that is away is tried again a few times; one that the
-//! controller calls dead has nothing left to drop. What is given up goes with the job.
+//! request was under way. A server that is away is tried again a few times; after that, or when the
+//! controller calls it dead, it is told before anybody vouches for it again (`vouching`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{Failure, InodeId, JobId, Status};
+use pocket_proto::{InodeId, JobId};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::blocks::BlockRemover;
 use crate::layouts::Liveness;
+use crate::vouching::{Debt, Vouching, is_gone};
 
 /// Inodes waiting for one server: 32 MB of ids. What comes on top is left to the end of its job.
 const QUEUED_MAX: usize = 4_000_000;
@@ -34,6 +35,7 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 pub(crate) struct Reaper {
     blocks: Arc<dyn BlockRemover>,
     liveness: Arc<Liveness>,
+    vouching: Arc<Vouching>,
     queues: Mutex<HashMap<ServerKey, Queue>>,
     /// Queues there are.
     busy: watch::Sender<usize>,
@@ -54,12 +56,14 @@ impl Reaper {
     pub(crate) fn new(
         blocks: Arc<dyn BlockRemover>,
         liveness: Arc<Liveness>,
+        vouching: Arc<Vouching>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Reaper {
             blocks,
             liveness,
+            vouching,
             queues: Mutex::new(HashMap::new()),
             busy: watch::Sender::new(0),
             tasks,
@@ -154,10 +158,11 @@ impl Reaper {
         for _ in 0..ATTEMPTS_MAX {
             match self.blocks.remove_inodes(server, job, inodes).await {
                 Ok(()) => return,
-                Err(failure) if is_gone(&failure) || !self.liveness.is_alive(server) => {
+                Err(failure) if is_gone(&failure) => {
                     debug!(%job, server = server.endpoint, "storage server gone with its blocks");
                     return;
                 }
+                Err(_) if !self.liveness.is_alive(server) => break,
                 Err(failure) if !failure.status.is_transient() => {
                     warn!(%job, %failure, inodes = inodes.len(), "blocks not dropped");
                     return;
@@ -166,12 +171,8 @@ impl Reaper {
             }
             sleep(RETRY_PAUSE).await;
         }
-        warn!(%job, server = server.endpoint, inodes = inodes.len(),
-            "storage server away, its blocks are left until the job ends");
+        debug!(%job, server = server.endpoint, inodes = inodes.len(), "blocks dropped later");
+        let debt = Debt::Inodes(job, inodes.to_vec());
+        self.vouching.note_debt(server, debt);
     }
-}
-
-/// Whether the failure says that the blocks are gone already.
-pub(crate) fn is_gone(failure: &Failure) -> bool {
-    matches!(failure.status, Status::Lost | Status::JobGone)
 }

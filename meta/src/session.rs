@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pocket_proto::session::Recall;
@@ -106,6 +107,14 @@ impl Session {
             sink.push(&pending.recall);
         }
         self.sink = Some(sink);
+    }
+
+    /// What it has left unsaid or unanswered for so long is not held against it.
+    pub(crate) fn excuse(&mut self, silence: Duration) {
+        self.heard += silence;
+        for pending in self.pending.values_mut() {
+            pending.sent += silence;
+        }
     }
 
     /// The connection of number `line` has ended.

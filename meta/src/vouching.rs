@@ -2,9 +2,12 @@
 //! are fenced.
 //!
 //! Each server that a job may have blocks on has a task that vouches every so often, and first of
-//! all tells it of the fences that it has not acknowledged. A fence holds once every server has
-//! acknowledged it or is not vouched for any more: one that cannot be reached takes no changes of
-//! any session by then, and none of a fenced one when it is reached again.
+//! all tells it of the fences that it has not acknowledged, and of what it is to drop (`debts`). A
+//! fence holds once every server has acknowledged it or is not vouched for any more: one that cannot
+//! be reached takes no changes of any session by then, and none of a fenced one when it is reached
+//! again. In the same way nobody reads what was removed or cut while a server was away.
+
+mod debts;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,20 +15,23 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{Failure, Fence, Incarnation, JobId, VOUCH_LASTS, Vouch};
+use pocket_proto::{Failure, Fence, Incarnation, InodeId, JobId, Status, VOUCH_LASTS, Vouch};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use self::debts::Debts;
+pub(crate) use self::debts::{Counted, Debt};
 use crate::blocks::BlockRemover;
-use crate::reaper::is_gone;
 
 /// Several vouches may be lost or late.
 const VOUCHES_PER_LAST: u32 = 5;
 /// Pause after a server did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// For so long a server that no job names any more is awaited, to drop what it should not have.
+const DEBTS_KEPT: Duration = Duration::from_secs(3600);
 
 /// The servers, and the tasks that speak to them.
 pub(crate) struct Vouching {
@@ -33,12 +39,17 @@ pub(crate) struct Vouching {
     /// The life of this metadata server, in whose name it is done.
     pub(crate) issuer: Incarnation,
     servers: Mutex<HashMap<ServerKey, Arc<Vouched>>>,
+    /// Bytes that files hold no more, or less than none, since somebody took them from here.
+    freed: Mutex<Vec<Freed>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 /// A server's id and incarnation.
 type ServerKey = (u64, u64);
+
+/// A file whose debt was paid, and the change of its allocated bytes.
+pub(crate) type Freed = (JobId, InodeId, i64);
 
 /// A server.
 struct Vouched {
@@ -57,6 +68,10 @@ struct State {
     until: Option<Instant>,
     /// What it has not acknowledged, the newest of each job: it says all that older ones do.
     owed: BTreeMap<JobId, Fence>,
+    /// What it has not dropped.
+    debts: Debts,
+    /// When the last was added.
+    indebted: Option<Instant>,
     /// It lives no more.
     gone: bool,
     /// No job names it any more: it is not vouched for, and forgotten once it knows that.
@@ -73,6 +88,7 @@ impl Vouching {
             blocks,
             issuer: Incarnation::random(),
             servers: Mutex::default(),
+            freed: Mutex::default(),
             tasks,
             stop,
         }
@@ -122,7 +138,9 @@ impl Vouching {
             let mut state = vouched.state.lock();
             let lapsed = state.until.is_none_or(|until| until < Instant::now());
             // It is not vouched for anew in between.
-            let forgotten = state.gone || (state.unnamed && lapsed);
+            let awaited = !state.debts.is_empty()
+                && state.indebted.is_some_and(|at| at.elapsed() < DEBTS_KEPT);
+            let forgotten = state.gone || (state.unnamed && lapsed && !awaited);
             state.unnamed = true;
             if forgotten {
                 vouched.retired.cancel();
@@ -148,6 +166,36 @@ impl Vouching {
         }
     }
 
+    /// Has a server that cannot be reached drop something before anybody reads or changes its blocks
+    /// again. Waits until nobody does, or it is done. Must be called within a tokio runtime.
+    pub(crate) async fn owe(self: &Arc<Self>, server: &StorageServer, debt: Debt) {
+        self.debtor(server, debt).await_unread().await;
+    }
+
+    /// As [`Vouching::owe`], for what nobody reads any more: does not wait.
+    pub(crate) fn note_debt(self: &Arc<Self>, server: &StorageServer, debt: Debt) {
+        self.debtor(server, debt);
+    }
+
+    fn debtor(self: &Arc<Self>, server: &StorageServer, debt: Debt) -> Arc<Vouched> {
+        let mut known = self.servers.lock();
+        let vouched = known.entry(key(server)).or_insert_with(|| {
+            let vouched = Arc::new(Vouched::new(server.clone()));
+            vouched.state.lock().unnamed = true;
+            self.start(&vouched);
+            vouched
+        });
+        vouched.add_debt(debt);
+        Arc::clone(vouched)
+    }
+
+    /// Whether the server has not yet dropped what it was to: what it holds is not to be trusted.
+    pub(crate) fn is_indebted(&self, server: &StorageServer) -> bool {
+        let known = self.servers.lock();
+        let vouched = known.get(&key(server));
+        vouched.is_some_and(|vouched| !vouched.state.lock().debts.is_empty())
+    }
+
     /// The job has ended: its blocks are dropped, and nobody changes them any more.
     pub(crate) fn forget_job(&self, job: JobId) {
         for vouched in self.servers.lock().values() {
@@ -168,7 +216,16 @@ impl Vouching {
                         Duration::ZERO
                     })
                 }
-                None => self.vouch(vouched, &mut last).await,
+                None => match vouched.next_debt() {
+                    Some(debt) => {
+                        let done = self.collect(&vouched.server, &debt).await;
+                        done.map(|()| {
+                            vouched.pay(&debt);
+                            Duration::ZERO
+                        })
+                    }
+                    None => self.vouch(vouched, &mut last).await,
+                },
             };
             let pause = match outcome {
                 Ok(pause) => pause,
@@ -188,6 +245,34 @@ impl Vouching {
                 }
             }
         }
+    }
+
+    /// What was freed by debts since the last call.
+    pub(crate) fn take_freed(&self) -> Vec<Freed> {
+        std::mem::take(&mut *self.freed.lock())
+    }
+
+    /// Has the server drop something.
+    async fn collect(&self, server: &StorageServer, debt: &Debt) -> Result<(), Failure> {
+        let blocks = &self.blocks;
+        let (job, inode, change) = match debt {
+            Debt::Job(job) => return blocks.drop_job(server, *job).await,
+            Debt::Inodes(job, inodes) => return blocks.remove_inodes(server, *job, inodes).await,
+            Debt::Cut(job, inode, (block, keep)) => {
+                let cut = blocks.truncate(server, *job, *inode, *block, *keep);
+                (*job, *inode, cut.await?)
+            }
+            Debt::Block(job, address, counted) => {
+                let mover = blocks.mover().ok_or(Status::Unsupported)?;
+                let change = mover.drop_block(server, *job, *address).await?;
+                match counted {
+                    Counted::Here => (*job, address.inode, change),
+                    Counted::Elsewhere => return Ok(()),
+                }
+            }
+        };
+        self.freed.lock().push((job, inode, change));
+        Ok(())
     }
 
     /// Vouches once, and says when to do so again.
@@ -234,7 +319,7 @@ impl Vouched {
     /// count on that. False if it may not be told: something is owed to it, or it is not needed.
     fn begin_vouch(&self, heard_at: Option<Instant>) -> bool {
         let mut state = self.state.lock();
-        if state.unnamed || !state.owed.is_empty() {
+        if state.unnamed || !state.owed.is_empty() || !state.debts.is_empty() {
             return false;
         }
         // It counts from when it spoke, which was earlier.
@@ -251,6 +336,24 @@ impl Vouched {
             state.owed.insert(job, fence);
             self.work.notify_one();
         }
+    }
+
+    fn add_debt(&self, debt: Debt) {
+        let mut state = self.state.lock();
+        if !state.gone {
+            state.debts.add(debt);
+            state.indebted = Some(Instant::now());
+            self.work.notify_one();
+        }
+    }
+
+    fn next_debt(&self) -> Option<Debt> {
+        self.state.lock().debts.next()
+    }
+
+    fn pay(&self, debt: &Debt) {
+        self.state.lock().debts.paid(debt);
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn next_owed(&self) -> Option<(JobId, Fence)> {
@@ -276,6 +379,7 @@ impl Vouched {
         let mut state = self.state.lock();
         state.gone = true;
         state.owed.clear();
+        state.debts.clear();
         drop(state);
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -283,21 +387,36 @@ impl Vouched {
     /// Waits until the job's fence of that edition, or a later one, is acknowledged, or nobody is
     /// vouched for any more.
     async fn await_fence(&self, job: JobId, edition: u64) {
+        let is_owed = |state: &State| {
+            let owed = state.owed.get(&job);
+            owed.is_some_and(|owed| owed.edition >= edition)
+        };
+        self.await_not(is_owed).await;
+    }
+
+    /// Waits until every debt is paid, or nobody is vouched for any more.
+    async fn await_unread(&self) {
+        self.await_not(|state| !state.debts.is_empty()).await;
+    }
+
+    /// Waits until that is not so, or nobody is vouched for any more.
+    async fn await_not(&self, is_so: impl Fn(&State) -> bool) {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
             let until = {
                 let state = self.state.lock();
-                let owed = state.owed.get(&job);
-                let is_owed = owed.is_some_and(|owed| owed.edition >= edition);
-                state.until.filter(|_| is_owed)
+                state.until.filter(|_| is_so(&state))
             };
             let Some(until) = until else {
                 return;
             };
             if timeout_at(until, changes.changed()).await.is_err() {
-                info!(%job, server = self.server.endpoint,
-                    "storage server does not answer: it is to change nothing until it does");
+                info!(
+                    server = self.server.endpoint,
+                    "storage server does not answer: nobody is to read or change anything there \
+                     until it does"
+                );
                 return;
             }
         }
@@ -306,6 +425,11 @@ impl Vouched {
 
 fn key(server: &StorageServer) -> ServerKey {
     (server.server, server.incarnation)
+}
+
+/// Whether the failure says that the blocks are gone already.
+pub(crate) fn is_gone(failure: &Failure) -> bool {
+    matches!(failure.status, Status::Lost | Status::JobGone)
 }
 
 #[cfg(test)]

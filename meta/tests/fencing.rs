@@ -147,3 +147,15 @@ async fn storage_server_that_joins_later_is_told_of_fences_before_it_is_vouched_
     assert!(!fence.admits(mute.metadata.session().session));
     assert!(fence.admits(other.metadata.session().session));
 }
+
+#[tokio::test(start_paused = true)]
+async fn mounts_are_not_blamed_for_the_time_that_the_server_stood_still() {
+    let job = job();
+    let mount = Mount::new(&job);
+    tokio::time::sleep(LEASE / 2).await;
+    let file = mount.touch(ROOT, "f").await;
+    // Time passes for everybody, and nobody runs meanwhile.
+    tokio::time::advance(3 * LEASE).await;
+    tokio::time::sleep(LEASE / 2).await;
+    assert!(mount.attributes(file).await.is_ok());
+}

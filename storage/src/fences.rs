@@ -1,4 +1,6 @@
-//! Whose changes are taken: sessions that their metadata server vouches for and has not fenced.
+//! Whose changes are taken: sessions that their metadata server vouches for and has not fenced. And
+//! who reads: sessions that it vouches for, because while it does not this server may hold what was
+//! removed or cut elsewhere.
 //!
 //! What is known here may be forgotten at any time, with the process or before: whoever is not
 //! vouched for changes nothing, and a metadata server vouches only once its fences are known.
@@ -134,17 +136,25 @@ impl Standing {
                 format!("session {session} was fenced: the mount has to begin another"),
             ));
         }
-        if micros(self.start) >= self.issuer.vouched_until.load(Ordering::Relaxed) {
-            return Err(Failure::new(
-                Status::Again,
-                format!(
-                    "the metadata server (life {}) of session {session} is not in touch with this \
-                     storage server: can it reach the address that this one advertises?",
-                    self.scope.issuer
-                ),
-            ));
-        }
+        self.in_touch()?;
         change()
+    }
+
+    /// Whether its metadata server vouches for the session: what is here is what it should be.
+    ///
+    /// Errors: [`Status::Again`].
+    pub(crate) fn in_touch(&self) -> Result<(), Failure> {
+        if micros(self.start) < self.issuer.vouched_until.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Status::Again,
+            format!(
+                "the metadata server (life {}) of session {} is not in touch with this storage \
+                 server: can it reach the address that this one advertises?",
+                self.scope.issuer, self.scope.session
+            ),
+        ))
     }
 }
 

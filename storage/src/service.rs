@@ -60,6 +60,11 @@ impl Caller {
             None => change(),
         }
     }
+
+    /// Whether what this server holds may be told to this caller.
+    fn in_touch(&self) -> Result<(), Failure> {
+        self.standing.as_ref().map_or(Ok(()), Standing::in_touch)
+    }
 }
 
 impl Service for BlockService {
@@ -195,7 +200,7 @@ impl BlockService {
     }
 
     fn read(&self, caller: &Arc<Caller>, job: JobId, body: &[u8]) -> Handled {
-        let at = match address(body) {
+        let at = match caller.in_touch().and_then(|()| address(body)) {
             Ok(at) => at,
             Err(failure) => return refused(failure),
         };
@@ -301,7 +306,9 @@ impl BlockService {
         if !caller.is_server() && !self.leaving.vouches_for_lists() {
             return refused(moved());
         }
-        let span = BlockSpan::decode(body).map_err(malformed);
+        let span = caller
+            .in_touch()
+            .and_then(|()| BlockSpan::decode(body).map_err(malformed));
         let told = span.map(|span| self.engine.list(job, span));
         self.answered(caller, body.len(), Completion::Now(told), |held| {
             Answer::ok(held.encode().into())

@@ -7,6 +7,7 @@ use pocket_proto::control::ServerRole;
 
 use crate::{Control, Mount, Scratch, binary, rights, wait};
 
+mod account;
 mod pool;
 mod server;
 

@@ -7,6 +7,7 @@
 mod acl;
 mod binaries;
 mod cluster;
+mod content;
 mod control;
 pub mod differential;
 mod file_handle;
@@ -24,6 +25,7 @@ mod wait;
 pub use acl::{acl, acl_text};
 pub use binaries::{binary, workspace};
 pub use cluster::{CLUSTER_KEY, Endpoint, ProcessCluster, Server, Shape, with_cluster, with_shape};
+pub use content::content;
 pub use control::Control;
 pub use file_handle::FileHandle;
 pub use frames::{Answer, Peer, welcome};

@@ -66,7 +66,7 @@ impl Mount {
 
     fn wait_ready(&mut self) {
         let seen = wait::try_until(READY_DEADLINE, || {
-            let served = is_mounted(&self.path) && std::fs::metadata(&self.path).is_ok();
+            let served = is_mounted(&self.path) && self.process.log().contains(READY);
             (served || self.process.ended().is_some()).then_some(served)
         });
         match seen {
@@ -227,6 +227,10 @@ pub fn with_mount_and(arguments: &[&str], body: impl FnOnce(&Path)) {
         mount.finish();
     }
 }
+
+/// What `pocket-mount -f` says when its root has answered. Before that it gives up, and unmounts, if
+/// a server goes away.
+const READY: &str = "is mounted on";
 
 /// Runs `pocket-mount -f` with its log beside the mount point.
 fn start_process(path: &Path, job: &str, arguments: &[&str]) -> Process {

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use pocket_proto::control::{LeaveStage, ServerRole, ServerStatus};
-use pocket_tests::{Mount, ProcessCluster, Shape, get_xattr, until, with_shape};
+use pocket_proto::control::LeaveStage;
+use pocket_tests::{Mount, ProcessCluster, Shape, content, get_xattr, until, with_shape};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const KIB: usize = 1 << 10;
@@ -36,13 +36,6 @@ fn shape(storage_servers: usize) -> Shape {
     }
 }
 
-/// What a file of this number holds: never the same at two places.
-fn content(number: usize, length: usize) -> Vec<u8> {
-    let word = |at: usize| (at as u64 ^ (number as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let words = (0..length.div_ceil(8)).flat_map(|at| word(at).to_le_bytes());
-    words.take(length).collect()
-}
-
 fn run(mut command: Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -60,51 +53,15 @@ fn endpoint(cluster: &mut ProcessCluster, index: usize) -> String {
     cluster.storage(index).endpoint().to_owned()
 }
 
-fn status(cluster: &mut ProcessCluster, index: usize) -> Option<ServerStatus> {
-    let endpoint = endpoint(cluster, index);
-    let servers = cluster.control().servers().unwrap_or_default();
-    let mut servers = servers.into_iter();
-    servers.find(|server| server.endpoint == endpoint)
-}
-
-fn used_bytes(cluster: &mut ProcessCluster, index: usize) -> u64 {
-    let usage = status(cluster, index).and_then(|server| server.usage);
-    usage.map_or(0, |usage| usage.used_bytes)
-}
-
 /// Waits until a server that was drained has ended, in order.
 #[track_caller]
 fn wait_gone(cluster: &mut ProcessCluster, index: usize) {
     let ended = cluster.storage(index).process().wait(LEAVE_DEADLINE);
     assert!(ended.success(), "{ended}");
-    assert!(status(cluster, index).is_none(), "it is not listed as dead");
-}
-
-/// What jobs hold is what servers hold.
-#[track_caller]
-fn check_account(cluster: &ProcessCluster) {
-    check_account_of(cluster, |_| true);
-}
-
-/// As [`check_account`], and the sum is as it should be.
-#[track_caller]
-fn check_account_of(cluster: &ProcessCluster, is_right: impl Fn(u64) -> bool) {
-    let mut seen = (0, 0);
-    let mut balanced = || {
-        let (Ok(servers), Ok(jobs)) = (cluster.control().servers(), cluster.control().jobs())
-        else {
-            return false;
-        };
-        let storage = servers
-            .iter()
-            .filter(|server| server.alive && server.role() == ServerRole::Storage);
-        let held = storage.map(|server| server.usage.map_or(0, |usage| usage.used_bytes));
-        seen = (held.sum(), jobs.iter().map(|job| job.used_bytes).sum());
-        seen.0 == seen.1 && is_right(seen.0)
-    };
-    if pocket_tests::try_until(ACCOUNT_DEADLINE, || balanced().then_some(())).is_none() {
-        panic!("servers hold {} bytes and jobs {}", seen.0, seen.1);
-    }
+    assert!(
+        cluster.storage_status(index).is_none(),
+        "it is not listed as dead"
+    );
 }
 
 /// Reads and writes files of its own through two mounts until it is stopped, and checks every byte.
@@ -279,7 +236,7 @@ fn a_new_storage_server_takes_new_blocks_within_two_seconds() {
         let taken = until(Duration::from_secs(10), "the new server to be used", || {
             number += 1;
             fs::write(mount.join(format!("f{number}")), content(number, 64 * KIB)).unwrap();
-            used_bytes(cluster, new) > 0
+            cluster.storage_used(new) > 0
         });
         // The server says what it holds a second later.
         assert!(taken < JOIN_DEADLINE + Duration::from_secs(1), "{taken:?}");
@@ -303,8 +260,8 @@ fn a_drained_server_hands_its_blocks_over_and_ends() {
         sparse.set_len(64 * MIB as u64).unwrap();
         sparse.write_all_at(b"x", 33 * MIB as u64).unwrap();
         // 24 files of up to 2400 KiB.
-        check_account_of(cluster, |bytes| bytes > 24 * 1200 * KIB as u64);
-        assert!(used_bytes(cluster, 0) > 0);
+        cluster.check_account(|bytes| bytes > 24 * 1200 * KIB as u64);
+        assert!(cluster.storage_used(0) > 0);
 
         let (gone, left) = (endpoint(cluster, 0), endpoint(cluster, 1));
         let layout = || {
@@ -314,7 +271,7 @@ fn a_drained_server_hands_its_blocks_over_and_ends() {
         assert!(layout().contains("blocks of 1048576 bytes"), "{}", layout());
         drain(cluster, 0, &["--deadline", "0s"]);
         wait_gone(cluster, 0);
-        check_account(cluster);
+        cluster.check_account(|_| true);
         let told = layout();
         assert!(told.contains(&left) && !told.contains(&gone), "{told}");
         for (number, file) in open.iter().enumerate() {
@@ -333,7 +290,7 @@ fn a_drained_server_hands_its_blocks_over_and_ends() {
         fs::write(writer.join("f0"), content(99, 3 * MIB)).unwrap();
         assert!(fs::read(reader.join("f0")).unwrap() == content(99, 3 * MIB));
         drop((open, sparse));
-        check_account(cluster);
+        cluster.check_account(|_| true);
         writer.finish();
         reader.finish();
     });
@@ -350,11 +307,11 @@ fn a_drained_server_that_moves_nothing_waits_until_it_is_empty() {
             )
             .unwrap();
         }
-        check_account_of(cluster, |bytes| bytes == 16 * 64 * KIB as u64);
-        let before = used_bytes(cluster, 0);
+        cluster.check_account(|bytes| bytes == 16 * 64 * KIB as u64);
+        let before = cluster.storage_used(0);
         drain(cluster, 0, &["--no-move"]);
         let stage = |cluster: &mut ProcessCluster| {
-            let leave = status(cluster, 0).and_then(|server| server.leave);
+            let leave = cluster.storage_status(0).and_then(|server| server.leave);
             leave.map_or(LeaveStage::Stays, |leave| leave.stage())
         };
         assert_eq!(stage(cluster), LeaveStage::Closed);
@@ -365,8 +322,8 @@ fn a_drained_server_that_moves_nothing_waits_until_it_is_empty() {
             )
             .unwrap();
         }
-        check_account_of(cluster, |bytes| bytes == 32 * 64 * KIB as u64);
-        assert_eq!(used_bytes(cluster, 0), before, "new files go elsewhere");
+        cluster.check_account(|bytes| bytes == 32 * 64 * KIB as u64);
+        assert_eq!(cluster.storage_used(0), before, "new files go elsewhere");
         for number in 0..16 {
             let old = fs::read(mount.join(format!("old{number}"))).unwrap();
             assert!(old == content(number, 64 * KIB));
@@ -383,7 +340,7 @@ fn a_drained_server_that_moves_nothing_waits_until_it_is_empty() {
         }
         wait_gone(cluster, 0);
         fs::write(mount.join("after"), content(1, MIB)).unwrap();
-        check_account(cluster);
+        cluster.check_account(|_| true);
         mount.finish();
     });
 }
@@ -440,14 +397,14 @@ fn nothing_is_lost_while_servers_come_and_go_and_the_controller_dies() {
         wait_gone(cluster, third);
         go_on();
         workers.into_iter().for_each(Worker::finish);
-        check_account_of(cluster, |bytes| bytes > 0);
-        assert!(used_bytes(cluster, fourth) > 0);
+        cluster.check_account(|bytes| bytes > 0);
+        assert!(cluster.storage_used(fourth) > 0);
         for mount in mounts {
             mount.finish();
         }
         assert!(cluster.control().deregister("busy").unwrap());
         until(ACCOUNT_DEADLINE, "everything to be given back", || {
-            used_bytes(cluster, fourth) == 0
+            cluster.storage_used(fourth) == 0
         });
     });
 }

@@ -29,6 +29,8 @@ const LOST_DEADLINE: Duration = Duration::from_secs(5);
 const GONE_DEADLINE: Duration = Duration::from_secs(10);
 /// Files of the tests below; with two servers it is certain that each holds some.
 const FILES: usize = 32;
+/// Files made while the metadata server is about to be stopped.
+const AHEAD: usize = 500;
 
 fn content(index: usize) -> Vec<u8> {
     vec![index as u8 + 1; 64 * KIB]
@@ -329,6 +331,12 @@ fn operations() -> [(&'static str, Operate); 5] {
 fn a_frozen_metadata_server_is_an_errno_in_time_and_serves_again_when_thawed() {
     with_cluster(|cluster| {
         let (first, second) = written(cluster, "pause");
+        // A directory that one mount has to itself is changed ahead of the server.
+        let ahead = |mount: &Mount, number: usize| mount.join(format!("ahead/{number}"));
+        fs::create_dir(first.join("ahead")).unwrap();
+        for number in 0..AHEAD {
+            File::create(ahead(&first, number)).unwrap();
+        }
         cluster.metadata().process().freeze();
         let root = second.path().to_owned();
         let begun = Instant::now();
@@ -342,6 +350,10 @@ fn a_frozen_metadata_server_is_an_errno_in_time_and_serves_again_when_thawed() {
             fs::metadata(second.join("old-1")).is_ok()
         });
         assert_eq!(count_lost(second.path(), "old-"), 0);
+        // The mounts were silent for no fault of theirs, and have lost nothing.
+        for number in 0..AHEAD {
+            fs::metadata(ahead(&second, number)).unwrap();
+        }
         fs::write(first.join("new"), content(1)).unwrap();
         first.finish();
         second.finish();

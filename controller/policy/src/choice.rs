@@ -108,12 +108,14 @@ pub(crate) fn price_of(nodes: &[(&NodeType, u32)], counts: &[u32]) -> Price {
         .sum()
 }
 
-/// Parts of the job that one node takes: WHOLE / max(C / C_i, T / T_i), rounded down, but WHOLE at
-/// most.
+/// Parts of the job that one node takes: WHOLE / max(C / C_i, T / T_i), but WHOLE at most. Rounded up,
+/// which is less than a byte per petabyte, or fifty nodes that hold the job exactly would be one too few.
 fn covered_by_one(needs: Needs, node: &NodeType) -> u128 {
     let parts = |has: u64, need: u64| match need {
         0 => u128::from(WHOLE),
-        need => (u128::from(has) * u128::from(WHOLE) / u128::from(need)).min(WHOLE.into()),
+        need => (u128::from(has) * u128::from(WHOLE))
+            .div_ceil(need.into())
+            .min(WHOLE.into()),
     };
     let capacity = parts(node.capacity_bytes, needs.capacity_bytes);
     capacity.min(parts(node.bytes_per_second, needs.bytes_per_second))
@@ -136,9 +138,8 @@ struct Search<'a> {
 impl Search<'_> {
     fn descend(&mut self, at: usize, missing: u128, spent: u128) {
         if missing == 0 {
-            if self.best.as_ref().is_none_or(|(best, _)| spent < *best) {
-                self.best = Some((spent, self.counts.clone()));
-            }
+            // Whoever came here had seen that it costs less than the best.
+            self.best = Some((spent, self.counts.clone()));
             return;
         }
         let kinds = self.kinds;
@@ -197,17 +198,31 @@ mod tests {
         proptest::collection::vec(one, 1..5)
     }
 
+    /// Whether so many of each hold all of the job, whose data are on each as its smaller part of both
+    /// needs: exactly, in parts of the product of the needs.
+    fn suffice(needs: Needs, nodes: &[(&NodeType, u32)], counts: &[u32]) -> bool {
+        let capacity = u128::from(needs.capacity_bytes);
+        let rate = u128::from(needs.bytes_per_second.max(1));
+        let covers = |node: &NodeType| {
+            let by_capacity = u128::from(node.capacity_bytes) * rate;
+            match needs.bytes_per_second {
+                0 => by_capacity,
+                _ => by_capacity.min(u128::from(node.bytes_per_second) * capacity),
+            }
+        };
+        let each = nodes.iter().zip(counts);
+        let all: u128 = each
+            .map(|((node, _), n)| covers(node) * u128::from(*n))
+            .sum();
+        all >= capacity * rate
+    }
+
     /// Every combination of counts.
     fn brute_force(needs: Needs, nodes: &[(&NodeType, u32)]) -> Option<Price> {
         let mut best = None;
         let mut counts = vec![0; nodes.len()];
         loop {
-            let covered: u128 = nodes
-                .iter()
-                .zip(&counts)
-                .map(|((node, _), n)| covered_by_one(needs, node) * u128::from(*n))
-                .sum();
-            if covered >= u128::from(WHOLE) {
+            if suffice(needs, nodes, &counts) {
                 let price = price_of(nodes, &counts);
                 best = Some(best.map_or(price, |best: Price| best.min(price)));
             }
@@ -229,6 +244,7 @@ mod tests {
             let found = whole_servers(needs, &nodes);
             prop_assert!(found.as_ref().is_none_or(|found| found.proven));
             let counts = found.map(|found| found.counts);
+            prop_assert!(counts.as_deref().is_none_or(|counts| suffice(needs, &nodes, counts)));
             prop_assert_eq!(counts.as_deref().map(|c| price_of(&nodes, c)), brute_force(needs, &nodes));
             for (count, (_, available)) in counts.iter().flatten().zip(&nodes) {
                 prop_assert!(count <= available);
@@ -297,6 +313,22 @@ mod tests {
         let few: Vec<_> = table.nodes.iter().map(|node| (node, 1)).collect();
         assert_eq!(whole_servers(needs, &few), None);
     }
+
+    #[test]
+    fn servers_that_hold_a_job_exactly_are_enough_and_those_that_hold_none_are_not_taken() {
+        let table = Catalogue::default();
+        let (dram, still) = (&table.nodes[0], node(1 << 50, 0, 1));
+        for count in 1..200 {
+            let needs = Needs {
+                capacity_bytes: dram.capacity_bytes * u64::from(count),
+                bytes_per_second: 1,
+            };
+            let found = whole_servers(needs, &[(dram, 1_000), (&still, 1_000)]);
+            assert_eq!(found.expect("enough of them").counts, [count, 0]);
+            assert_eq!(whole_servers(needs, &[(dram, count - 1)]), None);
+        }
+    }
+
     #[test]
     fn types_that_are_nearly_alike_are_given_up_on_in_time() {
         // Each a little larger and a little dearer than the last: no bound tells them apart.
@@ -310,10 +342,9 @@ mod tests {
         };
         let found = whole_servers(needs, &nodes).expect("enough of them");
         assert!(!found.proven, "{found:?}");
-        let covered = nodes.iter().zip(&found.counts);
-        let covered: u128 = covered
-            .map(|((node, _), count)| covered_by_one(needs, node) * u128::from(*count))
-            .sum();
-        assert!(covered >= u128::from(WHOLE), "and it does meet the needs");
+        assert!(
+            suffice(needs, &nodes, &found.counts),
+            "and it does meet the needs"
+        );
     }
 }

@@ -84,12 +84,8 @@ pub fn grow(needs: Needs, demand: &Demand, servers: &[StorageSpace], market: Mar
         .iter()
         .any(|space| space.used_bytes > space.reserved_bytes)
     {
-        let nothing = Market {
-            startable: &[],
-            ..market
-        };
         let empty = StorageSpace::empty_bytes;
-        if let placed @ Growth::Placed(_) = grow_into(needs, demand, servers, empty, nothing) {
+        if let placed @ Growth::Placed(_) = grow_into(needs, demand, servers, empty, market) {
             return placed;
         }
     }

@@ -215,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn profiles_are_told_in_the_order_of_their_last_runs_and_every_run_is_another_edition() {
+        let mut history = History::default();
+        assert_eq!((history.profiles(), history.edition()), (vec![], 0));
+        for profile in ["b", "a", "b", "c"] {
+            history.record(profile, run(1, 1));
+        }
+        assert_eq!(history.profiles(), ["a", "b", "c"]);
+        assert_eq!(history.edition(), 4);
+        history.record("a", run(0, 1));
+        assert_eq!(history.edition(), 4, "held nothing");
+    }
+
+    #[test]
     fn a_forecast_says_what_it_rests_on() {
         let one = history(&[run(10, 1)]).forecast("x").expect("has run");
         assert_eq!(

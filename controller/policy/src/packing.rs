@@ -120,13 +120,13 @@ fn fill(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
     let mut gaps: Vec<(u64, &Room)> = Vec::with_capacity(rooms.len());
     for room in rooms {
         let gap = room.parts(needs);
-        let worth = gap >= parts || gap >= room.parts_when_empty(needs) / GAP_WORTH_FILLING;
-        if gap > 0 && worth {
+        let worth = || gap >= parts || gap >= room.parts_when_empty(needs) / GAP_WORTH_FILLING;
+        if gap > 0 && worth() {
             gaps.push((gap, room));
         }
     }
     // The tightest first; of equal gaps those of the fuller server, then of the less used one.
-    gaps.sort_unstable_by_key(|(gap, room)| {
+    gaps.sort_by_cached_key(|(gap, room)| {
         (
             *gap,
             u64::MAX - room.fullness(),
@@ -180,11 +180,11 @@ fn spread(needs: Needs, parts: u64, rooms: &[Room]) -> Packed {
                 .collect(),
         };
     }
+    // Only the proportion counts: a tiny job fits so many times that a product would overflow.
+    let shift = u64::BITS.saturating_sub(total.leading_zeros());
+    let total: u128 = rooms.iter().map(|(_, room)| room >> shift).sum();
     // At most a server's room, as less is placed than there is in all.
-    let scaled = |room: u128| match u128::from(parts).checked_mul(room) {
-        Some(product) => (product / total) as u64,
-        None => (room / (total / u128::from(parts))) as u64,
-    };
+    let scaled = |room: u128| (u128::from(parts) * (room >> shift) / total) as u64;
     let mut given: Vec<_> = rooms
         .iter()
         .map(|(id, room)| (*id, scaled(*room)))

@@ -1,7 +1,5 @@
 //! The simulated storage servers: starting, holding promises, going.
 
-use std::collections::HashMap;
-
 use pocket_policy::{Catalogue, Cost, Price, Share, StorageSpace};
 use pocket_proto::ServerId;
 
@@ -12,8 +10,8 @@ pub(crate) struct Fleet {
     servers: Vec<StorageSpace>,
     ready_at_ms: Vec<u64>,
     since: Vec<Since>,
-    index: HashMap<ServerId, usize>,
-    next_id: u64,
+    /// Where the server of every id is that there ever was; ids count from 1.
+    index: Vec<Option<usize>>,
     settled_ms: u64,
     /// What all of them have cost.
     pub(crate) cost: Cost,
@@ -57,8 +55,7 @@ impl Fleet {
             servers: Vec::new(),
             ready_at_ms: Vec::new(),
             since: Vec::new(),
-            index: HashMap::new(),
-            next_id: 1,
+            index: vec![None],
             settled_ms: 0,
             cost: Cost::default(),
             went: vec![Vec::new(); catalogue.nodes.len()],
@@ -75,7 +72,7 @@ impl Fleet {
     }
 
     pub(crate) fn at(&self, server: ServerId) -> Option<usize> {
-        self.index.get(&server).copied()
+        *self.index.get(server.0 as usize)?
     }
 
     /// The node type of a server.
@@ -102,9 +99,8 @@ impl Fleet {
             _ => self.load(node),
         };
         for _ in 0..count {
-            let id = ServerId(self.next_id);
-            self.next_id += 1;
-            self.index.insert(id, self.servers.len());
+            let id = ServerId(self.index.len() as u64);
+            self.index.push(Some(self.servers.len()));
             self.servers
                 .push(StorageSpace::empty(id, node, &self.catalogue));
             self.ready_at_ms.push(now_ms + start_ms);
@@ -134,9 +130,9 @@ impl Fleet {
                 let in_vain = !since.used && since.load <= load;
                 let soon = now_ms.saturating_sub(since.at_ms) < REGRET_MS;
                 self.flaps += u64::from(in_vain && soon);
-                self.index.remove(&gone.server);
+                self.index[gone.server.0 as usize] = None;
                 if let Some(moved) = self.servers.get(at) {
-                    self.index.insert(moved.server, at);
+                    self.index[moved.server.0 as usize] = Some(at);
                 }
                 self.went[node].push(Gone {
                     at_ms: now_ms,

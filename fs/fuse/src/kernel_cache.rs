@@ -33,6 +33,11 @@ impl KernelCache for FuseKernelCache {
         log("data", inode, self.notifier.invalidate_data(inode.0));
     }
 
+    fn drop_listing(&self, directory: InodeId) {
+        let outcome = self.notifier.invalidate_listing(directory.0);
+        log("listing", directory, outcome);
+    }
+
     fn drop_all_names(&self) -> bool {
         self.notifier.begin_epoch().is_ok()
     }

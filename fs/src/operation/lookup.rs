@@ -32,6 +32,7 @@ impl FileSystem {
         if let Some(found) = self.find_control(parent, name) {
             return found;
         }
+        self.kernel_listings.looked_up(parent);
         // Where all names are known, such a one would be taken for absent.
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno(libc::ENAMETOOLONG));

@@ -7,9 +7,11 @@ use pocket_proto::session::{self, Entry, Open, OpenMode, reply, request};
 use pocket_proto::{BlockBytes, Failure, InodeId, Status};
 
 use super::{Access, DirectoryStream};
+use crate::control::is_control;
 use crate::file::{File, ReadAhead, Sharing, State};
 use crate::filesystem::unexpected;
 use crate::handle::{DirectoryHandle, FileHandle};
+use crate::kernel_listings::Era;
 use crate::read_to_end::ReadRanges;
 use crate::{Errno, FileSystem, HandleId, Leased};
 
@@ -30,6 +32,16 @@ pub struct Opened {
     /// Closing needs no flush: nothing can be written through the handle, and no program of this
     /// mount has used locks, which a process gives up by closing.
     pub read_only: bool,
+}
+
+/// An open directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedDirectory {
+    /// To be named in reads, and released once.
+    pub handle: HandleId,
+    /// The kernel is to keep the names that it is told through the handle, and what it has kept of
+    /// others: it holds as long as it is not told to drop it.
+    pub kept: bool,
 }
 
 /// open(2)'s flags, read.
@@ -254,8 +266,25 @@ impl FileSystem {
 
     /// Opens a directory for reading its names.
     pub fn open_directory(&self, inode: InodeId) -> HandleId {
+        self.new_directory_handle(inode, None)
+    }
+
+    /// As [`FileSystem::open_directory`], for the kernel, which may be asked to keep the names.
+    pub fn open_directory_for_kernel(&self, inode: InodeId) -> OpenedDirectory {
+        let kept = match is_control(inode) || !self.is_in_touch() {
+            true => None,
+            false => self.kernel_listings.open(inode),
+        };
+        OpenedDirectory {
+            handle: self.new_directory_handle(inode, kept),
+            kept: kept.is_some(),
+        }
+    }
+
+    fn new_directory_handle(&self, inode: InodeId, kept: Option<Era>) -> HandleId {
         self.handles.insert_directory(DirectoryHandle {
             inode,
+            kept,
             stream: tokio::sync::Mutex::new(DirectoryStream::default()),
         })
     }

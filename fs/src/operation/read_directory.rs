@@ -6,6 +6,7 @@ use pocket_proto::InodeId;
 use pocket_proto::session::{DirectoryEntry, Entry, ReadDirectory, reply, request};
 
 use crate::filesystem::unexpected;
+use crate::kernel_listings::Era;
 use crate::listings::{Found, Page, is_dot};
 use crate::{Errno, FileSystem, Freshness, HandleId, Leased};
 
@@ -15,20 +16,45 @@ const ENTRIES_PER_REQUEST: u32 = 256;
 /// What a directory handle has fetched and not yet given out.
 #[derive(Default)]
 pub(crate) struct DirectoryStream {
-    page: Option<Leased<Arc<Page>>>,
+    page: Option<Leased<DirectoryPage>>,
 }
 
 /// Entries of a directory from some cookie on, to be handed over by
 /// [`FileSystem::hand_over_page`]. Empty at the end of the directory.
+#[derive(Clone)]
 pub struct DirectoryPage {
     page: Arc<Page>,
     from: usize,
+    /// The lease on the list of names, from when the page was asked for.
+    listing_valid_ms: u32,
+    reader: Option<Reader>,
+}
+
+/// Through which handle a page was asked for.
+#[derive(Clone, Copy)]
+struct Reader {
+    directory: InodeId,
+    kept: Option<Era>,
+}
+
+/// What it says of a directory that there are no more entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryEnd {
+    /// The kernel may take for the whole directory what it has kept of it.
+    Certain,
+    /// This scan is at its end.
+    Passing,
 }
 
 impl DirectoryPage {
     /// All of a page.
     pub(crate) fn new(page: Arc<Page>) -> Self {
-        DirectoryPage { page, from: 0 }
+        DirectoryPage {
+            listing_valid_ms: page.valid_ms,
+            page,
+            from: 0,
+            reader: None,
+        }
     }
 }
 
@@ -52,19 +78,20 @@ impl FileSystem {
         let held = stream.page.as_ref().and_then(|page| {
             // A scan that begins anew must not see an old page, and attributes must not be older
             // than what this mount itself has changed since.
+            let held = &page.value.page;
             let usable = cookie != 0
                 && (!with_attributes
-                    || (page.value.with_attributes && !self.inodes.changed_since(page.since)));
-            let from = usable.then(|| page.value.position(cookie)).flatten()?;
+                    || (held.with_attributes && !self.inodes.changed_since(page.since)));
+            let from = usable.then(|| held.position(cookie)).flatten()?;
             Some(page.with(DirectoryPage {
-                page: Arc::clone(&page.value),
                 from,
+                ..page.value.clone()
             }))
         });
         if let Some(held) = held {
             return Ok(held);
         }
-        let listed = match self.kept_page(handle.inode, cookie, with_attributes) {
+        let mut listed = match self.kept_page(handle.inode, cookie, with_attributes) {
             Some(kept) => kept,
             None => {
                 let page = self.fetch_page(handle.inode, cookie, with_attributes);
@@ -72,7 +99,11 @@ impl FileSystem {
                 page.with(DirectoryPage::new(Arc::clone(&page.value)))
             }
         };
-        stream.page = Some(listed.with(Arc::clone(&listed.value.page)));
+        listed.value.reader = Some(Reader {
+            directory: handle.inode,
+            kept: handle.kept,
+        });
+        stream.page = Some(listed.clone());
         Ok(listed)
     }
 
@@ -93,22 +124,26 @@ impl FileSystem {
             Some(self.answered_here(found, since, (stamp, session)))
         })?;
         let Found { page, from, .. } = &found.value;
-        if !with_attributes {
-            return Some(found.with(DirectoryPage {
-                page: Arc::clone(page),
+        let left_ms = u32::try_from(found.value.left.as_millis()).unwrap_or(u32::MAX);
+        let from_there = |page| {
+            found.with(DirectoryPage {
                 from: *from,
-            }));
+                listing_valid_ms: left_ms,
+                ..DirectoryPage::new(page)
+            })
+        };
+        if !with_attributes {
+            return Some(from_there(Arc::clone(page)));
         }
         if !found.value.has_leased_names {
             return None;
         }
-        let name_valid_ms = u32::try_from(found.value.left.as_millis()).unwrap_or(u32::MAX);
         let entries = page.entries.iter().map(|listed| {
             let mut listed = listed.clone();
             if !is_dot(&listed) {
                 let entry = self.kept_entry(InodeId(listed.inode))?.value;
                 listed.entry = Some(Entry {
-                    name_valid_ms,
+                    name_valid_ms: left_ms,
                     ..entry
                 });
             }
@@ -120,20 +155,25 @@ impl FileSystem {
             entries: entries.collect::<Option<_>>()?,
             ..**page
         };
-        Some(found.with(DirectoryPage {
-            page: Arc::new(page),
-            from: *from,
-        }))
+        Some(from_there(Arc::new(page)))
     }
 
     /// Hands entries over to the kernel (in `give`), each with what this mount has buffered shown
-    /// in it, while no recall can begin.
+    /// in it, while no recall can begin; and what it says if there are none.
     pub fn hand_over_page<R>(
         &self,
         leased: &Leased<DirectoryPage>,
-        give: impl FnOnce(&mut dyn Iterator<Item = DirectoryEntry>, Freshness) -> R,
+        give: impl FnOnce(&mut dyn Iterator<Item = DirectoryEntry>, Freshness, DirectoryEnd) -> R,
     ) -> R {
         self.hand_over(leased, |listed, freshness| {
+            let end = match listed.reader {
+                Some(reader) => {
+                    let left = freshness.lease_left_unless_recalled(listed.listing_valid_ms);
+                    self.kernel_listings
+                        .told(reader.directory, reader.kept, left)
+                }
+                None => DirectoryEnd::Certain,
+            };
             let entries = &listed.page.entries[listed.from..];
             let mut shown = entries.iter().map(|listed| {
                 let mut entry = listed.clone();
@@ -146,7 +186,7 @@ impl FileSystem {
                 }
                 entry
             });
-            give(&mut shown, freshness)
+            give(&mut shown, freshness, end)
         })
     }
 

@@ -67,7 +67,13 @@ impl FileSystem {
     }
 
     /// Gives a directory's handle back.
-    pub fn release_directory(&self, handle: HandleId) {
-        self.handles.remove_directory(handle);
+    pub async fn release_directory(&self, handle: HandleId) {
+        let handle = self.handles.remove_directory(handle);
+        if let Some(handle) = handle
+            && let Some(era) = handle.kept
+            && self.kernel_listings.release(handle.inode, era)
+        {
+            self.drop_listings(vec![handle.inode]).await;
+        }
     }
 }

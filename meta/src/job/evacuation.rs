@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Job, JobState, job_gone};
 use crate::blocks::BlockMover;
+use crate::vouching::{Counted, Debt};
 
 /// Files of a job that are moved at the same time, a block each: 16 MiB of 1 MiB blocks.
 const MOVES_MAX: usize = 16;
@@ -72,6 +73,9 @@ impl Job {
     /// not, something has to settle first and this is to be called again.
     pub(crate) async fn evacuate(self: &Arc<Self>, from: &StorageServer) -> Result<bool, Failure> {
         let mover = self.mover()?;
+        if self.environment.vouching.is_indebted(from) {
+            return Ok(false);
+        }
         let mut after = InodeId(0);
         let mut complete = true;
         loop {
@@ -89,7 +93,7 @@ impl Job {
         if !complete || !state.moving.is_empty() {
             return Ok(false);
         }
-        let alive = |server: &StorageServer| self.environment.liveness.is_alive(server);
+        let alive = |server: &StorageServer| self.environment.takes_blocks(server);
         let successor = state
             .layouts
             .successor_of(from, alive)
@@ -189,6 +193,9 @@ impl Job {
     /// Copies the block to another server and drops it at the old one.
     async fn hand_over(&self, wanted: &Move) -> Result<StorageServer, Failure> {
         let mover = self.mover()?;
+        if self.environment.vouching.is_indebted(&wanted.from) {
+            return Err(Status::Unavailable.into());
+        }
         let address = self.address(wanted);
         let mut avoided = wanted.from.server;
         let data = mover.read(&wanted.from, self.id, address).await?;
@@ -229,7 +236,7 @@ impl Job {
     }
 
     /// Drops the old copy. Until that is certain nobody may be sent to the new one, so it is tried
-    /// until it is done or the server is dead.
+    /// until it is done, or the server is dead and does it before anybody reads it again.
     async fn drop_at(
         &self,
         mover: &dyn BlockMover,
@@ -239,8 +246,12 @@ impl Job {
         let begun = Instant::now();
         loop {
             match mover.drop_block(from, self.id, address).await {
-                Ok(()) => return Ok(()),
-                Err(_) if !self.environment.liveness.is_alive(from) => return Ok(()),
+                Ok(_) => return Ok(()),
+                Err(_) if !self.environment.liveness.is_alive(from) => {
+                    let debt = Debt::Block(self.id, address, Counted::Elsewhere);
+                    self.environment.vouching.owe(from, debt).await;
+                    return Ok(());
+                }
                 Err(failure) if self.state.lock().gone => return Err(failure),
                 Err(failure) => {
                     tracing::debug!(%failure, waited = ?begun.elapsed(), "a moved block is not dropped yet");
@@ -253,7 +264,7 @@ impl Job {
     fn another_place(&self, wanted: &Move, failed: ServerId) -> Option<StorageServer> {
         let mut state = self.state.lock();
         let alive = |server: &StorageServer| {
-            server.server != wanted.from.server && self.environment.liveness.is_alive(server)
+            server.server != wanted.from.server && self.environment.takes_blocks(server)
         };
         let layouts = &mut state.layouts;
         layouts.choose_other(wanted.inode, wanted.block, failed, alive, Instant::now())

@@ -1,6 +1,7 @@
 //! Sessions come, resume, are heard, and end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pocket_proto::session::Session as SessionMessage;
@@ -99,6 +100,16 @@ impl Job {
             object_lease_ms: state.leases.told_ms(),
             // Whoever has the cluster's key adds it.
             storage_credential: Bytes::new(),
+        }
+    }
+}
+
+impl Job {
+    /// For so long this server heard nobody, whatever they said: what waits in its sockets counts as
+    /// said in time.
+    pub(crate) fn excuse(&self, stood_still: Duration) {
+        for session in self.state.lock().sessions.values_mut() {
+            session.excuse(stood_still);
         }
     }
 }

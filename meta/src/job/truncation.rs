@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Job, JobState};
-use crate::reaper::is_gone;
+use crate::vouching::{Debt, is_gone};
 
 /// A server that does not answer is asked again until the controller calls it dead, but no longer
 /// than this.
@@ -36,7 +36,7 @@ pub(crate) struct Truncated {
 }
 
 impl Job {
-    /// Carries it out on all servers at once. Dead ones have nothing left to drop.
+    /// Carries it out on all servers at once. Dead ones do it before anybody reads them again.
     pub(super) async fn truncate(self: &Arc<Self>, truncation: Truncation) -> Truncated {
         let mut requests = JoinSet::new();
         for server in truncation.servers.clone() {
@@ -90,7 +90,12 @@ impl Job {
             match attempt.await {
                 Ok(change) => return Ok(change),
                 Err(failure) if is_gone(&failure) => return Ok(0),
-                Err(_) if !environment.liveness.is_alive(server) => return Ok(0),
+                Err(_) if !environment.liveness.is_alive(server) => {
+                    let cut = (truncation.first_block, truncation.keep_bytes);
+                    let debt = Debt::Cut(self.id, truncation.inode, cut);
+                    environment.vouching.owe(server, debt).await;
+                    return Ok(0);
+                }
                 Err(failure) if !failure.status.is_transient() => return Err(failure),
                 Err(failure) if Instant::now() + RETRY_PAUSE > until => {
                     return Err(Failure::new(

@@ -1,6 +1,6 @@
 //! open with O_CREAT: a new file, or the one that is there.
 
-use pocket_proto::session::{Create, OpenMode, Opened, reply};
+use pocket_proto::session::{Create, OpenMode, Opened, Owner, reply};
 use pocket_proto::{Failure, InodeId, Status};
 
 use super::open::Opening;
@@ -38,17 +38,8 @@ pub(super) fn create(context: &mut Context<'_>, request: &Create) -> Result<Step
 
 fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failure> {
     let (parent, name) = (InodeId(request.parent), &*request.name);
-    let owner = request.owner.unwrap_or_default();
-    let new = NewInode {
-        mode: request.mode,
-        umask: request.umask,
-        uid: owner.uid,
-        gid: owner.gid,
-        content: Content::File(File {
-            epoch: context.epoch_of_new()?,
-            ..File::default()
-        }),
-    };
+    let permissions = (request.mode, request.umask);
+    let new = context.new_file(permissions, request.owner, File::default())?;
     let granted = context.granted_inode();
     let plan = context
         .state
@@ -75,4 +66,24 @@ fn create_new(context: &mut Context<'_>, request: &Create) -> Result<Step, Failu
         entry: Some(entry),
         mode: OpenMode::Cached.into(),
     })))
+}
+
+impl Context<'_> {
+    /// A file that is to be made, of the newest epoch; `permissions` are its mode and the umask.
+    pub(super) fn new_file(
+        &self,
+        (mode, umask): (u32, u32),
+        owner: Option<Owner>,
+        file: File,
+    ) -> Result<NewInode, Failure> {
+        let owner = owner.unwrap_or_default();
+        let epoch = self.epoch_of_new()?;
+        Ok(NewInode {
+            mode,
+            umask,
+            uid: owner.uid,
+            gid: owner.gid,
+            content: Content::File(File { epoch, ..file }),
+        })
+    }
 }

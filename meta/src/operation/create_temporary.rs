@@ -4,7 +4,7 @@ use pocket_proto::session::{CreateTemporary, OpenMode, Opened, reply};
 use pocket_proto::{Failure, InodeId};
 
 use super::{Context, Step};
-use crate::namespace::{Content, File, NewInode};
+use crate::namespace::File;
 
 /// Nobody else can know of it, so that nobody is asked; the session's open keeps it.
 pub(super) fn create_temporary(
@@ -12,18 +12,11 @@ pub(super) fn create_temporary(
     request: &CreateTemporary,
 ) -> Result<Step, Failure> {
     let parent = InodeId(request.parent);
-    let owner = request.owner.unwrap_or_default();
-    let new = NewInode {
-        mode: request.mode,
-        umask: request.umask,
-        uid: owner.uid,
-        gid: owner.gid,
-        content: Content::File(File {
-            epoch: context.epoch_of_new()?,
-            linkable: request.linkable,
-            ..File::default()
-        }),
+    let file = File {
+        linkable: request.linkable,
+        ..File::default()
     };
+    let new = context.new_file((request.mode, request.umask), request.owner, file)?;
     context.state.namespace.plan_make_unnamed(parent)?;
     context.check_open_limit()?;
     let wall = context.now.wall;

@@ -1,10 +1,11 @@
 //! Where a block is, and another place for one whose server cannot take it.
 
 use pocket_proto::session::{Relocate, RelocateReason, RelocateReply, StorageServer, reply};
-use pocket_proto::{BlockIndex, Failure, InodeId, ServerId, Status};
+use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, ServerId, Status};
 
 use super::{Context, Step};
 use crate::job::Move;
+use crate::vouching::{Counted, Debt};
 
 /// The mount brings along what the block holds already; of a server that is gone it only gives up
 /// blocks that it writes anew as a whole.
@@ -19,32 +20,42 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
     let state = &mut *context.state;
     let file = state.namespace.inode(id)?.file().ok_or(Status::Invalid)?;
     let now_on = state.layouts.server_of(id, file, block).cloned();
-    match (now_on, request.reason()) {
+    match (&now_on, request.reason()) {
         // Someone else was faster.
         (Some(server), _) if server.server != request.failed_server => {
-            return answer(context, id, server);
+            return answer(context, id, server.clone());
         }
-        (Some(server), RelocateReason::Ask) => return answer(context, id, server),
+        (Some(server), RelocateReason::Ask) => return answer(context, id, server.clone()),
         (Some(from), RelocateReason::Sealed) => {
-            let inode = id;
+            let (inode, from) = (id, from.clone());
             return Ok(Step::Move(Move { inode, block, from }));
         }
         // Where it is said to be there is nobody any more, who left without the block: it is a hole.
         (None, _) | (Some(_), RelocateReason::Failed) => {}
     }
-    let liveness = &context.job.environment.liveness;
+    let environment = &context.job.environment;
     let failed = ServerId(request.failed_server);
-    let alive = |server: &StorageServer| liveness.is_alive(server);
+    let alive = |server: &StorageServer| environment.takes_blocks(server);
     let now = context.now.tick;
     let chosen = state.layouts.choose_other(id, block, failed, alive, now);
     if let Some(server) = chosen {
         let namespace = &mut state.namespace;
         namespace.relocate(id, block, ServerId(server.server))?;
+        if let Some(from) = now_on.filter(|from| !environment.liveness.is_alive(from)) {
+            let address = BlockAddress {
+                inode: id,
+                block,
+                offset_bytes: 0,
+                length_bytes: state.layouts.block_bytes(),
+            };
+            let debt = Debt::Block(context.job.id, address, Counted::Here);
+            environment.vouching.note_debt(&from, debt);
+        }
         return answer(context, id, server);
     }
     // What was deleted a moment ago makes room.
     state.drop_orphans(context.job);
-    if !context.progress.awaited_room && context.job.environment.reaper.is_busy() {
+    if !context.progress.awaited_room && environment.reaper.is_busy() {
         context.progress.awaited_room = true;
         return Ok(Step::AwaitRoom);
     }
@@ -54,7 +65,7 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
         state.layouts.forgive();
         let file = state.namespace.inode(id)?.file().ok_or(Status::Invalid)?;
         if let Some(server) = state.layouts.server_of(id, file, block).cloned()
-            && liveness.is_alive(&server)
+            && environment.takes_blocks(&server)
         {
             return answer(context, id, server);
         }

@@ -23,23 +23,33 @@ pub(crate) struct HintArguments {
     pub(crate) max_tasks: Option<u32>,
 
     /// Bytes that the job will hold, as 10GiB; if it comes to need more it gets more, where there is room
-    #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity)]
+    #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity, allow_hyphen_values = true)]
     pub(crate) capacity: Option<ByteCount>,
 
     /// Bytes that the job must not outgrow: the write that would fails [default: ten times its capacity]
-    #[arg(long, value_name = "SIZE", env = "POCKET_MAX_CAPACITY", value_parser = parse_capacity)]
+    #[arg(long, value_name = "SIZE", env = "POCKET_MAX_CAPACITY", value_parser = parse_capacity, allow_hyphen_values = true)]
     pub(crate) max_capacity: Option<ByteCount>,
 
     /// Rate of all tasks together at its peak, as 8Gb/s (bits) or 1GB/s (bytes)
-    #[arg(long, value_name = "RATE", env = "POCKET_BANDWIDTH")]
+    #[arg(
+        long,
+        value_name = "RATE",
+        env = "POCKET_BANDWIDTH",
+        allow_hyphen_values = true
+    )]
     pub(crate) bandwidth: Option<Bandwidth>,
 
     /// Bytes that each task will hold at most: counts times --max-tasks where --capacity is not given
-    #[arg(long, value_name = "SIZE", env = "POCKET_TASK_CAPACITY", value_parser = parse_capacity)]
+    #[arg(long, value_name = "SIZE", env = "POCKET_TASK_CAPACITY", value_parser = parse_capacity, allow_hyphen_values = true)]
     pub(crate) task_capacity: Option<ByteCount>,
 
     /// Rate of each task at its peak: counts times --max-tasks where --bandwidth is not given
-    #[arg(long, value_name = "RATE", env = "POCKET_TASK_BANDWIDTH")]
+    #[arg(
+        long,
+        value_name = "RATE",
+        env = "POCKET_TASK_BANDWIDTH",
+        allow_hyphen_values = true
+    )]
     pub(crate) task_bandwidth: Option<Bandwidth>,
 
     /// Whether short waits matter to the job: the fastest media first

@@ -3,7 +3,9 @@
 use anyhow::Context;
 use clap::Args;
 use pocket_controller_client::ControllerClient;
-use pocket_policy::{Catalogue, Forecast, History, Plan, Price, Run, check_hints, plan, rate_text};
+use pocket_policy::{
+    Catalogue, Forecast, History, Plan, Price, Run, check_hints, check_profile, plan, rate_text,
+};
 use pocket_proto::{ByteCount, control::Hints};
 use serde::Serialize;
 
@@ -114,6 +116,7 @@ impl PlanArguments {
         let (Some(profile), Some(controller)) = (&self.profile, &self.controller) else {
             return Ok(None);
         };
+        check_profile(profile)?;
         let runs = block_on(async {
             let client = ControllerClient::connect(controller.as_str())?;
             Ok(client.list_runs(profile).await?)

@@ -44,11 +44,11 @@ pub(super) struct SimulateArguments {
     trace: Option<PathBuf>,
 
     /// A setting that overrides the trace's
-    #[arg(long = "set", value_name = "NAME=VALUE")]
+    #[arg(long = "set", value_name = "NAME=VALUE", conflicts_with_all = ["generate", "published"])]
     settings: Vec<String>,
 
     /// Draw the course of the run
-    #[arg(long, value_name = "FILE.svg", requires = "trace")]
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["generate", "published"])]
     plot: Option<PathBuf>,
 
     /// Print a trace instead: bursts, diurnal, recurring, applications or elasticity
@@ -56,7 +56,15 @@ pub(super) struct SimulateArguments {
     generate: Option<Kind>,
 
     /// Of the trace that is printed: the same seed gives the same trace
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "generate")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = parse_seed,
+        allow_negative_numbers = true,
+        requires = "generate",
+        conflicts_with = "published"
+    )]
     seed: u64,
 
     /// Print the published figures beside this policy's instead
@@ -107,6 +115,16 @@ impl SimulateArguments {
             None => Ok(()),
         }
     }
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| {
+        format!(
+            "'{text}' is not a seed: give a number from 0 to {}",
+            u64::MAX
+        )
+    })
 }
 
 /// The trace with the command line's settings after its own.

@@ -1,6 +1,10 @@
 //! The price table of a command: the built-in one, or a file.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -28,13 +32,21 @@ impl TierArguments {
 }
 
 /// Reads a text file of at most so many bytes.
-pub(super) fn read_text(path: &std::path::Path, bytes_max: u64) -> anyhow::Result<String> {
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> anyhow::Result<String> {
     let named = || format!("cannot read {}", path.display());
-    let bytes = fs::metadata(path).with_context(named)?.len();
+    let file = File::open(path).with_context(named)?;
+    let mut bytes = Vec::new();
+    // Not by its size: a device has none and does not end.
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .with_context(named)?;
     anyhow::ensure!(
-        bytes <= bytes_max,
-        "{} has {bytes} bytes, at most {bytes_max} are read",
+        bytes.len() as u64 <= bytes_max,
+        "{} has more than the {bytes_max} bytes that are read: is it the right file?",
         path.display()
     );
-    fs::read_to_string(path).with_context(named)
+    String::from_utf8(bytes).with_context(|| {
+        let path = path.display();
+        format!("{path} is not text: is it the right file?")
+    })
 }

@@ -9,7 +9,7 @@ use pocket_proto::{
     BlockAddress, BlockIndex, BlockSpan, Failure, Fill, HeldBlocks, InodeId, JobId, Operation,
     REPLY_FLAG_HOLE, Status, session::StorageServer,
 };
-use pocket_wire::Payload;
+use pocket_wire::{Payload, ReplyFrame};
 use tokio::time::{Instant, sleep};
 
 use crate::{BlockData, BlockStore, StorageClientOptions, pool::Pool};
@@ -54,11 +54,23 @@ impl StorageClient {
         head: &[u8],
         data: Payload,
     ) -> Result<i64, Failure> {
+        let reply = self.ask(server, operation, head, data).await?;
+        change_told(server, &reply.body)
+    }
+
+    /// Makes a request, again and again while the server is out of touch.
+    async fn ask(
+        &self,
+        server: &StorageServer,
+        operation: Operation,
+        head: &[u8],
+        data: Payload,
+    ) -> Result<ReplyFrame, Failure> {
         let until = Instant::now() + OUT_OF_TOUCH_PATIENCE;
         loop {
             let call = self
                 .pool
-                .call_for_change(server, operation, self.job, head, data.clone());
+                .call(server, operation, self.job, head, data.clone());
             match call.await {
                 Err(failure) if failure.status == Status::Again => {
                     if Instant::now() >= until {
@@ -81,14 +93,7 @@ impl BlockStore for StorageClient {
     ) -> Result<BlockData, Failure> {
         let head = address.encode();
         let reply = self
-            .pool
-            .call(
-                server,
-                Operation::ReadBlock,
-                self.job,
-                &head,
-                Payload::default(),
-            )
+            .ask(server, Operation::ReadBlock, &head, Payload::default())
             .await?;
         if reply.body.len() > address.length_bytes as usize {
             return Err(Failure::new(
@@ -165,10 +170,9 @@ impl BlockStore for StorageClient {
 
     async fn list(&self, server: &StorageServer, span: BlockSpan) -> Result<HeldBlocks, Failure> {
         let (operation, head) = (Operation::ListBlocks, span.encode());
-        let call = self
-            .pool
-            .call(server, operation, self.job, &head, Payload::default());
-        let reply = call.await?;
+        let reply = self
+            .ask(server, operation, &head, Payload::default())
+            .await?;
         blocks_told(server, span, &reply.body)
     }
 
@@ -188,6 +192,21 @@ impl BlockStore for StorageClient {
             pool: Pool::new(credential, self.pool.options().clone()),
         })
     }
+}
+
+/// Reads the answer to a change: how many more bytes are allocated.
+pub(crate) fn change_told(server: &StorageServer, body: &[u8]) -> Result<i64, Failure> {
+    let bytes: [u8; 8] = body.try_into().map_err(|_| {
+        Failure::new(
+            Status::Malformed,
+            format!(
+                "{} bytes in the reply of {}, expected 8",
+                body.len(),
+                server.endpoint
+            ),
+        )
+    })?;
+    Ok(i64::from_le_bytes(bytes))
 }
 
 /// Reads the answer to a list of the blocks of `span`.

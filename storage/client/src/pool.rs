@@ -4,13 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pocket_proto::{
-    Failure, Incarnation, JobId, Operation, ServerId, Status, session::StorageServer,
-};
+use pocket_proto::{Failure, Incarnation, JobId, Operation, ServerId, session::StorageServer};
 use pocket_wire::{Payload, ReplyFrame};
 
 use crate::{
     StorageClientOptions,
+    client::change_told,
     link::{Greeting, Link},
 };
 
@@ -61,17 +60,7 @@ impl Pool {
         data: Payload,
     ) -> Result<i64, Failure> {
         let reply = self.call(server, operation, job, head, data).await?;
-        let bytes: [u8; 8] = reply.body.as_ref().try_into().map_err(|_| {
-            Failure::new(
-                Status::Malformed,
-                format!(
-                    "{} bytes in the reply of {}, expected 8",
-                    reply.body.len(),
-                    server.endpoint
-                ),
-            )
-        })?;
-        Ok(i64::from_le_bytes(bytes))
+        change_told(server, &reply.body)
     }
 
     fn link(&self, server: &StorageServer) -> Arc<Link> {

@@ -275,6 +275,93 @@ fn the_throughput_told_is_what_the_servers_promise() {
 }
 
 #[test]
+fn rooms_that_are_needed_to_the_last_byte_are_filled_to_the_last_byte() {
+    // So large that parts of the job are several bytes.
+    let sizes = [3, 5, 11].map(|odd| (1 << 51) + odd);
+    let known = |server: u64, capacity_bytes, reserved_bytes_per_second| StorageSpace {
+        bytes_per_second: RATE,
+        reserved_bytes_per_second,
+        ..dram(server, capacity_bytes, 0)
+    };
+    let mut servers: Vec<_> = (1..)
+        .zip(sizes)
+        .map(|(id, size)| known(id, size, RATE))
+        .collect();
+    // The only one with throughput left, and without a byte.
+    servers.push(known(4, 0, 0));
+    let wanted = Demand {
+        bytes_per_second: Wanted::Exactly(RATE),
+        ..capacity(sizes.iter().sum())
+    };
+    let filled = [(1, sizes[0]), (2, sizes[1]), (3, sizes[2])];
+    let given = allocate("x", wanted.clone(), &servers).expect("fits exactly");
+    assert_eq!(shares(&given), filled);
+    // And the next tier gets what is left, to the byte.
+    servers.push(StorageSpace {
+        tier: Tier::Nvme,
+        ..known(5, 1 << 51, RATE)
+    });
+    let more = Demand {
+        capacity_bytes: Wanted::Exactly(wanted.capacity_bytes.amount() + 100),
+        ..wanted
+    };
+    let given = allocate("x", more, &servers).expect("fits");
+    assert_eq!(shares(&given), [&filled[..], &[(5, 100)]].concat());
+}
+
+#[test]
+fn a_thousandth_of_the_throughput_and_a_byte_of_each_share_are_not_missed() {
+    let promised = |rate| {
+        let share = |bytes_per_second| Share {
+            server: ServerId(1),
+            bytes: 1,
+            bytes_per_second,
+        };
+        promised_rate(10_000, &[share(rate), share(0)])
+    };
+    assert_eq!(promised(9_987), 9_987);
+    assert_eq!(promised(9_988), 10_000);
+    assert_eq!(promised(10_001), 10_000);
+}
+
+#[test]
+fn a_server_is_free_if_neither_bytes_nor_throughput_of_it_are_promised() {
+    let server = dram(1, GIB, 0);
+    assert!(server.is_free());
+    assert!(!dram(1, GIB, 1).is_free());
+    let busy = StorageSpace {
+        reserved_bytes_per_second: 1,
+        ..server
+    };
+    assert!(!busy.is_free());
+}
+
+#[test]
+fn only_a_capacity_that_was_cut_is_explained() {
+    let servers = [dram(1, 4 * GIB, 0)];
+    let told = |wanted| {
+        let demand = Demand {
+            capacity_bytes: wanted,
+            reasons: Vec::new(),
+            ..capacity(GIB)
+        };
+        let given = allocate("x", demand, &servers).expect("there is room");
+        given.reasons.join("; ")
+    };
+    assert_eq!(told(Wanted::Expected(4 * GIB)), "");
+    assert_eq!(
+        told(Wanted::Expected(4 * GIB + 1)),
+        "capacity 4GiB: all that is free"
+    );
+    assert_eq!(told(Wanted::UpTo(2 * GIB)), "");
+    let cut = told(Wanted::UpTo(2 * GIB + 1));
+    assert!(
+        cut.starts_with("capacity 2GiB: part of the 4GiB that the cluster has free"),
+        "{cut}"
+    );
+}
+
+#[test]
 fn a_running_job_takes_what_room_is_left() {
     let tiers = Tier::FASTEST_FIRST;
     let promised = |capacity_bytes| Needs {
@@ -284,7 +371,11 @@ fn a_running_job_takes_what_room_is_left() {
     let some = [dram(1, 4 * GIB, GIB), dram(2, GIB, 0)];
     let (shares, weights) = reallocate(promised(10 * GIB), &tiers, &some).expect("servers");
     assert_eq!(shares.iter().map(|share| share.bytes).sum::<u64>(), 4 * GIB);
-    assert_eq!(weights.len(), 2);
+    assert_eq!(
+        weights[0].weight,
+        weights[1].weight * 3,
+        "by the room that is left, and not by size"
+    );
 
     let full = [dram(1, 4 * GIB, 4 * GIB), dram(2, 12 * GIB, 12 * GIB)];
     let (shares, weights) = reallocate(promised(GIB), &tiers, &full).expect("servers");
@@ -322,6 +413,34 @@ fn with_reservations(servers: &[StorageSpace], ledger: &Ledger) -> Vec<StorageSp
 }
 
 proptest! {
+    #[test]
+    fn no_byte_is_on_a_slower_tier_while_a_faster_has_room(
+        sizes in proptest::collection::vec((0..4usize, 0..8 * GIB, 0..=100u64, any::<bool>()), 1..9),
+        bytes in 1..20 * GIB, rate in 0..RATE,
+    ) {
+        let servers: Vec<_> = sizes.iter().zip(1..).map(|((tier, size, full, told), id)| StorageSpace {
+            bytes_per_second: if *told { RATE } else { 0 },
+            ..space(id, Tier::FASTEST_FIRST[*tier], *size, size / 100 * full)
+        }).collect();
+        let demand = Demand {
+            bytes_per_second: Wanted::UpTo(rate),
+            ..capacity(bytes)
+        };
+        let Ok(given) = allocate("x", demand, &servers) else { return Ok(()) };
+        let of = |server: ServerId| servers.iter().find(|s| s.server == server).expect("there");
+        let slowest = given.shares.iter().map(|share| of(share.server).tier).max();
+        for space in servers.iter().filter(|space| Some(space.tier) < slowest) {
+            let here = given.shares.iter().filter(|share| share.server == space.server);
+            let (bytes, rates) = here.fold((0, 0), |(bytes, rates), share| {
+                (bytes + share.bytes, rates + share.bytes_per_second)
+            });
+            // Full, or of throughput at least: a share that moves nothing comes behind all that do.
+            let full = bytes == space.unpromised_bytes();
+            let busy = space.bytes_per_second > 0 && rates + 1 >= RATE;
+            prop_assert!(full || busy, "{space:?} {bytes} {given:?}");
+        }
+    }
+
     #[test]
     fn reservations_never_exceed_capacity_and_all_ended_is_as_at_the_start(
         sizes in proptest::collection::vec(prop_oneof![Just(0), 1..8 * GIB], 1..6),

@@ -1,5 +1,7 @@
 //! The built-in table, prices, and every mistake with its sentence.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -205,4 +207,26 @@ fn mistakes_are_named_with_the_fix() {
     let none = BUILT_IN.split("[[node]]").next().expect("a head");
     let error = Catalogue::parse(&format!("node = []\n{none}")).expect_err("no types");
     assert!(error.to_string().contains("0 node types"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_table_panics_and_what_is_read_is_sound(
+        at in 0..BUILT_IN.len(), length in 0..20usize, with in "[ -~\n]{0,12}",
+    ) {
+        let mut text: Vec<char> = BUILT_IN.chars().collect();
+        let end = (at + length).min(text.len());
+        text.splice(at.min(end)..end, with.chars());
+        let text: String = text.into_iter().collect();
+        match Catalogue::parse(&text) {
+            Ok(table) => {
+                let sound = |node: &NodeType| {
+                    node.capacity_bytes > 0 && node.bytes_per_second > 0 && node.price >= table.machine
+                };
+                prop_assert!(!table.nodes.is_empty() && table.nodes.iter().all(sound));
+            }
+            Err(error) => prop_assert!(error.to_string().starts_with("the price table cannot be read: line ")
+                || error.to_string().starts_with("price table, "), "{error}"),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use pocket_proto::ServerId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Wanted;
+use crate::{Price, Wanted};
 
 const GB: u64 = 1_000_000_000;
 
@@ -86,6 +86,34 @@ impl World {
         }
     }
 
+    /// Whether nothing was put on a slower tier that a faster one would have taken: neither can another
+    /// server of that be started, nor has one of its servers a gap worth filling.
+    fn is_monotone(&self, shares: &[Share], needs: Needs) -> bool {
+        let slowest = self.tiers(shares).into_iter().map(|(tier, _)| tier).max();
+        let faster = |tier: Tier| Some(tier) < slowest;
+        let nodes = self.catalogue.nodes.iter().zip(&self.startable);
+        let startable = nodes.filter(|(node, left)| faster(node.tier) && **left > 0);
+        let parts = |bytes: u64, rate: u64| {
+            let part =
+                |has: u64, need: u64| u128::from(has) * u128::from(WHOLE) / u128::from(need.max(1));
+            match needs.bytes_per_second {
+                0 => part(bytes, needs.capacity_bytes),
+                need => part(bytes, needs.capacity_bytes).min(part(rate, need)),
+            }
+        };
+        let gap = |space: &&StorageSpace| {
+            let gap = parts(
+                space.unpromised_bytes(),
+                space.unpromised_bytes_per_second(),
+            );
+            let empty = parts(space.capacity_bytes, space.bytes_per_second);
+            // A part of two for rounding.
+            gap > 2 && gap >= empty.min(WHOLE.into()) / 8
+        };
+        let servers = self.servers.iter().filter(|space| faster(space.tier));
+        startable.count() == 0 && servers.filter(gap).count() == 0
+    }
+
     fn tiers(&self, shares: &[Share]) -> Vec<(Tier, u64)> {
         let tiers = shares.iter().map(|share| {
             let server = &self.servers[share.server.0 as usize - 1];
@@ -113,6 +141,62 @@ fn only_the_remainder_starts_servers() {
     );
     world.register(needs(60 * GB, GB), true).expect("grows");
     assert_eq!(world.servers.len(), 2);
+}
+
+#[test]
+fn a_byte_more_than_there_is_does_not_fit() {
+    let full = |capacity_bytes, bytes_per_second| {
+        let mut world = World::new([0; 4]);
+        world
+            .servers
+            .push(StorageSpace::empty(ServerId(1), 0, &world.catalogue));
+        let ask = world.ask(needs(capacity_bytes, bytes_per_second), true);
+        matches!(ask, Growth::Full { .. })
+    };
+    assert!(!full(60 * GB, GB) && full(60 * GB + 1, GB) && full(60 * GB, GB + 1));
+}
+
+#[test]
+fn three_servers_hold_three_times_what_one_does_to_the_byte() {
+    let mut world = World::new([0; 4]);
+    world.servers = [1, 2, 3]
+        .map(|id| StorageSpace {
+            // So much that a third of a job, rounded down to parts, is a third of a byte too little.
+            capacity_bytes: 1 << 47,
+            ..StorageSpace::empty(ServerId(id), 0, &world.catalogue)
+        })
+        .to_vec();
+    let shares = world.register(needs(3 << 47, 0), true).expect("is there");
+    assert!(
+        shares.len() == 3 && shares.iter().all(|share| share.bytes == 1 << 47),
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn a_server_is_of_the_type_it_names_and_else_of_the_one_that_stands_for_its_tier() {
+    let table = Catalogue::default();
+    let class = |node, tier| {
+        let space = StorageSpace {
+            node,
+            tier,
+            ..StorageSpace::empty(ServerId(1), 0, &table)
+        };
+        Class::of(&space, &table)
+    };
+    assert_eq!(class(Some(3), Tier::Dram), Class::Node(3));
+    assert_eq!(
+        class(Some(4), Tier::Nvme),
+        Class::Node(1),
+        "not in the table"
+    );
+    assert_eq!(class(None, Tier::Nvme), Class::Node(1));
+    let empty = Catalogue {
+        nodes: Vec::new(),
+        ..table.clone()
+    };
+    let space = StorageSpace::empty(ServerId(1), 2, &table);
+    assert_eq!(Class::of(&space, &empty), Class::Unpriced(Tier::Ssd));
 }
 
 #[test]
@@ -198,9 +282,7 @@ proptest! {
                     // A share of throughput without a byte is dropped; it was rounding.
                     prop_assert!(rate - sum(|share| share.bytes_per_second) <= rate / 1_000 + 64);
                     if fast {
-                        // Monotone: no byte on a slower tier before one on a faster.
-                        let tiers = world.tiers(&shares);
-                        prop_assert!(tiers.is_sorted_by_key(|(tier, _)| *tier), "{tiers:?}");
+                        prop_assert!(world.is_monotone(&shares, needs(bytes, rate)), "{shares:?}");
                     }
                     jobs.push(shares);
                 }
@@ -222,6 +304,52 @@ proptest! {
         }
         jobs.into_iter().for_each(|shares| world.end(shares));
         prop_assert!(world.servers.iter().all(StorageSpace::is_free));
+    }
+
+    #[test]
+    fn no_other_servers_would_have_been_cheaper(
+        bytes in 1..2_000 * GB, rate in 0..4 * GB, counts in [0..3u32, 0..3u32, 0..3u32],
+        prices in [200..2_000u64, 200..2_000u64, 200..2_000u64],
+    ) {
+        let needs = needs(bytes, rate);
+        let [nvme, ssd, hdd] = counts;
+        let mut world = World::new([0, nvme, ssd, hdd]);
+        for (node, price) in world.catalogue.nodes[1..].iter_mut().zip(prices) {
+            node.price = Price(price * 1_000_000);
+        }
+        let kinds = world.catalogue.nodes[1..].to_vec();
+        // What of the job, in eighths, servers of each type hold, rounded down; and what they cost.
+        let most: Vec<u128> = kinds.iter().zip(counts).map(|(node, count)| {
+            u128::from(count) * 8 * u128::from(WHOLE) / node.nodes_parts(needs).max(1)
+        }).collect();
+        let cost = |eighths: [u128; 3]| -> u128 {
+            let each = kinds.iter().zip(eighths);
+            each.map(|(node, parts)| world.catalogue.share_cost(node, needs) * parts).sum()
+        };
+        let mut others = Vec::new();
+        for (a, b) in (0..=8u128).flat_map(|a| (0..=8 - a).map(move |b| (a, b))) {
+            let eighths = [a, b, 8 - a - b];
+            if eighths.iter().zip(&most).all(|(parts, most)| parts <= most) {
+                others.push(cost(eighths));
+            }
+        }
+        let catalogue = world.catalogue.clone();
+        let cheapest = others.iter().min();
+        match (world.register(needs, false), cheapest) {
+            (Some(shares), Some(cheapest)) => {
+                let billed = shares.iter().map(|share| {
+                    let node = world.servers[share.server.0 as usize - 1].node.expect("of the table");
+                    catalogue.share_cost(&catalogue.nodes[node], share.needs())
+                });
+                // A byte and a byte per second of each share are rounded.
+                let rounding = shares.len() as u128 * catalogue.nodes.iter().map(|node| {
+                    catalogue.share_cost(node, self::needs(1, 1)) + 2
+                }).max().unwrap_or(0);
+                prop_assert!(billed.sum::<u128>() * 8 <= cheapest + 8 * rounding, "{shares:?}");
+            }
+            (None, Some(_)) => prop_assert!(false, "there is room"),
+            (_, None) => {}
+        }
     }
 
     #[test]

@@ -170,6 +170,21 @@ proptest! {
     }
 
     #[test]
+    fn all_of_a_tiny_job_is_placed_and_no_more(
+        free in proptest::collection::vec(0..=i64::MAX as u64, 1..100), bytes in 1..1_000u64,
+        parts in 1..=WHOLE * 1_000,
+    ) {
+        let rooms: Vec<_> = free.iter().zip(1..).map(|(free, id)| {
+            room(id, (*free, 0), (*free, 0))
+        }).collect();
+        for packing in [Packing::Spread, Packing::Fill] {
+            let given = pack(needs(bytes, 0), parts, &rooms, packing);
+            let placed: u64 = given.parts.iter().map(|(_, parts)| parts).sum();
+            prop_assert_eq!(placed + given.left, parts, "{:?}", packing);
+        }
+    }
+
+    #[test]
     fn more_room_never_places_less(
         rooms in rooms(), capacity in 1..1u64 << 46, rate in 0..1u64 << 46, at: usize, more in 1..1u64 << 40,
     ) {

@@ -141,17 +141,31 @@ fn a_tier_without_a_price_is_used_when_nothing_else_is_left() {
 #[test]
 fn what_is_in_use_though_not_promised_is_spared_before_anything_is_started() {
     let table = Catalogue::default();
+    // The tighter gap, but for the bytes that lie in it.
+    let used = StorageSpace {
+        used_bytes: GIB,
+        ..space(1, GIB, GIB / 2)
+    };
+    let decide = |bytes| {
+        let servers = [used, space(2, GIB / 4 * 3, 0)];
+        placed(place("x", &exactly(bytes), &servers, on(&table, &small(9)))).shares
+    };
+    assert_eq!(decide(GIB / 2)[0].server.0, 2);
+    // A job that has just ended leaves room that is not seen yet: nothing is started for that.
+    assert_eq!(decide(GIB + GIB / 4).len(), 2);
+}
+
+#[test]
+fn a_slower_tier_does_not_stand_in_for_what_is_in_use_though_not_promised() {
+    let table = Catalogue::default();
     let used = StorageSpace {
         used_bytes: GIB,
         ..space(1, GIB, 0)
     };
-    let decide = |bytes| {
-        let servers = [used, space(2, GIB, GIB / 4)];
-        place("x", &exactly(bytes), &servers, on(&table, &small(9)))
-    };
-    assert_eq!(placed(decide(GIB / 2)).shares[0].server.0, 2);
-    // A job that has just ended leaves room that is not seen yet: nothing is started for that.
+    let flash = StorageSpace::empty(ServerId(2), 1, &table);
+    let decide = |bytes| place("x", &exactly(bytes), &[used, flash], on(&table, &small(9)));
     assert_eq!(placed(decide(GIB)).shares[0].server.0, 1);
+    assert_eq!(decide(2 * GIB), Placement::Start(vec![1]));
 }
 
 #[test]
@@ -239,6 +253,144 @@ fn headroom_is_that_of_the_servers_which_are_really_started() {
     assert_eq!(given(60 * GB, GB), 15 * GB);
     assert_eq!(given(24 * GB, GB), 12 * GB, "half of what they hold");
     assert_eq!(given(60 * GB, 0), 10 * GB, "nobody knows how many it takes");
+}
+
+#[test]
+fn where_nothing_is_yet_a_job_waits_and_where_too_little_can_be_started_it_never_fits() {
+    let table = Catalogue::default();
+    let decide =
+        |startable: &[Startable]| place("x", &exactly(3 * GIB), &[], on(&table, startable));
+    assert!(
+        matches!(decide(&[]), Placement::Wait(_)),
+        "servers may yet come"
+    );
+    assert!(matches!(decide(&small(2)), Placement::Never(_)));
+    assert_eq!(decide(&small(3)), Placement::Start(vec![3]));
+}
+
+#[test]
+fn of_throughput_that_the_cluster_never_has_half_and_half_of_that_is_tried_down_to_a_tasks() {
+    let table = Catalogue::default();
+    let task = table.defaults.task_bytes_per_second;
+    let given = |asked, has| {
+        let demand = wants(Wanted::Exactly(GIB), Wanted::Exactly(asked));
+        let server = StorageSpace {
+            bytes_per_second: has,
+            ..space(1, 8 * GIB, 0)
+        };
+        let given = placed(place("x", &demand, &[server], on(&table, &[])));
+        assert!(!given.notice.is_empty(), "{asked} of {has}");
+        given.bytes_per_second
+    };
+    assert_eq!(given(2 * task, 2 * task - 1), task);
+    assert_eq!(given(5 * task, 2 * task), task + task / 4);
+    assert_eq!(
+        given(2 * task - 2, 2 * task - 3),
+        0,
+        "less than a task's is not promised"
+    );
+}
+
+#[test]
+fn a_guessed_capacity_takes_of_each_tier_the_servers_that_its_throughput_takes() {
+    let table = Catalogue::default();
+    let kinds: Vec<_> = (0..4)
+        .map(|node| Startable::of_table(node, 5_000, &table))
+        .collect();
+    let demand = crate::demand(&Default::default(), &table, None);
+    let decide = |servers: &[StorageSpace]| place("x", &demand, servers, on(&table, &kinds));
+    // Fifty nodes (paper, table 3), and what else the data take on the next tier.
+    assert_eq!(decide(&[]), Placement::Start(vec![50, 49, 0, 0]));
+    let idle: Vec<_> = (1..=20)
+        .map(|id| StorageSpace::empty(ServerId(id), 0, &table))
+        .collect();
+    assert_eq!(decide(&idle), Placement::Start(vec![30, 49, 0, 0]));
+}
+
+#[test]
+fn what_is_expected_is_halved_until_one_of_the_servers_has_both() {
+    let table = Catalogue::default();
+    // One has the bytes, the other the throughput.
+    let server = |id, reserved_bytes, bytes_per_second| StorageSpace {
+        bytes_per_second,
+        ..space(id, 8 * GIB, reserved_bytes)
+    };
+    let servers = [server(1, 0, 100_000_000), server(2, 8 * GIB, GB)];
+    let demand = wants(Wanted::Expected(8 * GIB), Wanted::Expected(800_000_000));
+    let given = placed(place("x", &demand, &servers, on(&table, &[])));
+    assert_eq!(
+        (given.capacity_bytes, given.bytes_per_second),
+        (2 * GIB, 100_000_000)
+    );
+}
+
+#[test]
+fn only_what_differs_from_the_demand_is_explained() {
+    let table = Catalogue::default();
+    let reasons = |capacity, bytes_per_second| {
+        let server = StorageSpace {
+            bytes_per_second: GB,
+            ..space(1, 60 * GB, 0)
+        };
+        let kinds = [Startable::of_table(0, 0, &table)];
+        let demand = wants(capacity, Wanted::Expected(bytes_per_second));
+        placed(place("x", &demand, &[server], on(&table, &kinds))).reasons
+    };
+    assert_eq!(reasons(Wanted::Exactly(GB), 0), ["as told"]);
+    let more = reasons(Wanted::Expected(10 * GB), GB);
+    assert!(
+        more[1].contains("hold that much anyway") && more.len() == 2,
+        "{more:?}"
+    );
+    let less = reasons(Wanted::Expected(70 * GB), 0);
+    assert!(
+        less[1].contains("what the cluster has") && less.len() == 2,
+        "{less:?}"
+    );
+}
+
+#[test]
+fn capacity_that_is_lacking_is_told_before_throughput() {
+    let table = Catalogue::default();
+    let server = StorageSpace {
+        bytes_per_second: GB,
+        ..space(1, 4 * GIB, GIB)
+    };
+    let demand = wants(Wanted::Exactly(4 * GIB), Wanted::Exactly(GB));
+    match place("x", &demand, &[server], on(&table, &[])) {
+        Placement::Wait(failure) => assert!(
+            failure.message.contains("ask for --capacity 3GiB or less"),
+            "{failure:?}"
+        ),
+        other => panic!("others have it: {other:?}"),
+    }
+}
+
+#[test]
+fn throughput_is_planned_where_all_servers_tell_theirs_those_to_be_started_included() {
+    let table = Catalogue::default();
+    let demand = wants(Wanted::Exactly(GIB), Wanted::UpTo(4 * GB));
+    let decide = |bytes_per_second, count| {
+        let kinds = [Startable {
+            node: 0,
+            capacity_bytes: 8 * GIB,
+            bytes_per_second,
+            count,
+        }];
+        let server = StorageSpace {
+            bytes_per_second: GB,
+            ..space(1, 8 * GIB, 0)
+        };
+        place("x", &demand, &[server], on(&table, &kinds))
+    };
+    let rate = |placement| placed(placement).bytes_per_second;
+    assert_eq!(rate(decide(0, 0)), GB / 2, "half of the only server's");
+    assert_eq!(rate(decide(GB, 1)), GB, "half of both");
+    assert_eq!(
+        decide(0, 1),
+        Placement::Start(vec![1]),
+        "nobody knows how much is half"
+    );
 }
 
 fn any_wanted(most: u64) -> impl Strategy<Value = Wanted> {

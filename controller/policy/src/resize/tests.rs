@@ -75,6 +75,20 @@ fn other_servers_take_what_the_jobs_own_have_not() {
 }
 
 #[test]
+fn data_follow_the_throughput_on_a_server_that_gives_some_more_as_well() {
+    let shares = [share(1, 4 * GIB, 40 * MB)];
+    let servers = [server(1, 60 * MB, 40 * MB), server(2, 60 * MB, 0)];
+    let found = widened(&shares, 80 * MB, &servers).expect("is there");
+    // The forty more are a quarter here and three quarters there, as there is room.
+    let of: Vec<_> = found
+        .shares
+        .iter()
+        .map(|share| (share.bytes.div_ceil(GIB / 2), share.bytes_per_second / MB))
+        .collect();
+    assert_eq!(of, [(5, 50), (3, 30)]);
+}
+
+#[test]
 fn a_slower_tier_is_next_when_the_faster_has_nothing_left() {
     let shares = [share(1, 4 * GIB, 40 * MB)];
     let disk = StorageSpace {

@@ -147,6 +147,12 @@ impl Tally {
             }
             let wanted = running.wanted(&trace.jobs[running.job]);
             let given = running.given;
+            let more = |wanted: u64, given: u64| u128::from(wanted.saturating_sub(given));
+            let more_bytes = more(wanted.capacity_bytes, given.capacity_bytes);
+            let more_rate = more(wanted.bytes_per_second, given.bytes_per_second);
+            if more_bytes == 0 && more_rate == 0 {
+                continue;
+            }
             let shares = running.shares.iter();
             let all: u128 = shares.map(|share| u128::from(share.bytes)).sum();
             for share in &running.shares {
@@ -154,12 +160,9 @@ impl Tally {
                     continue;
                 };
                 let beyond = &mut beyond[fleet.node(at)];
-                let part = |wanted: u64, given: u64| {
-                    let more = u128::from(wanted.saturating_sub(given));
-                    (more * u128::from(share.bytes) / all.max(1)) as u64
-                };
-                beyond.capacity_bytes += part(wanted.capacity_bytes, given.capacity_bytes);
-                beyond.bytes_per_second += part(wanted.bytes_per_second, given.bytes_per_second);
+                let part = |more: u128| (more * u128::from(share.bytes) / all.max(1)) as u64;
+                beyond.capacity_bytes += part(more_bytes);
+                beyond.bytes_per_second += part(more_rate);
             }
         }
         let pools = members.into_iter().zip(beyond).enumerate();
@@ -277,7 +280,8 @@ impl Tally {
                 reservation: self.reserved - self.needed,
                 time: self.needed - oracle_cost,
             },
-            slow_down_mean: slow_downs.iter().sum::<f64>() / count as f64,
+            // Of none it is 0, where a sum of nothing would be -0.
+            slow_down_mean: slow_downs.iter().fold(0.0, |sum, slow| sum + slow) / count as f64,
             slow_down_p99: slow_downs.get(p99).copied().unwrap_or(0.0),
             slow_down_most: slow_downs.last().copied().unwrap_or(0.0),
             jobs_slowed: slow_downs.iter().filter(|slow| **slow > 1.05).count(),

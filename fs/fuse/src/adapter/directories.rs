@@ -1,18 +1,26 @@
 //! Open directories.
 
-use pocket_fs::HandleId;
+use pocket_fs::{DirectoryEnd, HandleId};
 
 use super::{Adapter, Call};
 use crate::kernel::Listing;
-use crate::kernel::abi::OpenOut;
+use crate::kernel::abi::{FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, OpenOut};
 use crate::reply::{list, list_with_attributes, reply_empty};
+
+/// Too short for an entry: the kernel finds none and ends the scan, but takes what it has kept of the
+/// directory for the whole of it only where an answer is empty (fs/fuse/readdir.c).
+const PASSING_END: [u8; 8] = [0; 8];
 
 impl Adapter {
     pub(super) fn open_directory(&self, call: Call) {
-        let handle = self.fs.open_directory(call.inode);
+        let opened = self.fs.open_directory_for_kernel(call.inode);
         call.reply.value(&OpenOut {
-            fh: handle.0,
-            ..OpenOut::default()
+            fh: opened.handle.0,
+            open_flags: match opened.kept {
+                true => FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE,
+                false => 0,
+            },
+            backing_id: 0,
         });
     }
 
@@ -32,7 +40,7 @@ impl Adapter {
                 (Err(errno), Some(reply)) => return reply.error(errno.0),
                 (_, None) => return,
             };
-            fs.hand_over_page(&page, |entries, freshness| {
+            fs.hand_over_page(&page, |entries, freshness, end| {
                 let mut listing = Listing::new(bytes_max);
                 for entry in entries {
                     let added = match with_attributes {
@@ -43,7 +51,10 @@ impl Adapter {
                         break;
                     }
                 }
-                reply.listing(&listing);
+                match listing.is_empty() && end == DirectoryEnd::Passing {
+                    true => reply.bytes(&PASSING_END),
+                    false => reply.listing(&listing),
+                }
             });
         });
     }
@@ -53,7 +64,9 @@ impl Adapter {
     }
 
     pub(super) fn release_directory(&self, call: Call, handle: u64) {
-        self.fs.release_directory(HandleId(handle));
-        call.reply.ok();
+        self.run(|fs| async move {
+            fs.release_directory(HandleId(handle)).await;
+            call.reply.ok();
+        });
     }
 }

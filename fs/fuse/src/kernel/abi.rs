@@ -102,7 +102,6 @@ pub(crate) mod capability {
     /// flock's as well.
     pub(crate) const FLOCK_LOCKS: u64 = 1 << 10;
     pub(crate) const DO_READDIRPLUS: u64 = 1 << 13;
-    pub(crate) const READDIRPLUS_AUTO: u64 = 1 << 14;
     pub(crate) const ASYNC_DIO: u64 = 1 << 15;
     pub(crate) const PARALLEL_DIROPS: u64 = 1 << 18;
     /// The kernel asks for access control lists, and obeys and keeps them.
@@ -132,6 +131,10 @@ pub(crate) mod fattr {
 
 /// Flags of the answer to OPEN.
 pub(crate) const FOPEN_DIRECT_IO: u32 = 1 << 0;
+/// Pages are not dropped.
+pub(crate) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
+/// Names that are told through this handle are kept in pages of the directory.
+pub(crate) const FOPEN_CACHE_DIR: u32 = 1 << 3;
 pub(crate) const FOPEN_NOFLUSH: u32 = 1 << 5;
 /// Flags of RELEASE.
 pub(crate) const RELEASE_FLOCK_UNLOCK: u32 = 1 << 1;

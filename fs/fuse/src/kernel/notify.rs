@@ -63,6 +63,20 @@ impl Notifier {
         }
     }
 
+    /// Drops an inode's attributes and a directory's first page, without which the kernel makes nothing of
+    /// the others. It goes on filling these where it just does that, and so sees that the first one is
+    /// missing; where it could not go on it would never keep that directory again (fs/fuse/readdir.c).
+    pub(crate) fn invalidate_listing(&self, directory: u64) -> io::Result<()> {
+        let first_page = InvalInodeOut {
+            ino: directory,
+            off: 0,
+            len: 1,
+        };
+        // One that the kernel does not know it has no pages of.
+        self.send(notification::INVAL_INODE, &[first_page.as_bytes()])
+            .map(drop)
+    }
+
     /// Makes every name that is known so far be looked up anew, since Linux 6.16.
     pub(crate) fn begin_epoch(&self) -> io::Result<()> {
         self.send(notification::INC_EPOCH, &[]).map(drop)

@@ -276,6 +276,10 @@ impl Listing {
         true
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.records
     }

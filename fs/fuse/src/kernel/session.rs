@@ -41,7 +41,6 @@ const WANTED: u64 = capability::ASYNC_READ
     | capability::DONT_MASK
     | capability::PARALLEL_DIROPS
     | capability::DO_READDIRPLUS
-    | capability::READDIRPLUS_AUTO
     | capability::ASYNC_DIO
     | capability::ATOMIC_O_TRUNC
     | capability::HANDLE_KILLPRIV_V2
