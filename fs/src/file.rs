@@ -15,6 +15,7 @@ mod commit;
 mod contents;
 mod counts;
 mod dirty;
+mod failures;
 mod fetch;
 mod held;
 mod open_files;

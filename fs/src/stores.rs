@@ -57,11 +57,20 @@ impl Stores {
         }
     }
 
-    /// Storage servers know that a session has ended: returns when this mount has noticed, so that
-    /// the failure counts as the session's.
-    pub(crate) async fn outlive(&self, session: u64) {
-        // Late or not, it is answered with the failure.
-        let _ = self.wait_for(session + 1).await;
+    /// What came of a change in the name of a session. If storage servers know that the session has
+    /// ended, this returns when the mount has noticed, so that the failure counts as the session's.
+    pub(crate) async fn outlive<T>(
+        &self,
+        session: u64,
+        outcome: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let Err(failure) = &outcome
+            && failure.status == Status::SessionEnded
+        {
+            // Late or not, it is answered with the failure.
+            let _ = self.wait_for(session + 1).await;
+        }
+        outcome
     }
 
     /// Another session has begun.

@@ -205,3 +205,44 @@ fn a_file_is_cached_again_when_it_is_opened_anew_after_it_was_shared() {
         assert!(buffered(again));
     });
 }
+
+/// Reading in order has blocks fetched ahead, by tasks that may come to it when the file is closed.
+#[test]
+fn what_is_fetched_for_a_file_that_was_closed_is_not_found_by_who_opens_it_anew() {
+    const OLD: [u8; 16 * BLOCK_BYTES as usize] = [b'o'; 16 * BLOCK_BYTES as usize];
+    const NEW: [u8; 16 * BLOCK_BYTES as usize] = [b'n'; 16 * BLOCK_BYTES as usize];
+    support::runtime().block_on(async {
+        let job = support::Job::start(BLOCK_BYTES).await;
+        let (writer, reader) = (job.mount().await, job.mount().await);
+        let handle = create(&writer, b"f").await;
+        write(&writer, handle, 0, &OLD).await;
+        writer.flush(handle).await.expect("flushed");
+        writer.release(handle).await;
+        let inode = support::inode_of(&reader, b"f").await;
+        let open = |flags| OpenRequest {
+            flags,
+            clear_set_id: false,
+        };
+        let opened = reader.open(inode, open(libc::O_RDONLY)).await;
+        let handle = opened.expect("opened").handle;
+        for block in 0..2 {
+            let offset = block * u64::from(BLOCK_BYTES);
+            let read = reader.read(handle, offset, BLOCK_BYTES).await;
+            assert_eq!(
+                read.expect("read").into_bytes(),
+                OLD[..BLOCK_BYTES as usize]
+            );
+        }
+        reader.release(handle).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+
+        let opened = writer.open(inode, open(libc::O_WRONLY)).await;
+        let handle = opened.expect("opened").handle;
+        write(&writer, handle, 0, &NEW).await;
+        writer.flush(handle).await.expect("flushed");
+        writer.release(handle).await;
+        assert!(content(&reader, b"f").await == NEW[..]);
+    });
+}

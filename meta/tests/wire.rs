@@ -96,6 +96,7 @@ impl Server {
             credential: self.credential(JOB).into(),
             host: "test".to_owned(),
             session,
+            ..Hello::default()
         };
         let endpoint = self.running.endpoint();
         let (connection, welcome) = Connection::connect(endpoint, hello, None, DEADLINE).await?;

@@ -1,5 +1,4 @@
 //! `pocket plan` and `pocket simulate` through real runs: figures, drawings, sentences and exit codes.
-//! No cluster is needed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +6,7 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{Run, pocket};
+use common::{Run, Up, pocket, until};
 use pocket_proto::ByteCount;
 use serde_json::Value;
 
@@ -175,6 +174,47 @@ fn other_hints_stand_beside_a_plan_with_what_they_would_cost() {
     assert_eq!(dearest["tiers"][0]["node"], "dram");
     assert_eq!(plan["tiers"][0]["node"], "nvme");
     assert_eq!(plan["missing_capacity_bytes"], 0);
+}
+
+#[test]
+fn earlier_runs_of_a_profile_stand_in_for_missing_hints() {
+    let up = Up::start(&["--storage-servers", "1", "--capacity", "64MiB"]);
+    let files = Files::new();
+    let data = files.write("data", vec![7; 3_000_000]);
+    up.pocket(&["put", "run-1/data", &data, "--keep", "--profile", "nightly"])
+        .assert_code(0);
+    let used = || {
+        let shown = up.pocket(&["job", "show", "run-1", "--json"]);
+        let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+        shown["used_bytes"].as_u64().unwrap()
+    };
+    until("the controller has heard of all of it", || {
+        used() >= 3_000_000
+    });
+    let used = used();
+    up.pocket(&["job", "deregister", "run-1"]).assert_code(0);
+
+    let plan = |profile| {
+        let ran = up.pocket(&["plan", "--profile", profile, "--json"]);
+        ran.assert_code(0);
+        serde_json::from_str::<Value>(&ran.stdout).unwrap()
+    };
+    let known = "the mean peak of an earlier run of 'nightly' and 5 % more";
+    until("the run is remembered", || {
+        plan("nightly").to_string().contains(known)
+    });
+    let planned = plan("nightly");
+    assert_eq!(planned["capacity_bytes"], used * 105 / 100);
+    let beside = planned["beside"].as_array().unwrap();
+    let without = beside.last().unwrap();
+    assert_eq!(without["hints"], "without earlier runs");
+    assert_eq!(without["capacity_bytes"], 98_000_000_000_000_u64);
+    let strange = plan("weekly");
+    let reasons = texts(&strange["reasons"]);
+    assert!(
+        reasons.contains(&"no run of 'weekly' is remembered: planned without"),
+        "{reasons:?}"
+    );
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::{
     pace::Paces,
     service::BlockService,
     store::Store,
+    turns::Turns,
 };
 
 /// Settings of a storage server.
@@ -137,6 +138,7 @@ impl StorageServer {
             server,
             incarnation,
             fences: Fences::new(),
+            turns: Turns::default(),
             counts: Arc::clone(&counts),
             leaving: Arc::clone(&leaving),
             paces: Arc::clone(&paces),

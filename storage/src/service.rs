@@ -25,6 +25,7 @@ use crate::{
     leaving::{Leaving, Permit, moved},
     metrics::{Asked, Counts},
     pace::{Pace, Paces},
+    turns::{Turn, Turns},
 };
 
 /// Inodes told of in one reply.
@@ -37,6 +38,7 @@ pub(crate) struct BlockService {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) fences: Fences,
+    pub(crate) turns: Turns,
     pub(crate) counts: Arc<Counts>,
     pub(crate) leaving: Arc<Leaving>,
     pub(crate) paces: Arc<Paces>,
@@ -47,6 +49,8 @@ pub(crate) struct Caller {
     scope: Scope,
     /// Of a mount; the cluster's own servers may always change blocks.
     standing: Option<Standing>,
+    /// None of those who speak over one connection at most.
+    turn: Option<Turn>,
     host: String,
     /// Of the job that it speaks for.
     pace: Option<Arc<Pace>>,
@@ -55,8 +59,12 @@ pub(crate) struct Caller {
 impl Caller {
     /// Makes a change of blocks, if this caller may.
     fn admit<R>(&self, change: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
-        match &self.standing {
+        let change = || match &self.standing {
             Some(standing) => standing.admit(change),
+            None => change(),
+        };
+        match &self.turn {
+            Some(turn) => turn.admit(change),
             None => change(),
         }
     }
@@ -86,9 +94,14 @@ impl Service for BlockService {
                 ));
             }
         };
+        let turn = match hello.line {
+            0 => None,
+            line => Some(self.turns.take(line, hello.turn).await?),
+        };
         let caller = Caller {
             scope,
             standing,
+            turn,
             host: hello.host,
             pace: match scope {
                 Scope::Session(session) => Some(self.paces.of(session.job)),

@@ -4,18 +4,23 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use pocket_proto::{
-    BlockAddress, BlockIndex, BlockSpan, Credential, Failure, Fence, Fill, Scope, SessionId,
-    SessionScope, Status, session::StorageServer as ServerAddress,
+    BlockAddress, BlockIndex, BlockSpan, Credential, Failure, Fence, Fill, HEADER_BYTES, Scope,
+    SessionId, SessionScope, Status, session::StorageServer as ServerAddress,
 };
 use pocket_storage::StorageServer;
 use pocket_storage_client::{BlockStore, StorageClient, StorageClientOptions};
 use support::{
-    FILE, FIRST, ISSUER, JOB, OTHER_JOB, address_of, client, client_of, cluster, config, key,
-    range, start, vouch, vouch_on,
+    FILE, FIRST, ISSUER, JOB, OTHER_JOB, address_of, client, client_of, cluster, config,
+    credential, key, range, start, vouch, vouch_on,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -40,8 +45,20 @@ async fn content(address: &ServerAddress) -> Bytes {
 /// Passes connections on to a server. What goes there can be held back on the way.
 struct Relay {
     endpoint: String,
-    is_open: watch::Sender<bool>,
+    connections: Arc<AtomicUsize>,
+    /// The first so many connections ...
+    state: watch::Sender<Held>,
     held_bytes: watch::Sender<usize>,
+    answered_bytes: watch::Sender<usize>,
+}
+
+/// How many connections, the first ones, ...
+#[derive(Clone, Copy, Default)]
+struct Held {
+    /// ... do not pass on what goes to the server, ...
+    back: usize,
+    /// ... or have ended for the client.
+    ended: usize,
 }
 
 impl Relay {
@@ -49,28 +66,27 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Relay {
             endpoint: listener.local_addr().unwrap().to_string(),
-            is_open: watch::Sender::new(true),
-            held_bytes: watch::Sender::new(0),
+            connections: Arc::default(),
+            state: watch::Sender::default(),
+            held_bytes: watch::Sender::default(),
+            answered_bytes: watch::Sender::default(),
         };
-        let (target, is_open) = (target.to_owned(), relay.is_open.clone());
-        let held_bytes = relay.held_bytes.clone();
+        let (target, connections) = (target.to_owned(), Arc::clone(&relay.connections));
+        let (state, held, answered) = (
+            relay.state.clone(),
+            relay.held_bytes.clone(),
+            relay.answered_bytes.clone(),
+        );
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
+                let number = connections.fetch_add(1, Ordering::SeqCst);
                 let far = TcpStream::connect(&target).await.unwrap();
-                let (mut from_near, mut to_near) = near.into_split();
-                let (mut from_far, mut to_far) = far.into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
-                let (mut is_open, held_bytes) = (is_open.subscribe(), held_bytes.clone());
-                tokio::spawn(async move {
-                    let mut bytes = vec![0; 64 << 10];
-                    while let Ok(length @ 1..) = from_near.read(&mut bytes).await {
-                        if !*is_open.borrow() {
-                            held_bytes.send_modify(|held| *held += length);
-                        }
-                        is_open.wait_for(|is_open| *is_open).await.unwrap();
-                        to_far.write_all(&bytes[..length]).await.unwrap();
-                    }
-                });
+                let (from_near, to_near) = near.into_split();
+                let (from_far, to_far) = far.into_split();
+                let (back, ended) = (state.subscribe(), state.subscribe());
+                tokio::spawn(to_server((from_near, to_far), (back, number), held.clone()));
+                let answered = answered.clone();
+                tokio::spawn(to_client((from_far, to_near), (ended, number), answered));
             }
         });
         relay
@@ -83,8 +99,10 @@ impl Relay {
         }
     }
 
+    /// Holds back what comes on the connections there are.
     fn hold(&self) {
-        self.is_open.send_replace(false);
+        let back = self.connections.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.back = back);
     }
 
     /// Until so many bytes are on the way.
@@ -93,8 +111,66 @@ impl Relay {
         held.wait_for(|held| *held >= bytes).await.unwrap();
     }
 
+    /// Ends the connections there are, as far as their client can tell.
+    fn end(&self) {
+        let ended = self.connections.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.ended = ended);
+    }
+
     fn release(&self) {
-        self.is_open.send_replace(true);
+        self.state.send_modify(|state| state.back = 0);
+    }
+
+    /// Releases, and returns when the server has answered what was held back.
+    async fn release_and_hear(&self) {
+        let mut answered = self.answered_bytes.subscribe();
+        let before = *answered.borrow_and_update();
+        self.release();
+        answered
+            .wait_for(|answered| *answered >= before + HEADER_BYTES)
+            .await
+            .unwrap();
+    }
+}
+
+async fn until(state: &mut watch::Receiver<Held>, is_so: impl Fn(&Held) -> bool) {
+    state.wait_for(is_so).await.map(drop).unwrap();
+}
+
+async fn to_server(
+    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
+    (mut state, number): (watch::Receiver<Held>, usize),
+    held_bytes: watch::Sender<usize>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        if number < state.borrow().back {
+            held_bytes.send_modify(|held| *held += length);
+        }
+        until(&mut state, |state| number >= state.back).await;
+        to.write_all(&bytes[..length]).await.unwrap();
+    }
+}
+
+async fn to_client(
+    (mut from, to): (OwnedReadHalf, OwnedWriteHalf),
+    (mut state, number): (watch::Receiver<Held>, usize),
+    answered_bytes: watch::Sender<usize>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    let mut to = Some(to);
+    loop {
+        tokio::select! {
+            read = from.read(&mut bytes) => {
+                let Ok(length @ 1..) = read else { return };
+                answered_bytes.send_modify(|answered| *answered += length);
+                if let Some(to) = &mut to {
+                    // A client that has gone needs no answer.
+                    let _ = to.write_all(&bytes[..length]).await;
+                }
+            }
+            () = until(&mut state, |state| number < state.ended), if to.is_some() => to = None,
+        }
     }
 }
 
@@ -104,8 +180,11 @@ async fn write_that_was_on_its_way_when_its_session_was_fenced_changes_nothing()
     let relay = Relay::start(&address.endpoint).await;
     let through = relay.address(&address);
     let (stopped, other) = (client(JOB), client_of(JOB, SessionId(2)));
-    let write = stopped.write(&through, FILE, FIRST, 0, OLD.into());
-    write.await.unwrap();
+    // Over each of its connections once, so that all are open.
+    for _ in 0..StorageClientOptions::default().connections {
+        let write = stopped.write(&through, FILE, FIRST, 0, OLD.into());
+        write.await.unwrap();
+    }
 
     relay.hold();
     let late = tokio::spawn(async move {
@@ -144,6 +223,62 @@ async fn write_that_was_on_its_way_when_its_session_was_fenced_changes_nothing()
         .await
         .unwrap();
     assert_eq!(content(&address).await, OLD);
+}
+
+/// A metadata server's truncation, asked again when its connection ended, is done once: what was
+/// written behind its answer stays.
+#[tokio::test]
+async fn truncation_that_was_repeated_cuts_nothing_late() {
+    let (_server, address) = start(1 << 20).await;
+    let relay = Relay::start(&address.endpoint).await;
+    let through = relay.address(&address);
+    let (cutting, mount) = (cluster(), client(JOB));
+    let write = mount.write(&address, FILE, FIRST, 0, OLD.into());
+    write.await.unwrap();
+    // So that it is connected.
+    cutting
+        .truncate(&through, JOB, FILE, FIRST, 4)
+        .await
+        .unwrap();
+
+    relay.hold();
+    let cut = tokio::spawn(async move { cutting.truncate(&through, JOB, FILE, FIRST, 1).await });
+    relay.holds(HEADER_BYTES).await;
+    relay.end();
+    cut.await.unwrap().unwrap();
+    assert_eq!(content(&address).await, "o");
+    let write = mount.write(&address, FILE, FIRST, 0, NEW.into());
+    write.await.unwrap();
+    relay.release_and_hear().await;
+    assert_eq!(content(&address).await, NEW);
+}
+
+/// A write that was given up because the server was silent is not done behind a later one of the
+/// same mount, over whichever of its connections.
+#[tokio::test]
+async fn write_that_was_given_up_changes_nothing_behind_a_later_one() {
+    let (_server, address) = start(1 << 20).await;
+    let relay = Relay::start(&address.endpoint).await;
+    let through = relay.address(&address);
+    let options = StorageClientOptions {
+        silence_max: Duration::from_millis(100),
+        retry_after: Duration::ZERO,
+        ..StorageClientOptions::default()
+    };
+    let connections = options.connections;
+    let mount = StorageClient::new(JOB, credential(JOB), options);
+    let write = |data: Bytes| mount.write(&through, FILE, FIRST, 0, data.into());
+    for _ in 0..connections {
+        write(OLD).await.unwrap();
+    }
+    relay.hold();
+    for _ in 0..connections {
+        let given_up = write(OLD).await.unwrap_err();
+        assert_eq!(given_up.status, Status::Unavailable);
+    }
+    write(NEW).await.unwrap();
+    relay.release_and_hear().await;
+    assert_eq!(content(&address).await, NEW);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use pocket_proto::control::ServerRole;
 
-use crate::{Control, Mount, Scratch, binary, rights, wait};
+use crate::{Control, Mount, Network, Scratch, binary, network::Namespace, rights, wait};
 
 mod account;
 mod pool;
@@ -142,10 +142,23 @@ impl ProcessCluster {
 
     /// Mounts `job` with further arguments of `pocket-mount`.
     pub fn mount_with(&mut self, job: &str, arguments: &[&str]) -> Mount {
+        self.mount_in(None, job, arguments)
+    }
+
+    /// Mounts `job` by a process that reaches this cluster's servers, those of now, through a
+    /// network of its own.
+    pub fn mount_through_network(&mut self, job: &str) -> (Mount, Network) {
+        let servers = self.servers();
+        let endpoints: Vec<_> = servers.map(|server| server.endpoint().to_owned()).collect();
+        let network = Network::to(&endpoints);
+        (self.mount_in(Some(network.namespace()), job, &[]), network)
+    }
+
+    fn mount_in(&mut self, namespace: Option<Namespace>, job: &str, arguments: &[&str]) -> Mount {
         let folder = self.folder("mount");
         let mut all = vec!["--controller", self.controller.endpoint()];
         all.extend(arguments);
-        let mut mount = Mount::start(&folder, job, &all);
+        let mut mount = Mount::start_in(namespace, &folder, job, &all);
         for words in &self.expected {
             mount.expect_in_log(words);
         }

@@ -68,7 +68,7 @@ impl Peer {
             protocol_version: version,
             credential: credential.to_vec().into(),
             host: "test kit".to_owned(),
-            session: 0,
+            ..Hello::default()
         };
         self.call(Operation::Hello, &hello.encode_to_vec())
     }

@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use crate::{
     Process, Scratch, binary,
     cluster::CLUSTER_KEY,
+    network::Namespace,
     process::END_DEADLINE,
     rights,
     scratch::{detach_below, device_minor, mounts_below},
@@ -28,6 +29,8 @@ pub struct Mount {
     process: Process,
     job: String,
     arguments: Vec<String>,
+    /// None: that of the suite.
+    namespace: Option<Namespace>,
 }
 
 impl Mount {
@@ -35,13 +38,25 @@ impl Mount {
     /// the root answers.
     #[track_caller]
     pub fn start(folder: &Path, job: &str, arguments: &[&str]) -> Self {
+        Self::start_in(None, folder, job, arguments)
+    }
+
+    /// As [`Mount::start`], of a process in a network namespace.
+    #[track_caller]
+    pub(crate) fn start_in(
+        namespace: Option<Namespace>,
+        folder: &Path,
+        job: &str,
+        arguments: &[&str],
+    ) -> Self {
         let path = folder.join("root");
         std::fs::create_dir(&path).expect("the folder is new");
         let mut mount = Mount {
-            process: start_process(&path, job, arguments),
+            process: start_process(&path, job, arguments, namespace.as_ref()),
             path,
             job: job.to_owned(),
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            namespace,
         };
         mount.wait_ready();
         mount
@@ -57,7 +72,8 @@ impl Mount {
         self.process.check_log();
         let expected = self.process.take_expected();
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
-        self.process = start_process(&self.path, &self.job, &arguments);
+        let namespace = self.namespace.as_ref();
+        self.process = start_process(&self.path, &self.job, &arguments, namespace);
         for words in expected {
             self.process.expect_in_log(&words);
         }
@@ -233,10 +249,18 @@ pub fn with_mount_and(arguments: &[&str], body: impl FnOnce(&Path)) {
 const READY: &str = "is mounted on";
 
 /// Runs `pocket-mount -f` with its log beside the mount point.
-fn start_process(path: &Path, job: &str, arguments: &[&str]) -> Process {
+fn start_process(
+    path: &Path,
+    job: &str,
+    arguments: &[&str],
+    namespace: Option<&Namespace>,
+) -> Process {
     let folder = path.parent().expect("a mount point is within a folder");
     let mut command = mount_command(job, path, arguments);
     command.arg("-f");
+    if let Some(namespace) = namespace {
+        namespace.hold(&mut command);
+    }
     Process::start("mount", folder, command)
 }
 

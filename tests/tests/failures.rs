@@ -569,3 +569,51 @@ fn a_job_ends_when_its_last_mount_has_been_gone_for_the_lease() {
         new.finish();
     });
 }
+
+/// Each of them waits for the one before: for a lock of the file's in the mount, and then for the
+/// server.
+#[test]
+fn calls_that_wait_for_one_another_end_in_time_when_the_metadata_server_is_silent() {
+    const CALLERS: usize = 8;
+    with_cluster(|cluster| {
+        cluster.expect_loss();
+        let (mount, other) = (cluster.mount("queue"), cluster.mount("queue"));
+        fs::write(mount.join("f"), content(0)).unwrap();
+        // So that the mount has to ask.
+        fs::metadata(other.join("f")).unwrap();
+        let files: Vec<_> = (0..CALLERS)
+            .map(|index| {
+                let file = File::options().write(true).open(mount.join("f")).unwrap();
+                file.write_all_at(&content(index), (index * KIB) as u64)
+                    .unwrap();
+                file
+            })
+            .collect();
+        cluster.metadata().process().freeze();
+        let callers: Vec<_> = (0..)
+            .zip(files)
+            .map(|(index, file)| {
+                std::thread::spawn(move || {
+                    let begun = Instant::now();
+                    let done = match index % 4 {
+                        0 => file.set_len(index * 100),
+                        _ => file.sync_all(),
+                    };
+                    (done.map_err(|error| errno_of(&error)), begun.elapsed())
+                })
+            })
+            .collect();
+        for caller in callers {
+            let (done, taken) = caller.join().unwrap();
+            assert!(taken < GONE_DEADLINE, "{taken:?}");
+            assert_eq!(done, Err(Errno::EIO));
+        }
+        cluster.metadata().process().thaw();
+        let path = mount.join("f");
+        until(GONE_DEADLINE, "the mount to work again", move || {
+            fs::write(&path, "again").is_ok() && fs::read(&path).is_ok_and(|it| it == b"again")
+        });
+        mount.finish();
+        other.finish();
+    });
+}

@@ -1,4 +1,5 @@
-//! Mounts that are stopped and come back: what they had under way changes nothing any more.
+//! Mounts that are stopped or cut off and come back: what they had under way changes nothing any
+//! more.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +12,10 @@ use std::{
 };
 
 use nix::errno::Errno;
-use pocket_tests::{Map, Mount, ProcessCluster, Sharing, errno_of, until, with_cluster, within};
+use pocket_tests::{
+    Cut, Map, Mount, Network, ProcessCluster, Sharing, errno_of, is_root, until, with_cluster,
+    within,
+};
 
 /// The lease of a session, with room for a machine under load.
 const LEASE: Duration = Duration::from_secs(5);
@@ -41,13 +45,26 @@ fn open(path: &Path) -> File {
         .unwrap()
 }
 
-/// Two mounts, the first of which will be stopped.
-fn two_mounts(cluster: &mut ProcessCluster) -> (Mount, Mount) {
+/// Excuses what a mount says that was silent.
+fn expect_silence(cluster: &mut ProcessCluster) {
     cluster.expect_in_logs("session with the metadata server lost");
     cluster.expect_in_logs("buffered data lost");
     // The recall that it did not answer in time.
     cluster.expect_in_logs("a file that became shared was not committed");
+}
+
+/// Two mounts, the first of which will be stopped.
+fn two_mounts(cluster: &mut ProcessCluster) -> (Mount, Mount) {
+    expect_silence(cluster);
     (cluster.mount("fence"), cluster.mount("fence"))
+}
+
+/// Two mounts, the first of which will be cut off.
+fn two_mounts_and_a_network(cluster: &mut ProcessCluster) -> (Mount, Mount, Network) {
+    expect_silence(cluster);
+    cluster.expect_in_logs("metadata server is away, trying on");
+    let (cut_off, network) = cluster.mount_through_network("fence");
+    (cut_off, cluster.mount("fence"), network)
 }
 
 /// The mount that was stopped works as any other, and sees what was done meanwhile.
@@ -83,57 +100,187 @@ fn unread_bytes(endpoint: &str) -> u64 {
     unread.sum()
 }
 
+/// A mount that falls silent while it writes holds another up for the lease time, and what it writes
+/// after that changes nothing, whenever it comes.
+fn falls_silent_while_it_writes(
+    cluster: &mut ProcessCluster,
+    (mut silent, other): (Mount, Mount),
+    fall_silent: impl FnOnce(&mut Mount),
+    be_heard: impl FnOnce(&mut Mount),
+) {
+    let whole = vec![b'o'; (BLOCKS * BLOCK_BYTES) as usize];
+    fs::write(silent.join("f"), whole).unwrap();
+    assert_eq!(
+        fs::metadata(other.join("f")).unwrap().len(),
+        BLOCKS * BLOCK_BYTES
+    );
+    // Blocks are sent as they fill: some are under way whenever the mount falls silent.
+    let file = open(&silent.join("f"));
+    let (report, reports) = mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        for round in 0_u64.. {
+            let data = vec![round as u8; BLOCK_BYTES as usize];
+            if let Err(error) = file.write_all_at(&data, round % BLOCKS * BLOCK_BYTES) {
+                return errno_of(&error);
+            }
+            report.send(round).unwrap_or_default();
+        }
+        unreachable!("it writes until it fails")
+    });
+    let under_way = reports.iter().find(|round| *round > 2 * BLOCKS);
+    assert!(under_way.is_some());
+    fall_silent(&mut silent);
+
+    let begun = Instant::now();
+    let path = other.join("f");
+    let found = within(PATIENCE, "reading a silent mount's file", move || {
+        fs::read(path).unwrap()
+    });
+    let waited = begun.elapsed();
+    assert!(waited < LEASE + SLACK, "{waited:?}");
+    let changed = open(&other.join("f"));
+    changed.write_all_at(b"new", 0).unwrap();
+    drop(changed);
+    let expected = [b"new", &found[3..]].concat();
+
+    be_heard(&mut silent);
+    let told = within(PATIENCE, "the writer", move || writer.join().unwrap());
+    assert_eq!(told, Errno::EIO);
+    let witness = cluster.mount("fence");
+    assert!(fs::read(witness.join("f")).unwrap() == expected);
+    works_again(&silent, &other, &expected);
+    // Nothing comes later, either.
+    assert_eq!(fs::read(witness.join("f")).unwrap(), b"and back");
+    for mount in [silent, other, witness] {
+        mount.finish();
+    }
+}
+
 #[test]
 fn a_stopped_mount_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
     with_cluster_alone(|cluster| {
-        let (mut stopped, other) = two_mounts(cluster);
-        fs::write(
-            stopped.join("f"),
-            vec![b'o'; (BLOCKS * BLOCK_BYTES) as usize],
-        )
-        .unwrap();
-        assert_eq!(
-            fs::metadata(other.join("f")).unwrap().len(),
-            BLOCKS * BLOCK_BYTES
+        let mounts = two_mounts(cluster);
+        falls_silent_while_it_writes(
+            cluster,
+            mounts,
+            |stopped| stopped.process().freeze(),
+            |stopped| stopped.process().thaw(),
         );
-        // Blocks are sent as they fill: some are under way whenever the mount is stopped.
-        let file = open(&stopped.join("f"));
-        let (report, reports) = mpsc::channel();
-        let writer = std::thread::spawn(move || {
-            for round in 0_u64.. {
-                let data = vec![round as u8; BLOCK_BYTES as usize];
-                if let Err(error) = file.write_all_at(&data, round % BLOCKS * BLOCK_BYTES) {
-                    return errno_of(&error);
-                }
-                report.send(round).unwrap_or_default();
-            }
-            unreachable!("it writes until it fails")
-        });
-        let under_way = reports.iter().find(|round| *round > 2 * BLOCKS);
-        assert!(under_way.is_some());
-        stopped.process().freeze();
+    });
+}
 
-        let frozen = Instant::now();
-        let path = other.join("f");
-        let found = within(PATIENCE, "reading a stopped mount's file", move || {
-            fs::read(path).unwrap()
-        });
-        let waited = frozen.elapsed();
-        assert!(waited < LEASE + SLACK, "{waited:?}");
-        let changed = open(&other.join("f"));
-        changed.write_all_at(b"new", 0).unwrap();
-        drop(changed);
-        let expected = [b"new", &found[3..]].concat();
+/// As far as the servers can tell, a network that is cut one way is a mount that does not answer, or
+/// one that does not hear.
+fn is_cut_off_while_it_writes(cut: Cut) {
+    if !is_root() {
+        return;
+    }
+    with_cluster_alone(|cluster| {
+        let (cut_off, other, network) = two_mounts_and_a_network(cluster);
+        falls_silent_while_it_writes(
+            cluster,
+            (cut_off, other),
+            |_| network.cut(cut),
+            |_| network.mend(),
+        );
+    });
+}
 
-        stopped.process().thaw();
-        let told = within(PATIENCE, "the writer", move || writer.join().unwrap());
-        assert_eq!(told, Errno::EIO);
-        let witness = cluster.mount("fence");
-        assert!(fs::read(witness.join("f")).unwrap() == expected);
-        works_again(&stopped, &other, &expected);
-        for mount in [stopped, other, witness] {
-            mount.finish();
+#[test]
+fn a_mount_that_is_cut_off_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
+    is_cut_off_while_it_writes(Cut::Both);
+}
+
+#[test]
+fn a_mount_that_is_not_heard_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
+    is_cut_off_while_it_writes(Cut::ToServers);
+}
+
+#[test]
+fn a_mount_that_hears_nothing_delays_others_for_the_lease_and_its_late_writes_change_nothing() {
+    is_cut_off_while_it_writes(Cut::ToMount);
+}
+
+#[test]
+fn a_mount_that_is_cut_off_loses_what_it_buffered_and_shows_nothing_that_others_have_changed() {
+    if !is_root() {
+        return;
+    }
+    with_cluster_alone(|cluster| {
+        let (cut_off, other, network) = two_mounts_and_a_network(cluster);
+        for name in ["data", "removed", "buffered", "unsynced"] {
+            fs::write(cut_off.join(name), "old").unwrap();
+            assert_eq!(fs::read(other.join(name)).unwrap(), b"old");
         }
+        // What it knows: names, present and absent, and content that it need not ask for.
+        let data = File::open(cut_off.join("data")).unwrap();
+        let read = move || {
+            let mut found = [0; 3];
+            data.read_exact_at(&mut found, 0)
+                .map(|()| found)
+                .map_err(|error| errno_of(&error))
+        };
+        assert_eq!(read(), Ok(*b"old"));
+        fs::metadata(cut_off.join("removed")).unwrap();
+        fs::metadata(cut_off.join("made")).unwrap_err();
+        let buffered = open(&cut_off.join("buffered"));
+        buffered.write_all_at(b"soon", 0).unwrap();
+        let unsynced = open(&cut_off.join("unsynced"));
+        network.cut(Cut::Both);
+        // It does not know yet. The above may have been written back by itself; this was not.
+        buffered.write_all_at(b"late", 0).unwrap();
+        unsynced.write_all_at(b"late", 0).unwrap();
+
+        let begun = Instant::now();
+        let root = other.path().to_owned();
+        within(PATIENCE, "changing what a mount knew", move || {
+            fs::write(root.join("data"), "new").unwrap();
+            fs::remove_file(root.join("removed")).unwrap();
+            fs::write(root.join("made"), "made").unwrap();
+            fs::write(root.join("buffered"), "new").unwrap();
+        });
+        let waited = begun.elapsed();
+        assert!(waited < LEASE + SLACK, "{waited:?}");
+
+        let look = |name: &str| {
+            let path = cut_off.join(name);
+            move || {
+                let found = fs::metadata(path).map(|status| status.len());
+                found.map_err(|error| errno_of(&error))
+            }
+        };
+        let looking = ["removed", "made"].map(|name| std::thread::spawn(look(name)));
+        let reading = std::thread::spawn(move || (read(), read));
+        let syncing = std::thread::spawn(move || (nix::unistd::fsync(&buffered), buffered));
+        for looking in looking {
+            let found = within(PATIENCE, "a look at a name", || looking.join().unwrap());
+            assert_eq!(found, Err(Errno::EIO));
+        }
+        let (found, read) = within(PATIENCE, "a read", || reading.join().unwrap());
+        assert_eq!(found, Err(Errno::EIO));
+        let (told, buffered) = within(PATIENCE, "fsync", || syncing.join().unwrap());
+        assert_eq!(told, Err(Errno::EIO));
+
+        network.mend();
+        until(PATIENCE, "what others have done meanwhile", || {
+            look("removed")() == Err(Errno::ENOENT) && look("made")() == Ok(4)
+        });
+        assert_eq!(read(), Ok(*b"new"));
+        assert_eq!(fs::read(cut_off.join("buffered")).unwrap(), b"new");
+        // Nobody has heard of this loss yet: who opens the file hears of it, once, and who wrote.
+        let opened = File::open(cut_off.join("unsynced")).unwrap();
+        for file in [opened, unsynced] {
+            let told = [0, 1].map(|_| nix::unistd::fsync(&file));
+            assert_eq!(told, [Err(Errno::EIO), Ok(())]);
+        }
+        let refused = buffered.write_all_at(b"x", 0);
+        assert_eq!(refused.map_err(|error| errno_of(&error)), Err(Errno::EIO));
+        drop((buffered, read));
+        fs::write(cut_off.join("again"), "again").unwrap();
+        assert_eq!(fs::read(other.join("again")).unwrap(), b"again");
+        assert_eq!(fs::read(other.join("buffered")).unwrap(), b"new");
+        cut_off.finish();
+        other.finish();
     });
 }
 

@@ -357,8 +357,44 @@ mod tests {
         let mut watch = Watch::new(settings, settings);
         assert_eq!(watch.look(now, 0), None);
         assert_eq!(watch.look(now, 299_999), None);
-        let back = Revision::GiveBack(settings.floor);
+        // Of the throughput what a task moves.
+        let back = Revision::GiveBack(needs(64 << 20, 75_000_000));
         assert_eq!(watch.look(now, 300_000), Some(back));
+        // Three tenths of what was said is not far under, a fifth is.
+        let kept = |used| {
+            let now = uses(needs(10 * GB, GB), needs(used, GB));
+            let mut watch = Watch::new(settings, settings);
+            let looks = [0, 300_000].map(|now_ms| watch.look(now, now_ms));
+            looks[1]
+        };
+        assert_eq!(kept(3 * GB), None);
+        let back = Revision::GiveBack(needs(3 * GB, GB));
+        assert_eq!(kept(2 * GB), Some(back));
+    }
+
+    #[test]
+    fn a_small_job_that_idles_gives_nothing_back() {
+        let small = WatchSettings::guessed().floor;
+        for given in [small, needs(small.capacity_bytes - 1, 1)] {
+            let mut watch = Watch::default();
+            for second in 0..100 {
+                let idle = uses(given, Needs::default());
+                assert_eq!(watch.look(idle, second * 1_000), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_jobs_figures_are_watched_by_where_each_came_from() {
+        let demand = Demand {
+            capacity_bytes: Wanted::Exactly(GB),
+            bytes_per_second: Wanted::UpTo(GB),
+            latency_sensitive: true,
+            tiers: crate::Tier::FASTEST_FIRST,
+            reasons: Vec::new(),
+        };
+        let expected = Watch::new(WatchSettings::told(), WatchSettings::guessed());
+        assert_eq!(Watch::of(&demand), expected);
     }
 
     proptest! {

@@ -191,7 +191,8 @@ fn serve(
         // The last descriptor of the connection goes with this: nobody waits for an answer now.
         served.attach_kernel(Arc::new(NoKernelCache));
         if let Err(error) = outcome {
-            tracing::debug!(%error, "fuse session ended");
+            // It ends for all who use it: unmounting is no error.
+            tracing::error!(%error, "the kernel's requests are served no more");
             if let Err(error) = unmounter.detach() {
                 tracing::debug!(%error, "nothing left to detach");
             }

@@ -13,7 +13,7 @@ use crate::filesystem::FileSystem;
 
 impl FileSystem {
     /// Sends what is buffered, waits, and commits. A write-back that fails is noted for the
-    /// handles ([`File::failure_since`]); the failure answered here is the commit's own.
+    /// handles ([`File::tell_failure`]); the failure answered here is the commit's own.
     pub(crate) async fn flush_file(self: &Arc<Self>, file: &Arc<File>) -> Result<(), Failure> {
         if file.is_clean() {
             return Ok(());

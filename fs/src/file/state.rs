@@ -13,6 +13,7 @@ use super::attributes::is_dense;
 use super::contents::Version;
 use super::counts::Counts;
 use super::dirty::DirtyBlock;
+use super::failures::Failures;
 use super::pause::Changes;
 use super::reservation::Reservation;
 use super::write_data::WriteData;
@@ -72,9 +73,8 @@ pub(crate) struct State {
     pub(super) allocated_behind: bool,
     /// Time of the newest write not yet committed.
     pub(super) modified: Option<Time>,
-    /// The newest failure of a write-back, and how many there were: each handle is told once.
-    pub(super) failure: Option<Failure>,
-    pub(crate) failures: u64,
+    /// Of write-backs.
+    pub(super) failures: Failures,
     /// Blocks whose buffered data could not be stored: they read as EIO until written whole.
     pub(super) lost: BTreeSet<u64>,
     /// Blocks that may be in the block cache.
@@ -171,8 +171,7 @@ impl File {
                 allocated_delta: 0,
                 allocated_behind: false,
                 modified: None,
-                failure: None,
-                failures: 0,
+                failures: Failures::default(),
                 lost: BTreeSet::new(),
                 kept: BTreeSet::new(),
                 changed_time: attributes.changed,
@@ -228,13 +227,15 @@ impl File {
             && self.commit.try_lock().is_ok()
     }
 
-    /// The failures of write-backs since a handle was last told: the newest, if there is one.
-    pub(crate) fn failure_since(&self, seen: u64) -> (u64, Option<Failure>) {
-        let state = self.state.lock();
-        let failure = (state.failures > seen)
-            .then(|| state.failure.clone())
-            .flatten();
-        (state.failures, failure)
+    /// Tells a handle of the newest failure of a write-back since it was told of `seen`; how many
+    /// there were.
+    pub(crate) fn tell_failure(&self, seen: u64) -> (u64, Option<Failure>) {
+        self.state.lock().failures.tell(seen)
+    }
+
+    /// Failures of write-backs that a handle opened now is not told of.
+    pub(crate) fn failures_told(&self) -> u64 {
+        self.state.lock().failures.told()
     }
 
     /// The session is lost: what was not committed under it is lost as well, and each handle is
@@ -251,13 +252,19 @@ impl File {
         state.session = session;
         state.changes.forget_pause();
         state.counts.lose_session();
-        let written = !state.dirty.is_empty() || state.needs_commit();
+        // A commit under way has taken what it tells of.
+        let committing = self.commit.try_lock().is_err();
+        let written = !state.dirty.is_empty() || state.needs_commit() || committing;
         let told = std::mem::take(&mut state.told);
         if written || told || owned {
-            state.fail(failure.clone());
+            state.failures.note(failure.clone());
             state.lost_era = state.era;
         }
         state.dirty.clear();
+        if !std::mem::take(&mut state.lost).is_empty() {
+            // That it was not stored was told; others may have written there since.
+            state.lost_era = state.era;
+        }
         state.allocated_delta = 0;
         state.allocated_behind = false;
         state.modified = None;
@@ -351,12 +358,6 @@ impl State {
             || self.allocated_delta != 0
             || self.allocated_behind
             || self.modified.is_some()
-    }
-
-    /// Notes a failure that every handle is to be told of.
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.failure = Some(failure);
-        self.failures += 1;
     }
 
     /// The file was cut or grown by a truncate that the server has answered.

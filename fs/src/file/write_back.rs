@@ -129,12 +129,7 @@ impl FileSystem {
             }
             stored => stored,
         };
-        if let Err(failure) = &stored
-            && failure.status == Status::SessionEnded
-        {
-            self.stores.outlive(session).await;
-        }
-        stored
+        self.stores.outlive(session, stored).await
     }
 }
 
@@ -168,7 +163,7 @@ fn note(file: &File, block: u64, end: u64, era: u64, outcome: Result<i64, Failur
                 tracing::warn!(inode = %file.inode, block, %failure, "buffered data lost");
                 state.lost.insert(block);
                 state.reservation.dense = false;
-                state.fail(failure);
+                state.failures.note(failure);
             }
         }
     });

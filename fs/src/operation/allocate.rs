@@ -104,7 +104,9 @@ impl FileSystem {
     }
 
     async fn punch(&self, file: &File, range: Range<u64>) -> Result<(), Failure> {
+        let session = file.with(|state| state.session);
         let punched = self.punch_range(file, &range).await;
+        let punched = self.stores.outlive(session, punched).await;
         file.with(|state| {
             state.punched();
             if punched.is_ok() {
@@ -124,7 +126,9 @@ impl FileSystem {
         let space = self.space_missing(file, &range).await?;
         self.take_space(space).await?;
         file.with(|state| state.begin_through(space));
+        let session = file.with(|state| state.session);
         let allocated = self.allocate_range(file, &range, fill).await;
+        let allocated = self.stores.outlive(session, allocated).await;
         file.with(|state| {
             state.end_through();
             let grows = allocated.is_ok() && !keep_size;

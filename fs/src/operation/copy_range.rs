@@ -192,7 +192,9 @@ impl FileSystem {
             return Ok(false);
         }
         to.0.with(|state| state.begin_through(space));
+        let session = to.0.with(|state| state.session);
         let copied = self.copy_piece(from, to, length).await;
+        let copied = self.stores.outlive(session, copied).await;
         if let Ok(false) = copied {
             to.0.with(|state| state.cancel_through(space));
             self.space.give_back(space as i64);

@@ -12,7 +12,8 @@ use crate::{Errno, FileSystem, HandleId};
 
 impl FileSystem {
     /// Brings what was written through any handle of the file to the servers and makes it visible
-    /// to whoever opens next. Tells each handle once of a write that failed since it was opened.
+    /// to whoever opens next. Tells each handle once of a write that failed since it was opened, or
+    /// before and nobody was told.
     pub async fn flush(self: &Arc<Self>, handle: HandleId) -> Result<(), Errno> {
         if self.control.text(handle).is_some() {
             return Ok(());
@@ -45,18 +46,15 @@ impl FileSystem {
     async fn flush_handle(self: &Arc<Self>, handle: &FileHandle) -> Result<(), Errno> {
         let file = &handle.file;
         let committed = self.flush_file(file).await;
-        if handle.access == Access::Write {
-            if let Some(status) = file.with(|state| state.dead) {
-                return Err(status.into());
-            }
-            let (failures, failure) =
-                file.failure_since(handle.failures_seen.load(Ordering::Acquire));
-            handle.failures_seen.store(failures, Ordering::Release);
-            if let Some(failure) = failure {
-                return Err(failure.into());
-            }
+        if let Some(status) = file.with(|state| state.dead) {
+            return Err(status.into());
         }
-        Ok(committed?)
+        let (failures, failure) = file.tell_failure(handle.failures_seen.load(Ordering::Acquire));
+        handle.failures_seen.store(failures, Ordering::Release);
+        match failure {
+            Some(failure) => Err(failure.into()),
+            None => Ok(committed?),
+        }
     }
 
     /// Brings everything that was written through this mount to the servers, and makes it visible

@@ -251,7 +251,7 @@ impl FileSystem {
         let uses_up = access == Access::Read && !self.config.read_only;
         let uses_up = uses_up && file.with(|state| state.read_once);
         let handle = self.handles.insert_file(FileHandle {
-            failures_seen: AtomicU64::new(file.with(|state| state.failures)),
+            failures_seen: AtomicU64::new(file.failures_told()),
             era: file.with(|state| state.era()),
             file,
             access,

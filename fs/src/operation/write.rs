@@ -128,7 +128,7 @@ impl FileSystem {
         if write.synchronous {
             self.flush_file(file).await?;
             let seen = handle.failures_seen.load(Ordering::Acquire);
-            if let (_, Some(failure)) = file.failure_since(seen) {
+            if let (_, Some(failure)) = file.tell_failure(seen) {
                 return Err(failure.into());
             }
             self.sync_names().await?;

@@ -33,11 +33,10 @@ use self::recalls::Recalls;
 use self::requests::{Repetition, Sequence, repetition};
 use crate::{Answered, Metadata, RecallHandler, SessionInfo};
 
-/// Every call ends within this time, so that no operation of a mount hangs (10 s are promised).
+/// Every call ends within this time, so that no operation of a mount hangs (10 s are promised). Calls
+/// end at once when the server has been away for longer: many that wait for one another, for a lock
+/// of the mount's or of its kernel's, would add up.
 const CALL_DEADLINE: Duration = Duration::from_secs(8);
-/// Calls wait no longer than this for a server that has been away for longer than
-/// [`CALL_DEADLINE`].
-const AWAY_PATIENCE: Duration = Duration::from_secs(1);
 /// Leaving is a courtesy: the server would find out by itself.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
 /// Calls under way. At most half of the replies that the server keeps for repeated mutations.
@@ -261,19 +260,20 @@ impl Shared {
         })
     }
 
-    /// Waits until the connector has a line. Fails if that takes too long, or if there will be
-    /// none.
+    /// Waits until the connector has a line. Fails if that takes too long, if the server is known to
+    /// have been away for so long, or if there will be none.
     async fn wait_for_line(&self, until: Instant) -> Result<Line, Failure> {
-        let until = match self.link.away_for() {
-            Some(away) if away > CALL_DEADLINE => until.min(Instant::now() + AWAY_PATIENCE),
-            _ => until,
-        };
         let mut changes = self.link.changes();
         loop {
             changes.mark_unchanged();
             if let Some(line) = self.link.open_line()? {
                 return Ok(line);
             }
+            // It may not be known yet.
+            let until = match self.link.away_since() {
+                Some(since) => until.min(since + CALL_DEADLINE),
+                None => until,
+            };
             if timeout_at(until, changes.changed()).await.is_err() {
                 return Err(self.link.away());
             }

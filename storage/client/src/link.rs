@@ -1,7 +1,7 @@
 //! The connections to one life of one storage server.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -25,11 +25,14 @@ pub(crate) struct Link {
     trouble: Mutex<Option<Trouble>>,
 }
 
-#[derive(Default)]
 struct Slot {
     connection: Mutex<Option<Connection>>,
     /// Held while a connection is being opened, so that one attempt serves all who wait.
     opening: tokio::sync::Mutex<()>,
+    /// Tells the server which connections take each other's place; nobody else knows it.
+    line: u64,
+    /// Connections so far, or attempts at one.
+    turn: AtomicU64,
 }
 
 /// Why the server is not tried.
@@ -43,7 +46,7 @@ impl Link {
     pub(crate) fn new(server: StorageServer, connections: usize) -> Self {
         Link {
             server,
-            slots: (0..connections.max(1)).map(|_| Slot::default()).collect(),
+            slots: (0..connections.max(1)).map(|_| Slot::new()).collect(),
             next: AtomicUsize::new(0),
             trouble: Mutex::new(None),
         }
@@ -52,8 +55,9 @@ impl Link {
     /// Makes a request; once more if the connection turned out to have ended. [`Status::Lost`] if
     /// the server lives another life.
     ///
-    /// A repeated write or truncate is harmless, only its change of allocated bytes may then be
-    /// understated.
+    /// What was asked on a connection that has ended is done before anything that is asked later, or
+    /// never: so a repeated write or truncate is harmless, only its change of allocated bytes may then
+    /// be understated.
     pub(crate) async fn call(
         &self,
         greeting: &Greeting,
@@ -68,6 +72,9 @@ impl Link {
         let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
         let mut repeated = false;
         loop {
+            for ended in self.slots.iter().filter(|slot| slot.has_ended()) {
+                self.connect(ended, greeting, until).await?;
+            }
             let connection = match slot.open_connection() {
                 Some(connection) => connection,
                 None => self.connect(slot, greeting, until).await?,
@@ -120,7 +127,8 @@ impl Link {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = left.min(greeting.options.connect_deadline);
         let endpoint = &self.server.endpoint;
-        let connected = Connection::connect(endpoint, greeting.hello(), None, deadline).await;
+        let hello = greeting.hello(slot);
+        let connected = Connection::connect(endpoint, hello, None, deadline).await;
         match connected {
             Ok((connection, welcome)) => {
                 self.check_identity(&welcome, greeting.options.retry_after)?;
@@ -175,6 +183,23 @@ impl Link {
 }
 
 impl Slot {
+    fn new() -> Self {
+        Slot {
+            connection: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            line: rand::random::<u64>().max(1),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether its connection has ended, and the server may yet find requests on it.
+    fn has_ended(&self) -> bool {
+        self.connection
+            .lock()
+            .as_ref()
+            .is_some_and(Connection::is_closed)
+    }
+
     fn open_connection(&self) -> Option<Connection> {
         let connection = self.connection.lock();
         connection.as_ref().filter(|c| !c.is_closed()).cloned()
@@ -188,12 +213,14 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
-    fn hello(&self) -> Hello {
+    fn hello(&self, slot: &Slot) -> Hello {
         Hello {
             protocol_version: PROTOCOL_VERSION,
             credential: self.credential.clone(),
             host: self.options.host.clone(),
-            session: 0,
+            line: slot.line,
+            turn: slot.turn.fetch_add(1, Ordering::Relaxed) + 1,
+            ..Hello::default()
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Files whose content is a number: read and written from open to close, and through descriptors
-//! that all have open.
+//! Files whose content is a number: read, written and cut from open to close, and through
+//! descriptors that all have open.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,7 +8,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use pocket_tests::history::{Event, History, registers::Access};
+use pocket_tests::errno_of;
+use pocket_tests::history::{
+    Event, History,
+    registers::{Access, EMPTY},
+};
 use rand::Rng;
 
 use super::{
@@ -26,13 +30,16 @@ fn content(value: u64) -> Vec<u8> {
     value.to_le_bytes().repeat(REGISTER_BYTES / 8)
 }
 
-/// Writes or reads the number of a file.
+/// Writes, cuts or reads the number of a file.
 fn access(file: &File, access: Access) -> io::Result<Access> {
     match access {
         Access::Write(value) => file.write_all_at(&content(value), 0).map(|()| access),
+        Access::Cut => file.set_len(0).map(|()| access),
         Access::Read(_) => {
             let mut found = vec![0; REGISTER_BYTES];
-            file.read_exact_at(&mut found, 0)?;
+            if file.read_at(&mut found, 0)? == 0 {
+                return Ok(Access::Read(EMPTY));
+            }
             let value = u64::from_le_bytes(found[..8].try_into().unwrap());
             assert!(found == content(value), "a content that nobody wrote");
             Ok(Access::Read(value))
@@ -72,13 +79,16 @@ pub(super) fn shared_registers(
         let history = History::new();
         on_all(places, seed ^ (number << 8), |client, place, dice| {
             for _ in 0..STEPS {
-                let wanted = match dice.random_bool(0.5) {
-                    true => Access::Write(findings.value()),
-                    false => Access::Read(0),
+                let wanted = match dice.random_range(0..8) {
+                    0..3 => Access::Write(findings.value()),
+                    3 => Access::Cut,
+                    _ => Access::Read(0),
                 };
                 let call = history.now();
                 let result = match wanted {
-                    Access::Write(_) if writes_anew => write_anew(place, &name, wanted),
+                    Access::Write(_) | Access::Cut if writes_anew => {
+                        change_anew(place, &name, wanted)
+                    }
                     _ => access(&files[client], wanted),
                 };
                 note_access(client, call, wanted, result, &history, findings);
@@ -88,31 +98,42 @@ pub(super) fn shared_registers(
     });
 }
 
-fn write_anew(place: &Place, name: &str, wanted: Access) -> io::Result<Access> {
-    let file = OpenOptions::new()
-        .write(true)
-        .open(place.enter().join(name))?;
-    let done = access(&file, wanted)?;
+/// Opens the file to write to it, or to cut it with that.
+fn change_anew(place: &Place, name: &str, wanted: Access) -> io::Result<Access> {
+    let mut options = OpenOptions::new();
+    options.write(true).truncate(wanted == Access::Cut);
+    let file = options.open(place.enter().join(name))?;
+    if let Access::Write(_) = wanted {
+        access(&file, wanted)?;
+    }
     nix::unistd::close(file)?;
-    Ok(done)
+    Ok(wanted)
 }
 
-/// A file that each opens anew.
+/// A file that each opens anew. Every other time a writer cuts it first, by opening it.
 pub(super) fn registers(places: &[Place], seed: u64, stop: &AtomicBool, findings: &Findings) {
     let history = &findings.registers;
     on_all(places, seed, |client, place, dice| {
         while !stop.load(Ordering::Relaxed) {
-            let wanted = match dice.random_bool(0.4) {
-                true => Access::Write(findings.value()),
-                false => Access::Read(0),
+            let (wanted, cuts) = match dice.random_range(0..10) {
+                0..2 => (Access::Write(findings.value()), true),
+                2..4 => (Access::Write(findings.value()), false),
+                _ => (Access::Read(0), false),
             };
-            let root = place.enter();
-            let call = history.now();
-            let result = match wanted {
-                Access::Write(_) => OpenOptions::new().write(true).open(root.join("register")),
-                Access::Read(_) => File::open(root.join("register")),
+            let path = place.enter();
+            let path = path.join("register");
+            let mut call = history.now();
+            let opened = match wanted {
+                Access::Read(_) => File::open(path),
+                _ => OpenOptions::new().write(true).truncate(cuts).open(path),
             };
-            let result = result.and_then(|file| {
+            if cuts {
+                let cut = opened.as_ref().map(|_| Access::Cut);
+                let cut = cut.map_err(|error| errno_of(error).into());
+                note_access(client, call, Access::Cut, cut, history, findings);
+                call = history.now();
+            }
+            let result = opened.and_then(|file| {
                 let found = access(&file, wanted)?;
                 nix::unistd::close(file)?;
                 Ok(found)
@@ -137,7 +158,7 @@ fn note_access(
             (None, wanted)
         }
     };
-    if ret.is_some() || matches!(wanted, Access::Write(_)) {
+    if ret.is_some() || !matches!(wanted, Access::Read(_)) {
         history.add(Event {
             client,
             call,

@@ -151,6 +151,56 @@ fn changes_keep_their_distance() {
     assert_eq!(next[0].0, 19, "ten seconds after the first");
 }
 
+#[test]
+fn more_threads_are_growth_and_fewer_are_not() {
+    let mut world = World::new(10, [0, 8_100, 0], settings());
+    assert_eq!(world.pass(5), [(9, 12, 1)]);
+    // In the same direction: as soon as the cool-down is over.
+    world.load = [12 * 900, 8_100, 0];
+    assert_eq!(world.pass(15), [(19, 12, 2)]);
+    // In the other one: three cool-downs later, though nothing is short from second 26 on.
+    (world.load, world.needed) = ([5_000, 6_000, 0], 12);
+    assert_eq!(world.pass(60), [(49, 12, 1)]);
+}
+
+#[test]
+fn a_pool_at_its_minimum_grows_and_one_without_servers_waits_for_those_that_jobs_need() {
+    let least = ScalingSettings {
+        servers_min: 2,
+        ..settings()
+    };
+    assert_eq!(World::new(2, [0, 3_500, 0], least).pass(30), [(9, 5, 1)]);
+    let none = Pool::of([], beyond(5, 5), 0);
+    assert_eq!((none.threads, none.network_permille), (1, 0));
+    let mut arbiter = Arbiter::new(settings());
+    for second in 0..60 {
+        assert_eq!(arbiter.decide(&none, second * 1_000), Decision::Hold);
+    }
+}
+
+#[test]
+fn a_change_says_what_was_out_of_range_and_for_how_long() {
+    let reason = |network_permille| {
+        let mut arbiter = Arbiter::new(settings());
+        let pool = Pool {
+            servers: 10,
+            threads: 1,
+            network_permille,
+            removable: 10,
+            ..Pool::default()
+        };
+        let mut decisions = (0..60).map(|second| arbiter.decide(&pool, second * 1_000));
+        decisions.find_map(|decision| match decision {
+            Decision::Scale { reason, .. } => Some(reason),
+            Decision::Hold => None,
+        })
+    };
+    let said = |text: &str| Some(text.to_owned());
+    assert_eq!(reason(801), said("network was above its range for 3 s"));
+    assert_eq!(reason(599), said("everything was below its range for 10 s"));
+    assert_eq!(reason(600), None);
+}
+
 /// A server of 100 bytes and 10 a second.
 fn member(needed: bool, ready: bool) -> Member {
     Member {

@@ -36,6 +36,7 @@ pub(super) async fn open(
         credential: target.credential.clone(),
         host: target.host.clone(),
         session: session.map_or(0, |session| session.0),
+        ..Hello::default()
     };
     let pushes = recalls.next_connection();
     let asked = Instant::now();
@@ -132,7 +133,9 @@ impl Connector {
         let told = link.told();
         let body = requests::encode(request::Operation::KeepAlive(KeepAlive {}), 0);
         let asked = Instant::now();
-        match line.call(self.shared.target.job, body, CALL_DEADLINE).await {
+        // By then the mount does not count on its session any more ([`Link::in_touch_for`]).
+        let deadline = link.info().lease.min(CALL_DEADLINE);
+        match line.call(self.shared.target.job, body, deadline).await {
             Ok(frame) => {
                 link.confirm(line, told, asked);
                 if let Ok(reply) = Reply::decode(frame.body) {

@@ -148,6 +148,12 @@ impl Link {
         }
     }
 
+    /// Since when the server has been away, if it is: it is silent, and cannot be reached anew.
+    pub(super) fn away_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        state.trouble.is_some().then_some(state.heard)
+    }
+
     /// How long there has been no line.
     pub(super) fn away_for(&self) -> Option<Duration> {
         Some(self.state.lock().away_since?.elapsed())
@@ -251,15 +257,14 @@ impl Link {
     /// Notes why the server cannot be reached.
     pub(super) fn note_trouble(&self, failure: Failure) {
         self.state.lock().trouble = Some(failure);
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// What to say to a call that waited for a line in vain.
+    /// What to say to a call that waited for the server in vain.
     pub(super) fn away(&self) -> Failure {
         let state = self.state.lock();
-        let away = state
-            .away_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        let mut message = format!("metadata server away for {:.1} s", away.as_secs_f64());
+        let away = state.heard.elapsed();
+        let mut message = format!("metadata server silent for {:.1} s", away.as_secs_f64());
         if let Some(trouble) = &state.trouble {
             message.push_str(&format!(": {}", trouble.message));
         }
