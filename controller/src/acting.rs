@@ -3,6 +3,8 @@
 //! The one lock guards [`Cluster`] and is never held across an await. Whoever waits for the state
 //! to change subscribes before it looks.
 
+mod place;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -11,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pocket_metrics::Page;
-use pocket_policy::{self as policy, History, Ticket};
+use pocket_policy::{self as policy, History};
 use pocket_proto::{
     ClusterKey, Credential, Failure, JobId, Scope, ServerId, SessionScope, Status,
     control::{
@@ -26,6 +28,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::place::{Bells, Place};
 use crate::{
     ControllerConfig,
     cluster::{Action, Cluster, Command, EndStep, OfTier, RegisterStep},
@@ -54,8 +57,10 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// A controller's state with what it takes to act on it.
 pub(crate) struct Acting {
     cluster: Mutex<Cluster>,
-    /// Told after whatever may let a waiting request go on.
+    /// Told after whatever may let a waiting request go on ...
     changes: watch::Sender<()>,
+    /// ... and of those that wait for room only the one whose turn it is.
+    bells: Bells,
     /// Upkeep has something to do before its time.
     hurry: Notify,
     metadata: Arc<dyn MetadataServers>,
@@ -75,6 +80,7 @@ impl Acting {
         Acting {
             cluster: Mutex::new(Cluster::new(config, Instant::now()).with_history(history)),
             changes: watch::Sender::new(()),
+            bells: Bells::default(),
             hurry: Notify::new(),
             metadata,
             cluster_key: config.cluster_key.clone(),
@@ -90,20 +96,28 @@ impl Acting {
         let terms = policy::check_request(&request)?;
         let give_up = Instant::now() + REGISTER_PATIENCE;
         let mut changes = self.changes.subscribe();
-        // Given up also if the client hangs up.
-        let mut place = Place {
-            acting: self,
-            ticket: None,
-        };
+        let mut place = Place::resume(self, &request);
+        if request.gives_up {
+            return Ok(RegisterJobReply::default());
+        }
         loop {
             changes.mark_unchanged();
             let ticket = &mut place.ticket;
             match self.with(|cluster, now| cluster.register_step(&request, &terms, ticket, now)) {
                 RegisterStep::Done(reply) => return Ok(self.with_credential(*reply)),
                 RegisterStep::Refused(failure) => return Err(failure),
-                RegisterStep::Wait(failure, until) => {
+                RegisterStep::Wait(failure, until) if place.ticket.is_none() => {
                     self.wait(&mut changes, until, give_up, failure).await?;
                 }
+                RegisterStep::Wait(failure, until) => match place.wait(until, failure).await? {
+                    None => {}
+                    Some(queued) => {
+                        return Ok(RegisterJobReply {
+                            queued: Some(queued),
+                            ..RegisterJobReply::default()
+                        });
+                    }
+                },
                 RegisterStep::Create(command) => {
                     if let Some(reply) = self.create(command, give_up).await? {
                         return Ok(self.with_credential(reply));
@@ -326,29 +340,17 @@ impl Acting {
 
     /// Looks at the state or changes it; who waits for a change is told of it.
     fn with<T>(&self, act: impl FnOnce(&mut Cluster, Instant) -> T) -> T {
-        let (outcome, changed) = {
+        let (outcome, changed, woken) = {
             let mut cluster = self.cluster.lock();
             let outcome = act(&mut cluster, Instant::now());
-            (outcome, cluster.take_changed())
+            let changed = cluster.take_changed();
+            (outcome, changed, cluster.take_woken(changed))
         };
         if changed {
             self.changes.send_replace(());
         }
+        self.bells.ring(&woken);
         outcome
-    }
-}
-
-/// A registration's place in the queue, left when dropped.
-struct Place<'a> {
-    acting: &'a Acting,
-    ticket: Option<Ticket>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.acting.with(|cluster, _| cluster.leave_queue(ticket));
-        }
     }
 }
 

@@ -19,9 +19,10 @@ mod traffic;
 mod trimming;
 mod upkeep;
 mod view;
+mod waiting;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -43,6 +44,7 @@ use self::{
     jobs::{Job, Jobs},
     metrics::Decisions,
     servers::{Role, Server, Servers},
+    waiting::Waiting,
 };
 
 /// A heartbeat may have been written so long before it arrives (its deadline is 2 s): what it says
@@ -85,8 +87,12 @@ pub(crate) struct Cluster {
     history: History,
     /// Registrations that wait for room.
     queue: AdmissionQueue,
-    /// What those who wait lack, in bytes.
-    wanted: HashMap<Ticket, u64>,
+    /// What they wait with, in their order.
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Their places by their keys.
+    places: HashMap<u64, Ticket>,
+    /// Names of jobs that were created since the last look at who waits.
+    registered: Vec<String>,
     /// Who starts and ends storage servers, and when that was last heard.
     pool: Option<(PoolStatus, Instant)>,
     /// Jobs that moved anything on a storage server, as it last said.
@@ -118,7 +124,9 @@ impl Cluster {
             catalogue: config.catalogue.clone(),
             history: History::default(),
             queue: AdmissionQueue::default(),
-            wanted: HashMap::new(),
+            waiting: BTreeMap::new(),
+            places: HashMap::new(),
+            registered: Vec::new(),
             pool: None,
             moving: HashMap::new(),
             revised: None,

@@ -40,6 +40,7 @@ use self::clearing::Clearings;
 use self::fencing::Fencing;
 use self::lifetime::Overdue;
 use crate::environment::Environment;
+use crate::growth::Growth;
 use crate::layouts::{BlockRange, Layouts};
 use crate::leases::Leases;
 use crate::limits::{LEASES_SWEPT_MAX, OBJECT_LEASES, ORPHANS_AT_ONCE};
@@ -72,6 +73,7 @@ pub(crate) struct JobState {
     pub(crate) locks: Locks,
     pub(crate) layouts: Layouts,
     pub(crate) space: Space,
+    pub(crate) growth: Growth,
     pub(crate) sessions: HashMap<SessionId, Session>,
     fencing: Fencing,
     /// As the controller said; the weight map is the newest one's epoch in `layouts`.
@@ -91,6 +93,14 @@ pub(crate) struct JobState {
     pub(crate) truncating: HashMap<InodeId, u32>,
     /// Counts the times when objects were recalled, or blocks moved, no more.
     pub(crate) unmarked: watch::Sender<u64>,
+}
+
+impl JobState {
+    /// Where the job may hold less than this, writes that do not fit wait for more.
+    pub(crate) fn awaited_bytes_max(&self) -> u64 {
+        let kept = self.order.reservation.as_ref();
+        kept.map_or(0, |kept| kept.awaited_bytes_max)
+    }
 }
 
 /// No leases yet, of a job whose sessions have this lease.
@@ -162,6 +172,7 @@ impl Job {
             locks: Locks::default(),
             layouts: Layouts::new(block_bytes.get(), map)?,
             space: Space::new(order.capacity_bytes),
+            growth: Growth::new(),
             sessions: HashMap::new(),
             fencing: Fencing::new(),
             orphans: VecDeque::new(),
@@ -194,6 +205,9 @@ impl Job {
         }
         // Blocks lie as they lie.
         order.block_bytes = state.layouts.block_bytes();
+        if order.capacity_bytes > state.space.capacity_bytes() {
+            state.growth.give();
+        }
         state.space.set_capacity(order.capacity_bytes);
         state.order = order;
         drop(state);
@@ -239,6 +253,7 @@ impl Job {
             mounts: u32::try_from(state.sessions.len()).unwrap_or(u32::MAX),
             idle_seconds: idle.map_or(0, seconds),
             age_seconds: seconds(state.created),
+            wanted_bytes: state.growth.wanted_bytes(now),
         }
     }
 

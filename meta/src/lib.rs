@@ -12,6 +12,7 @@ mod blocks;
 mod control;
 mod environment;
 mod evacuation;
+mod growth;
 mod job;
 mod jobs;
 mod layouts;

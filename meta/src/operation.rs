@@ -61,6 +61,8 @@ pub(crate) enum Step {
     AwaitCut(InodeId),
     /// Deletions under way may make room.
     AwaitRoom,
+    /// The controller may give the job more.
+    AwaitGrowth(watch::Receiver<u64>),
     /// A block has to be moved first.
     Move(Move),
 }

@@ -83,7 +83,8 @@ async fn open(address: &str, name: &str, bytes: u64) -> anyhow::Result<JobConnec
         ..JobTerms::default()
     };
     let config = FileSystemConfig::default();
-    let connection = JobConnection::open(address, &terms, config, Presentation::default()).await?;
+    let connection =
+        JobConnection::open(address, &terms, config, Presentation::default(), |_| {}).await?;
     if !connection.registration().created {
         bail!("there is a job '{name}' already: pocket job deregister {name}");
     }

@@ -19,7 +19,7 @@ pub(crate) use hints::{HintArguments, JobArguments};
 use crate::{
     endpoint::ControllerAddress,
     options::{MountOptions, OptionError},
-    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl},
+    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl, parse_wait},
 };
 
 const EXAMPLES: &str = "\
@@ -275,7 +275,14 @@ impl MountRequest {
         fill(&mut self.metrics, &options, "metrics", |text| {
             text.parse::<String>()
         })?;
+        fill(
+            &mut terms.hints.max_capacity,
+            &options,
+            "max_capacity",
+            parse_capacity,
+        )?;
         fill(&mut terms.ttl, &options, "ttl", parse_ttl)?;
+        fill(&mut terms.wait, &options, "wait", parse_wait)?;
         terms.keep |= options.setting("keep").is_some();
         terms.persist |= options.setting("persist").is_some();
         terms.delete_after_read |= options.setting("delete_after_read").is_some();

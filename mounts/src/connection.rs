@@ -38,6 +38,8 @@ pub struct JobTerms {
     pub block_bytes: Option<BlockBytes>,
     /// Join, never create.
     pub existing_only: bool,
+    /// How long it may wait in the queue where there is no room.
+    pub wait: Duration,
 }
 
 /// Why there is no way to a job's files.
@@ -87,20 +89,28 @@ impl JobTerms {
             protocol_version: PROTOCOL_VERSION,
             existing_only: self.existing_only,
             profile: self.profile.clone(),
+            ticket: None,
+            gives_up: false,
         }
     }
 }
 
 impl JobConnection {
-    /// Joins or creates the job and opens a session. Ends within the deadlines of the clients.
+    /// Joins or creates the job and opens a session. Ends within the deadlines of the clients and the
+    /// time that it may wait in the queue; `told` is its place there and what is missing.
     pub async fn open(
         controller: &str,
         terms: &JobTerms,
         config: FileSystemConfig,
         presentation: Presentation,
+        told: impl FnMut(&str),
     ) -> Result<Self, ConnectError> {
         let client = ControllerClient::connect(controller)?;
-        let registration = client.register_job(terms.to_request()).await?;
+        let request = terms.to_request();
+        let registration = match terms.wait {
+            Duration::ZERO => client.register_job(request).await?,
+            wait => client.register_job_in_turn(request, wait, told).await?,
+        };
         let job = JobId(registration.job);
         let credential = registration.credential.to_vec();
         let endpoint = registration.metadata_endpoint.clone();

@@ -122,10 +122,11 @@ struct Unfinished<'a>(Option<&'a Path>);
 
 impl JobMount {
     /// Mounts under the eyes of `guard`, and returns when the root has answered. A dead mount in
-    /// the way is removed first.
+    /// the way is removed first. `told` is the place in the queue, where the job waits for room.
     pub(crate) async fn start(
         config: JobMountConfig,
         mut guard: Guard,
+        told: impl FnMut(&str),
     ) -> Result<Self, JobMountError> {
         let path = MountPoint::prepare(&config.mountpoint)?.path;
         let connection = JobConnection::open(
@@ -133,6 +134,7 @@ impl JobMount {
             &config.terms,
             config.filesystem.clone(),
             config.presentation,
+            told,
         );
         let connection = connection.await?;
         let served = Arc::clone(connection.fs());

@@ -17,7 +17,7 @@ use crate::{
     sentence::sentence,
 };
 
-/// Everything before readiness has deadlines of its own, which add up to less than this.
+/// Everything before readiness but the queue has deadlines of its own, which add up to less than this.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The exit codes of mount(8).
@@ -110,7 +110,8 @@ fn run_background(request: &MountRequest) -> Result<(), MountFailure> {
     if request.dry_run {
         return Ok(());
     }
-    let outcome = daemon::start(READY_DEADLINE, |line| {
+    let deadline = READY_DEADLINE + request.terms.queue_wait();
+    let outcome = daemon::start(deadline, |line| {
         // The mount is what was asked for; a closed terminal does not undo it.
         let _ = notice(line);
     });

@@ -79,7 +79,7 @@ pub(crate) struct MountOptions {
 }
 
 /// Settings with a value that are flags too: `-o max_tasks=100` is `--max-tasks 100`.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 16] = [
     "bandwidth",
     "block_size",
     "capacity",
@@ -87,6 +87,7 @@ const SETTINGS: [&str; 14] = [
     "latency_sensitive",
     "lease",
     "log_file",
+    "max_capacity",
     "max_tasks",
     "memory_budget",
     "metrics",
@@ -94,6 +95,7 @@ const SETTINGS: [&str; 14] = [
     "task_bandwidth",
     "task_capacity",
     "ttl",
+    "wait",
 ];
 
 /// Settings that need no value: `-o keep` is `--keep`.

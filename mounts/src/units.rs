@@ -26,6 +26,9 @@ pub enum UnitError {
     /// A time to live nobody could mean.
     #[error("a time to live of {0} is not between 1s and 365 days")]
     Ttl(String),
+    /// Nobody waits for so long.
+    #[error("{0} is longer than a job may wait for room, 7 days")]
+    Wait(String),
     /// Zero where something is needed.
     #[error("{0} must be more than 0")]
     Zero(&'static str),
@@ -53,6 +56,15 @@ pub(crate) fn parse_ttl(text: &str) -> Result<Duration, UnitError> {
         return Err(UnitError::Ttl(text.trim().to_owned()));
     }
     Ok(time)
+}
+
+/// Reads how long to wait in the queue, written as a lease is; at most a lease's longest.
+pub(crate) fn parse_wait(text: &str) -> Result<Duration, UnitError> {
+    let time = parse_time(text)?;
+    match time > LEASE_MAX {
+        true => Err(UnitError::Wait(text.trim().to_owned())),
+        false => Ok(time),
+    }
 }
 
 /// Reads a capacity or a budget: a size of more than nothing.

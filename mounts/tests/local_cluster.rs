@@ -110,7 +110,8 @@ fn an_object_that_does_not_fit_leaves_the_former_one() {
     let folder = Folder::new();
     let big = folder.join("big");
     fs::File::create(&big).unwrap().set_len(3 << 20).unwrap();
-    let put = |from: &str| up.pocket(&["put", "full/x", from, "--capacity", "1MiB", "--keep"]);
+    let sized = ["--capacity", "1MiB", "--max-capacity", "1MiB", "--keep"];
+    let put = |from: &str| up.pocket(&[&["put", "full/x", from], &sized[..]].concat());
     put("/etc/hostname").assert_code(0);
     let ran = put(big.to_str().unwrap());
     ran.assert_code(1);

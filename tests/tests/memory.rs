@@ -94,7 +94,10 @@ fn a_storage_servers_memory_is_its_capacity_and_a_tenth() {
     with_shape(shape("128MiB"), |cluster| {
         let pid = cluster.storage(0).process().pid();
         let before = peak(pid);
-        let mount = cluster.mount_with("full", &["--capacity", "128MiB"]);
+        let mount = cluster.mount_with(
+            "full",
+            &["--capacity", "128MiB", "--max-capacity", "128MiB"],
+        );
         // Large files, freed, then small ones, so that the allocator has to cope with both.
         for index in 0..7 {
             write_large(&mount.join(format!("large-{index}")), 16 * MIB);

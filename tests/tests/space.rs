@@ -19,6 +19,8 @@ use pocket_tests::{Shape, errno_of, until, with_cluster, with_shape};
 
 const MIB: usize = 1 << 20;
 const CAPACITY: usize = 16 * MIB;
+/// A job that is not to outgrow its capacity.
+const SIZED: [&str; 4] = ["--capacity", "16MiB", "--max-capacity", "16MiB"];
 
 /// Writes files of `size` bytes until one does not fit; how many did, and the errno.
 fn fill(root: &Path, prefix: &str, size: usize) -> (usize, Errno) {
@@ -48,7 +50,7 @@ fn is_full(errno: Errno) -> bool {
 #[test]
 fn df_shows_the_jobs_allocation() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("sized", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("sized", &SIZED);
         let bytes = || {
             let space = statvfs(mount.path()).unwrap();
             let unit = space.fragment_size();
@@ -70,7 +72,7 @@ fn df_shows_the_jobs_allocation() {
 #[test]
 fn a_full_job_refuses_the_write_and_keeps_the_rest() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("full", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("full", &SIZED);
         let (written, errno) = fill(mount.path(), "f", MIB);
         assert!(is_full(errno), "{errno}");
         assert!(written >= 14, "only {written} MiB of 16 could be used");
@@ -87,9 +89,32 @@ fn a_full_job_refuses_the_write_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_job_that_outgrows_its_hint_is_given_more_before_anything_fails() {
+    with_cluster(|cluster| {
+        let limits = ["--capacity", "16MiB", "--max-capacity", "80MiB"];
+        let mount = cluster.mount_with("outgrows", &limits);
+        for index in 0..72 {
+            write_all(&mount.join(format!("f{index}")), index, MIB).unwrap();
+        }
+        let space = statvfs(mount.path()).unwrap();
+        let capacity = space.blocks() * space.fragment_size();
+        assert!(capacity >= 72 * MIB as u64, "{capacity} in all");
+        // What its user said it must not outgrow it does not.
+        let (more, errno) = fill(mount.path(), "more", MIB);
+        assert_eq!(errno, Errno::EDQUOT);
+        assert!((6..=8).contains(&more), "{more}");
+        for index in 0..72 {
+            let found = fs::read(mount.join(format!("f{index}"))).unwrap();
+            assert!(found == content(index, MIB), "f{index}");
+        }
+        mount.finish();
+    });
+}
+
+#[test]
 fn deleting_makes_room_within_a_second() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("room", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("room", &SIZED);
         for round in 0..5 {
             let (written, errno) = fill(mount.path(), "f", MIB);
             assert!(is_full(errno), "{errno}");
@@ -109,7 +134,7 @@ fn deleting_makes_room_within_a_second() {
 #[test]
 fn truncating_makes_room() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("cut", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("cut", &SIZED);
         write_all(&mount.join("large"), 1, 12 * MIB).unwrap();
         assert!(write_all(&mount.join("other"), 2, 8 * MIB).is_err());
         let _ = fs::remove_file(mount.join("other"));
@@ -130,7 +155,7 @@ fn truncating_makes_room() {
 #[test]
 fn a_full_job_is_still_overwritten_in_place() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("again", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("again", &SIZED);
         write_all(&mount.join("first"), 1, 4 * MIB).unwrap();
         let (_, errno) = fill(mount.path(), "f", MIB);
         assert!(is_full(errno), "{errno}");
@@ -148,7 +173,7 @@ fn a_full_job_is_still_overwritten_in_place() {
 #[test]
 fn space_that_one_mount_leaves_is_used_by_another() {
     with_cluster(|cluster| {
-        let first = cluster.mount_with("both", &["--capacity", "16MiB"]);
+        let first = cluster.mount_with("both", &SIZED);
         let second = cluster.mount("both");
         // A mount asks for more space than it needs at once; that must not keep it from others.
         write_all(&first.join("small"), 1, 1000).unwrap();
@@ -166,7 +191,7 @@ fn space_that_one_mount_leaves_is_used_by_another() {
 #[test]
 fn small_files_take_about_their_size() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("small", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("small", &SIZED);
         let (written, _) = fill(mount.path(), "f", 1000);
         assert!(written >= 8_000, "{written} files of 1000 bytes in 16 MiB");
         mount.finish();
@@ -176,7 +201,7 @@ fn small_files_take_about_their_size() {
 #[test]
 fn holes_take_no_space() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("holes", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("holes", &SIZED);
         let file = File::create(mount.join("sparse")).unwrap();
         file.set_len(50_000_000_000).unwrap();
         file.write_all_at(b"end", 49_999_999_997).unwrap();
@@ -194,7 +219,8 @@ fn full_storage_servers_send_blocks_elsewhere() {
         ..Shape::default()
     };
     with_shape(shape, |cluster| {
-        let mount = cluster.mount_with("spill", &["--capacity", "64MiB"]);
+        let mount =
+            cluster.mount_with("spill", &["--capacity", "64MiB", "--max-capacity", "64MiB"]);
         // The weights are even, but hashing fills one server before the others.
         let mut written = 0;
         while write_all(&mount.join(format!("f{written}")), written, MIB).is_ok() {
@@ -238,7 +264,7 @@ fn allocate(file: &File, flags: FallocateFlags, offset: usize, length: usize) ->
 #[test]
 fn an_allocation_that_does_not_fit_is_refused_before_anything_is_done() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("allocate", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("allocate", &SIZED);
         write_all(&mount.join("f"), 1, MIB).unwrap();
         let file = OpenOptions::new()
             .write(true)
@@ -275,7 +301,7 @@ fn allocated_space_is_there_when_the_job_is_full() {
             ("grown", FallocateFlags::empty()),
             ("kept", FallocateFlags::FALLOC_FL_KEEP_SIZE),
         ] {
-            let mount = cluster.mount_with(name, &["--capacity", "16MiB"]);
+            let mount = cluster.mount_with(name, &SIZED);
             let file = File::create(mount.join("f")).unwrap();
             allocate(&file, flags, 0, 8 * MIB).unwrap();
             let (_, errno) = fill(mount.path(), "other", MIB / 4);
@@ -295,7 +321,7 @@ fn allocated_space_is_there_when_the_job_is_full() {
 #[test]
 fn punching_and_removing_give_allocated_space_back() {
     with_cluster(|cluster| {
-        let mount = cluster.mount_with("punch", &["--capacity", "16MiB"]);
+        let mount = cluster.mount_with("punch", &SIZED);
         let file = File::create(mount.join("f")).unwrap();
         for round in 0..5 {
             // What was removed a moment ago makes room within a second.
@@ -332,7 +358,8 @@ fn full_storage_servers_send_allocated_blocks_elsewhere() {
         ..Shape::default()
     };
     with_shape(shape, |cluster| {
-        let mount = cluster.mount_with("spill", &["--capacity", "64MiB"]);
+        let mount =
+            cluster.mount_with("spill", &["--capacity", "64MiB", "--max-capacity", "64MiB"]);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -354,7 +381,7 @@ fn full_storage_servers_send_allocated_blocks_elsewhere() {
 #[test]
 fn a_file_without_a_name_gives_its_space_back_when_it_is_closed_or_its_mount_dies() {
     with_cluster(|cluster| {
-        let mut mount = cluster.mount_with("unnamed", &["--capacity", "16MiB"]);
+        let mut mount = cluster.mount_with("unnamed", &SIZED);
         let other = cluster.mount("unnamed");
         let used = || {
             let space = statvfs(other.path()).unwrap();

@@ -6,8 +6,9 @@ use pocket_proto::control::{
     DeregisterJobRequest, DrainServerReply, DrainServerRequest, HeartbeatReply, HeartbeatRequest,
     JobStatus, ListJobsReply, ListJobsRequest, ListRunsRequest, ListServersReply,
     ListServersRequest, PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
-    Run, controller_client::ControllerClient as Stub,
+    Run, controller_client::ControllerClient as Stub, register_job_reply::Queued,
 };
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
@@ -26,6 +27,8 @@ const REGISTER_JOB_DEADLINE: Duration = Duration::from_secs(9);
 const DEREGISTER_JOB_DEADLINE: Duration = Duration::from_secs(7);
 /// Heartbeats are due every second and a server counts as dead after three.
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
+/// Who waits in the queue asks again after this when the controller is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Notices a controller whose machine vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Largest message either way: lists and heartbeats of tens of thousands of jobs.
@@ -36,6 +39,24 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub struct ControllerClient {
     endpoint: String,
     stub: Stub<Channel>,
+}
+
+/// A place in the queue, as it was told last.
+struct Place {
+    ticket: u64,
+    sentence: String,
+    /// When patience ends.
+    until: Instant,
+}
+
+impl Place {
+    fn given_up(&self, patience: Duration) -> ControllerError {
+        let (place, waited) = (&self.sentence, patience.as_secs());
+        ControllerError::Refused {
+            status: pocket_proto::Status::NoSpace,
+            message: format!("{place} (given up after {waited} s)"),
+        }
+    }
 }
 
 impl ControllerClient {
@@ -76,6 +97,60 @@ impl ControllerClient {
         let call = stub.register_job(request);
         self.within("register-job", REGISTER_JOB_DEADLINE, call)
             .await
+    }
+
+    /// The same, and waits in the queue for `patience` where there is no room: who asks keeps its place
+    /// and is told of it, and of what is missing, whenever that changes. Dropped, or out of patience, it
+    /// leaves the queue at once. A controller that starts anew has it wait at the end.
+    pub async fn register_job_in_turn(
+        &self,
+        request: RegisterJobRequest,
+        patience: Duration,
+        mut told: impl FnMut(&str),
+    ) -> Result<RegisterJobReply, ControllerError> {
+        let mut place: Option<Place> = None;
+        loop {
+            let request = RegisterJobRequest {
+                ticket: Some(place.as_ref().map_or(0, |place| place.ticket)),
+                ..request.clone()
+            };
+            let call = self.register_job(request.clone());
+            let reply = match &place {
+                None => call.await?,
+                Some(place) => match timeout_at(place.until, call).await {
+                    // A controller that is away, or new, may be back soon.
+                    Ok(Err(error)) if error.status() == pocket_proto::Status::Unavailable => {
+                        sleep_until(place.until.min(Instant::now() + RETRY_PAUSE)).await;
+                        continue;
+                    }
+                    Ok(reply) => reply?,
+                    Err(_) => {
+                        // An answer may have crossed it: the place would be kept for a while.
+                        let leaves = RegisterJobRequest {
+                            gives_up: true,
+                            ..request.clone()
+                        };
+                        let _ = self.register_job(leaves).await;
+                        return Err(place.given_up(patience));
+                    }
+                },
+            };
+            let Some(Queued { ticket, sentence }) = reply.queued else {
+                return Ok(reply);
+            };
+            if place
+                .as_ref()
+                .is_none_or(|place| place.sentence != sentence)
+            {
+                told(&sentence);
+            }
+            let until = place.map_or_else(|| Instant::now() + patience, |place| place.until);
+            place = Some(Place {
+                ticket,
+                sentence,
+                until,
+            });
+        }
     }
 
     /// Ends a job, by id where not 0, else by name. Says whether there was one. Idempotent.
@@ -167,7 +242,7 @@ impl ControllerClient {
         deadline: Duration,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, ControllerError> {
-        match tokio::time::timeout(deadline, answer).await {
+        match timeout(deadline, answer).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(ControllerError::from_grpc(&self.endpoint, &status)),
             Err(_) => Err(ControllerError::Deadline {

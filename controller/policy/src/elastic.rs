@@ -154,6 +154,72 @@ fn grow_into(
     }
 }
 
+/// Finds room for a running job that was given so much and wants so much in all: in the shape of what it
+/// has, since throughput follows the data; where there is no room for that at least what it lacks; and
+/// where there is no throughput either at least the bytes, or its writes would fail. Says how much
+/// more that is. `None` if it may have no more ([`Demand::capacity_max`]), or if there is nothing.
+pub fn extend(
+    given: Needs,
+    wanted: Needs,
+    demand: &Demand,
+    servers: &[StorageSpace],
+    market: Market<'_>,
+) -> Option<(Needs, Growth)> {
+    let most = demand.capacity_max().unwrap_or(u64::MAX);
+    let lacks = Needs {
+        capacity_bytes: wanted
+            .capacity_bytes
+            .min(most)
+            .saturating_sub(given.capacity_bytes),
+        bytes_per_second: wanted
+            .bytes_per_second
+            .saturating_sub(given.bytes_per_second),
+    };
+    if lacks == Needs::default() {
+        return None;
+    }
+    let in_shape = more_in_shape(given, lacks);
+    let may_have = most.saturating_sub(given.capacity_bytes);
+    let in_shape = Needs {
+        capacity_bytes: in_shape.capacity_bytes.min(may_have).max(1),
+        ..in_shape
+    };
+    // Where a job goes follows its data: there is no share without a byte.
+    let lacking = Needs {
+        capacity_bytes: lacks.capacity_bytes.max(1),
+        ..lacks
+    };
+    let bytes = Needs {
+        bytes_per_second: 0,
+        ..lacking
+    };
+    [in_shape, lacking, bytes].into_iter().find_map(|more| {
+        match grow(more, demand, servers, market) {
+            Growth::Full { .. } => None,
+            found => Some((more, found)),
+        }
+    })
+}
+
+/// What to add so that neither figure is lacking, in the proportion of what was given.
+fn more_in_shape(given: Needs, lacks: Needs) -> Needs {
+    let parts = |given: u64, lacks: u64| {
+        (u128::from(lacks) * u128::from(WHOLE)).div_ceil(u128::from(given.max(1)))
+    };
+    let parts = parts(given.capacity_bytes, lacks.capacity_bytes)
+        .max(parts(given.bytes_per_second, lacks.bytes_per_second));
+    let part = |amount: u64| {
+        let exact = u128::from(amount)
+            .saturating_mul(parts)
+            .div_ceil(u128::from(WHOLE));
+        u64::try_from(exact).unwrap_or(u64::MAX)
+    };
+    Needs {
+        capacity_bytes: part(given.capacity_bytes),
+        bytes_per_second: part(given.bytes_per_second),
+    }
+}
+
 /// So many parts of a job are less than half a byte, and less than half a byte per second.
 fn rounding(needs: Needs) -> u64 {
     (WHOLE / 2 - 1) / needs.capacity_bytes.max(needs.bytes_per_second).max(1)

@@ -57,6 +57,21 @@ pub enum RequestError {
     )]
     CapacityTooSmall(u64),
     #[error(
+        "the hint max-capacity says what a job must not outgrow, but not what it needs: hint a \
+         capacity as well"
+    )]
+    MostAlone,
+    #[error(
+        "the hint max-capacity is {}, more than any cluster holds: give at most {}, or leave it out",
+        ByteCount(*.0), ByteCount(CAPACITY_BYTES_MAX)
+    )]
+    MostTooLarge(u64),
+    #[error(
+        "the hint max-capacity is {}, less than the capacity of {}: give as much or more",
+        ByteCount(*.0), ByteCount(*.1)
+    )]
+    MostTooSmall(u64, u64),
+    #[error(
         "the hint capacity is {}, more than any cluster holds: \
          give at most {}, or leave the hint out",
         ByteCount(*.0), ByteCount(CAPACITY_BYTES_MAX)
@@ -239,6 +254,7 @@ pub fn check_hints(hints: &Hints) -> Result<(), RequestError> {
         }
         _ => {}
     }
+    check_most(hints)?;
     match hints.bandwidth_bytes_per_second {
         Some(rate) if rate < BANDWIDTH_MIN => return Err(RequestError::BandwidthTooSmall(rate)),
         Some(rate) if rate > BANDWIDTH_MAX => return Err(RequestError::BandwidthTooLarge(rate)),
@@ -267,6 +283,26 @@ pub fn check_hints(hints: &Hints) -> Result<(), RequestError> {
         },
     }
     .check(hints.max_tasks)
+}
+
+/// The most that the job may come to hold is more than what it is given at first.
+fn check_most(hints: &Hints) -> Result<(), RequestError> {
+    let Some(most) = hints.capacity_bytes_max else {
+        return Ok(());
+    };
+    let each = || {
+        Some(
+            hints
+                .task_capacity_bytes?
+                .saturating_mul(hints.max_tasks?.into()),
+        )
+    };
+    match hints.capacity_bytes.or_else(each) {
+        None => Err(RequestError::MostAlone),
+        Some(_) if most > CAPACITY_BYTES_MAX => Err(RequestError::MostTooLarge(most)),
+        Some(capacity) if most < capacity => Err(RequestError::MostTooSmall(most, capacity)),
+        Some(_) => Ok(()),
+    }
 }
 
 /// A hint of each task, beside that of all of them.

@@ -1,4 +1,5 @@
-//! Which metadata server takes a new job: one where the predicted load stays in range.
+//! Which metadata server takes a new job: one where the predicted load stays in range, in operations
+//! and in the memory that names take.
 
 use pocket_proto::ServerId;
 
@@ -10,10 +11,14 @@ const OPERATIONS_PER_OBJECT: u64 = 4;
 const OBJECT_BYTES: u64 = 1_600_000;
 /// A server is in range below this part of what it can do (paper: 80 %).
 const RANGE_PERCENT: u64 = 80;
+/// The most inodes that a metadata server lets a job have.
+const INODES_OF_A_JOB_MAX: u64 = 10_000_000;
 
 /// What is known of a job's load on its metadata server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetadataDemand {
+    /// Its capacity, in bytes.
+    pub capacity_bytes: u64,
     /// Its throughput, in bytes per second.
     pub bytes_per_second: u64,
     /// Tasks at once, where known.
@@ -26,13 +31,21 @@ impl MetadataDemand {
     /// Operations a second at the peak: what its throughput takes in objects, but no more than its
     /// tasks can ask for.
     pub fn operations_per_second(self) -> u64 {
-        let object_bytes = self.object_bytes.unwrap_or(OBJECT_BYTES).max(1);
-        let objects = self.bytes_per_second / object_bytes;
+        let objects = self.bytes_per_second / self.object_bytes();
         let of_objects = objects.saturating_mul(OPERATIONS_PER_OBJECT);
         match self.tasks {
             None => of_objects,
             Some(tasks) => of_objects.min(u64::from(tasks) * TASK_OPERATIONS_PER_SECOND),
         }
+    }
+
+    /// Inodes when it holds the most: as many objects as fill its capacity.
+    pub fn inodes(self) -> u64 {
+        (self.capacity_bytes / self.object_bytes()).min(INODES_OF_A_JOB_MAX)
+    }
+
+    fn object_bytes(self) -> u64 {
+        self.object_bytes.unwrap_or(OBJECT_BYTES).max(1)
     }
 }
 
@@ -43,8 +56,10 @@ pub struct MetadataLoad {
     pub server: ServerId,
     /// Jobs on it.
     pub jobs: usize,
-    /// Their inodes.
+    /// Their inodes, predicted or as they are.
     pub inodes: u64,
+    /// What its memory holds.
+    pub inodes_max: u64,
     /// Predicted of its jobs together, at their peaks.
     pub operations_per_second: u64,
     /// What it can do.
@@ -53,20 +68,27 @@ pub struct MetadataLoad {
     pub suspect: bool,
 }
 
-/// The servers to try, best first: those that answer, those that stay in range with another
-/// `operations_per_second`, fewest jobs, least load, fewest inodes.
+/// The servers to try, best first: those that answer, those that stay in range with a job of this
+/// `demand`, fewest jobs, least load, fewest inodes.
 pub fn order_of_preference(
     mut servers: Vec<MetadataLoad>,
-    operations_per_second: u64,
+    demand: MetadataDemand,
 ) -> Vec<ServerId> {
-    let leaves_range = |load: &MetadataLoad| {
-        let after = u128::from(load.operations_per_second) + u128::from(operations_per_second);
-        after * 100 > u128::from(load.operations_per_second_max) * u128::from(RANGE_PERCENT)
+    // In millionths of what there is.
+    let part = |used: u64, more: u64, all: u64| {
+        (u128::from(used) + u128::from(more)) * 1_000_000 / u128::from(all.max(1))
+    };
+    let after = |load: &MetadataLoad| {
+        let (operations, inodes) = (demand.operations_per_second(), demand.inodes());
+        let all = load.operations_per_second_max;
+        let operations = part(load.operations_per_second, operations, all);
+        operations.max(part(load.inodes, inodes, load.inodes_max))
     };
     servers.sort_unstable_by_key(|load| {
         let jobs = (load.jobs, load.operations_per_second, load.inodes);
         // Where all leave their range, the least loaded is the least wrong.
-        let excess = leaves_range(load).then_some(load.operations_per_second);
+        let after = after(load);
+        let excess = (after > u128::from(RANGE_PERCENT) * 10_000).then_some(after);
         (load.suspect, excess, jobs, load.server)
     });
     servers.into_iter().map(|load| load.server).collect()
@@ -84,6 +106,7 @@ mod tests {
             inodes,
             operations_per_second: 0,
             operations_per_second_max: 90_000,
+            inodes_max: 10_000,
             suspect,
         };
         for (loads, order) in [
@@ -102,7 +125,8 @@ mod tests {
             ),
         ] {
             let order: Vec<_> = order.into_iter().map(ServerId).collect();
-            assert_eq!(order_of_preference(loads, 1_000), order);
+            let demand = MetadataDemand::default();
+            assert_eq!(order_of_preference(loads, demand), order);
         }
     }
 
@@ -114,15 +138,22 @@ mod tests {
             inodes: 0,
             operations_per_second,
             operations_per_second_max: 10_000,
+            inodes_max: u64::MAX,
             suspect: false,
         };
         let loads = vec![load(1, 1, 7_500), load(2, 9, 100), load(3, 1, 9_000)];
-        let order = |more| -> Vec<u64> {
-            let order = order_of_preference(loads.clone(), more).into_iter();
+        let order = |more: u64| -> Vec<u64> {
+            // Objects of a byte: four operations each.
+            let demand = MetadataDemand {
+                bytes_per_second: more / 4,
+                object_bytes: Some(1),
+                ..MetadataDemand::default()
+            };
+            let order = order_of_preference(loads.clone(), demand).into_iter();
             order.map(|server| server.0).collect()
         };
         assert_eq!(order(500), [1, 2, 3], "just in range, and fewer jobs");
-        assert_eq!(order(501), [2, 1, 3]);
+        assert_eq!(order(504), [2, 1, 3]);
         assert_eq!(
             order(20_000),
             [2, 1, 3],
@@ -131,8 +162,41 @@ mod tests {
     }
 
     #[test]
+    fn a_job_of_many_objects_goes_where_there_is_memory_for_their_names() {
+        let load = |server, jobs, inodes| MetadataLoad {
+            server: ServerId(server),
+            jobs,
+            inodes,
+            inodes_max: 1_000,
+            operations_per_second: 0,
+            operations_per_second_max: 10_000,
+            suspect: false,
+        };
+        let loads = vec![load(1, 1, 700), load(2, 9, 100)];
+        let order = |capacity_bytes| -> Vec<u64> {
+            let demand = MetadataDemand {
+                capacity_bytes,
+                object_bytes: Some(10),
+                ..MetadataDemand::default()
+            };
+            let order = order_of_preference(loads.clone(), demand).into_iter();
+            order.map(|server| server.0).collect()
+        };
+        assert_eq!(order(1_000), [1, 2], "just in range, and fewer jobs");
+        assert_eq!(order(1_010), [2, 1]);
+        let endless = MetadataDemand {
+            capacity_bytes: u64::MAX,
+            object_bytes: Some(0),
+            ..MetadataDemand::default()
+        };
+        assert_eq!(endless.inodes(), INODES_OF_A_JOB_MAX);
+        assert_eq!(MetadataDemand::default().inodes(), 0);
+    }
+
+    #[test]
     fn load_follows_objects_but_no_more_than_tasks_ask() {
         let demand = |tasks, object_bytes| MetadataDemand {
+            capacity_bytes: 0,
             bytes_per_second: 1_600_000_000,
             tasks,
             object_bytes,

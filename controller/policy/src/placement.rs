@@ -166,8 +166,15 @@ impl<'a> Elastic<'a> {
         };
         let free = sum(self.servers, StorageSpace::unpromised_bytes);
         let bytes = free.saturating_add(self.startable_bytes());
+        let total = sum(self.servers, |space| space.capacity_bytes);
+        let floor = least(
+            self.demand.capacity_bytes,
+            total.saturating_add(self.startable_bytes()),
+        );
+        let capacity = part(self.demand.capacity_bytes, needs.capacity_bytes, bytes);
         Needs {
-            capacity_bytes: part(self.demand.capacity_bytes, needs.capacity_bytes, bytes),
+            // A job of nothing would fit anywhere, and be nowhere.
+            capacity_bytes: capacity.max(floor).max(1),
             bytes_per_second: match self.rate_there_is() {
                 Some(rate) => part(self.demand.bytes_per_second, needs.bytes_per_second, rate),
                 None => needs.bytes_per_second,

@@ -70,21 +70,11 @@ pub fn widen(
         0 => has.capacity_bytes.saturating_sub(more.capacity_bytes),
         _ => has.capacity_bytes,
     };
-    let mut merged: BTreeMap<ServerId, Share> = BTreeMap::new();
     let old = shares.iter().map(|share| Share {
         bytes: part(share.bytes, kept, has.capacity_bytes),
         ..*share
     });
-    for share in old.chain(added) {
-        let sum = merged.entry(share.server).or_insert(Share {
-            bytes: 0,
-            bytes_per_second: 0,
-            ..share
-        });
-        sum.bytes += share.bytes;
-        sum.bytes_per_second += share.bytes_per_second;
-    }
-    let merged: Vec<Share> = merged.into_values().collect();
+    let merged = merge(old.chain(added));
     let bytes = in_proportion(has.capacity_bytes, &merged);
     let scaled = merged.iter().zip(bytes).map(|(share, bytes)| Share {
         bytes: bytes.max(1),
@@ -133,6 +123,21 @@ pub fn shrink(shares: &[Share], kept: Needs) -> Vec<Share> {
         .min(share.bytes_per_second),
     };
     shares.iter().map(less).collect()
+}
+
+/// One share for each server, in the order of their ids.
+pub fn merge(shares: impl IntoIterator<Item = Share>) -> Vec<Share> {
+    let mut merged: BTreeMap<ServerId, Share> = BTreeMap::new();
+    for share in shares {
+        let sum = merged.entry(share.server).or_insert(Share {
+            bytes: 0,
+            bytes_per_second: 0,
+            ..share
+        });
+        sum.bytes += share.bytes;
+        sum.bytes_per_second += share.bytes_per_second;
+    }
+    merged.into_values().collect()
 }
 
 /// What shares promise together.

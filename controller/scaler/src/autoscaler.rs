@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use crate::{
     Instance, Scaler,
     decisions::{Decision, Decisions},
-    view::{Departing, View, used_bytes},
+    view::{Departing, View, is_in_use, used_bytes},
 };
 
 /// Time between two looks: whoever waits for room waits for this, and for a server's start.
@@ -110,6 +110,8 @@ impl<S: Scaler> Autoscaler<S> {
             servers_max: self.settings.scaling.servers_max,
             servers: view.servers(),
             capacity_bytes: self.settings.capacity_bytes,
+            tier: self.settings.tier.map_or("", Tier::name).to_owned(),
+            bandwidth_bytes_per_second: self.settings.bytes_per_second,
             decisions: self.decisions.show(Instant::now()),
         };
         self.client
@@ -121,15 +123,16 @@ impl<S: Scaler> Autoscaler<S> {
     fn decide(&mut self, view: &View) -> Option<Decision> {
         let before = view.servers();
         let most = self.settings.scaling.servers_max;
-        let lacking = view
-            .lacking(&self.settings)
-            .min(most.saturating_sub(before));
+        let lacking = view.lacking().min(most.saturating_sub(before));
         if lacking > 0 {
             self.arbiter.started_by_others();
             return Some(Decision {
                 before,
                 after: before + lacking,
-                reason: format!("jobs wait for {}", ByteCount(view.wanted_bytes)),
+                reason: match view.wanted_bytes {
+                    0 => "jobs wait for room".to_owned(),
+                    bytes => format!("jobs wait for {}", ByteCount(bytes)),
+                },
             });
         }
         let now_ms = self.started.elapsed().as_millis() as u64;
@@ -170,11 +173,12 @@ impl<S: Scaler> Autoscaler<S> {
         }
     }
 
-    /// Those whose turn it is go first, and of them those that hold least.
+    /// Those whose turn it is go first, and of them those that are free: what others hold finds room on
+    /// those that would have gone.
     async fn shrink(&self, view: &View, instances: &[Instance], decision: &Decision) {
         let ours = view.staying.iter().filter_map(|server| {
             let rank = rank(instances, server)?;
-            let held = (used_bytes(server), server.reserved_bytes);
+            let held = (is_in_use(server), used_bytes(server), server.reserved_bytes);
             Some((Reverse(rank), held, server))
         });
         let mut candidates: Vec<_> = ours.collect();

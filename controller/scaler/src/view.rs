@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use pocket_policy::{Pool, Tier};
+use pocket_policy::{Member, Needs, Pool, Tier};
 use pocket_proto::control::{LeaveStage, ListServersReply, ServerRole, ServerStatus};
 
 use crate::{AutoscaleSettings, Instance, InstanceState};
@@ -16,8 +16,14 @@ pub(crate) struct View {
     pub(crate) may_stay: Vec<ServerStatus>,
     /// Servers that were started and do not take data yet.
     pub(crate) starting: u32,
-    /// What registrations wait for, in bytes.
+    /// Registrations that wait for room, and running jobs that lack some.
+    pub(crate) waiting: u32,
+    /// What they lack, in bytes.
     pub(crate) wanted_bytes: u64,
+    /// Servers that they need beside those that are there.
+    wanted_servers: u32,
+    /// Endpoints of servers that the scaler looks after.
+    ours: HashSet<String>,
 }
 
 /// Endpoints of servers that were leaving when last seen. One that the controller has dismissed shows
@@ -80,7 +86,13 @@ impl View {
             staying: at(LeaveStage::Stays),
             may_stay: at(LeaveStage::Closed),
             starting,
+            waiting: reply.waiting,
             wanted_bytes: reply.wanted_bytes,
+            wanted_servers: reply.wanted_servers,
+            ours: instances
+                .iter()
+                .filter_map(|i| i.endpoint.clone())
+                .collect(),
         }
     }
 
@@ -89,53 +101,56 @@ impl View {
         staying.saturating_add(self.starting)
     }
 
-    /// For the arbiter. What is promised to jobs counts as used; the processors of servers that
-    /// share a machine do not, as more servers there would not bring more of them.
+    /// For the arbiter. While jobs wait, servers that are free or starting are theirs; otherwise it
+    /// sizes those. The processors of servers that share a machine do not count, as more servers there
+    /// would not bring more of them.
     pub(crate) fn pool(&self, settings: &AutoscaleSettings) -> Pool {
-        let taken = |server: &ServerStatus| server.reserved_bytes.max(used_bytes(server));
-        let rate = |server: &ServerStatus| {
-            let used = server
-                .usage
-                .map_or(0, |usage| usage.network_bytes_per_second);
-            server.reserved_bandwidth_bytes_per_second.max(used)
+        let needed = self.waiting > 0;
+        let there = self.staying.iter().map(|server| Member {
+            has: Needs {
+                capacity_bytes: server.capacity_bytes,
+                bytes_per_second: server.bandwidth_bytes_per_second,
+            },
+            needed: needed || is_in_use(server),
+            // Others may not be removed.
+            ready: self.ours.contains(&server.endpoint),
+        });
+        let coming = Member {
+            has: Needs {
+                capacity_bytes: settings.capacity_bytes,
+                bytes_per_second: settings.bytes_per_second,
+            },
+            needed,
+            ready: false,
         };
-        let servers = self.servers();
-        let starting = u128::from(self.starting);
-        let capacity = self.sum(|server| server.capacity_bytes)
-            + starting * u128::from(settings.capacity_bytes);
-        let bandwidth = self.sum(|server| server.bandwidth_bytes_per_second)
-            + starting * u128::from(settings.bytes_per_second);
-        let (taken, rate) = (self.sum(taken), self.sum(rate));
-        let needed = needed(taken, capacity, servers).max(needed(rate, bandwidth, servers));
-        Pool {
-            servers,
-            promised: 0,
-            threads: 1,
-            cpu_permille: 0,
-            network_permille: permille(rate, bandwidth),
-            capacity_permille: permille(taken, capacity),
-            removable: servers - needed.min(servers),
-        }
+        let starting = std::iter::repeat_n(coming, self.starting as usize);
+        let beyond = Needs {
+            capacity_bytes: self
+                .sum(|server| used_bytes(server).saturating_sub(server.reserved_bytes)),
+            bytes_per_second: self.sum(|server| {
+                let usage = server.usage.unwrap_or_default();
+                let promised = server.reserved_bandwidth_bytes_per_second;
+                usage.network_bytes_per_second.saturating_sub(promised)
+            }),
+        };
+        Pool::of(there.chain(starting), beyond, settings.scaling.servers_min)
     }
 
     /// Servers to be started so that those who wait find room.
-    pub(crate) fn lacking(&self, settings: &AutoscaleSettings) -> u32 {
-        if self.wanted_bytes == 0 {
-            return 0;
-        }
-        let free = self.sum(|server| server.capacity_bytes.saturating_sub(server.reserved_bytes))
-            + u128::from(self.starting) * u128::from(settings.capacity_bytes);
-        let lacking = u128::from(self.wanted_bytes).saturating_sub(free);
-        let servers = lacking.div_ceil(u128::from(settings.capacity_bytes.max(1)));
-        u32::try_from(servers).unwrap_or(u32::MAX)
+    pub(crate) fn lacking(&self) -> u32 {
+        self.wanted_servers.saturating_sub(self.starting)
     }
 
-    fn sum(&self, of: impl Fn(&ServerStatus) -> u64) -> u128 {
-        self.staying
-            .iter()
-            .map(|server| u128::from(of(server)))
-            .sum()
+    fn sum(&self, of: impl Fn(&ServerStatus) -> u64) -> u64 {
+        self.staying.iter().map(of).fold(0, u64::saturating_add)
     }
+}
+
+/// Whether anything of it is promised, or it holds data.
+pub(crate) fn is_in_use(server: &ServerStatus) -> bool {
+    server.reserved_bytes > 0
+        || server.reserved_bandwidth_bytes_per_second > 0
+        || used_bytes(server) > 0
 }
 
 fn stage(server: &ServerStatus) -> LeaveStage {
@@ -148,26 +163,10 @@ pub(crate) fn used_bytes(server: &ServerStatus) -> u64 {
     server.usage.map_or(0, |usage| usage.used_bytes)
 }
 
-/// Rounded up; 0 where there is nothing to use.
-fn permille(used: u128, all: u128) -> u32 {
-    match all {
-        0 => 0,
-        all => u32::try_from((used * 1_000).div_ceil(all)).unwrap_or(u32::MAX),
-    }
-}
-
-/// So many of `servers`, which have `all` together, hold `taken`.
-fn needed(taken: u128, all: u128, servers: u32) -> u32 {
-    match all {
-        0 => 0,
-        all => u32::try_from((taken * u128::from(servers)).div_ceil(all)).unwrap_or(u32::MAX),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use pocket_policy::ScalingSettings;
-    use pocket_proto::control::Leave;
+    use pocket_proto::control::{Leave, Usage};
 
     use super::*;
 
@@ -218,7 +217,9 @@ mod tests {
                 server("c:1", 10, LeaveStage::Sealed),
                 dead,
             ],
+            waiting: 1,
             wanted_bytes: 250,
+            wanted_servers: 3,
             ..ListServersReply::default()
         };
         let instances = [
@@ -231,10 +232,45 @@ mod tests {
             (view.servers(), view.starting, view.may_stay.len()),
             (3, 2, 1)
         );
-        let pool = view.pool(&settings());
-        assert_eq!((pool.capacity_permille, pool.removable), (300, 2));
-        // 10 free there and 200 to come: one more.
-        assert_eq!(view.lacking(&settings()), 1);
+        assert_eq!(view.lacking(), 1, "two of the three are starting");
+    }
+
+    #[test]
+    fn what_is_free_is_the_arbiters_unless_jobs_wait_for_it_or_it_is_not_ours() {
+        let reply = |waiting| ListServersReply {
+            servers: vec![
+                server("a:1", 90, LeaveStage::Stays),
+                server("b:1", 0, LeaveStage::Stays),
+                server("foreign:1", 0, LeaveStage::Stays),
+            ],
+            waiting,
+            ..ListServersReply::default()
+        };
+        let instances = ["a:1", "b:1", "new:1"].map(|endpoint| instance(Some(endpoint)));
+        let pool = |waiting| {
+            let view = View::of(reply(waiting), &instances, &Departing::default(), None);
+            let pool = view.pool(&settings());
+            (pool.servers, pool.promised, pool.removable)
+        };
+        assert_eq!(pool(0), (4, 1, 1));
+        assert_eq!(pool(1), (4, 4, 0));
+    }
+
+    #[test]
+    fn what_jobs_use_beyond_their_promises_is_the_load_of_what_is_free() {
+        let over = ServerStatus {
+            usage: Some(Usage {
+                used_bytes: 60,
+                ..Usage::default()
+            }),
+            ..server("a:1", 10, LeaveStage::Stays)
+        };
+        let reply = ListServersReply {
+            servers: vec![over, server("b:1", 0, LeaveStage::Stays)],
+            ..ListServersReply::default()
+        };
+        let view = View::of(reply, &[], &Departing::default(), None);
+        assert_eq!(view.pool(&settings()).capacity_permille, 500);
     }
 
     #[test]
@@ -277,6 +313,6 @@ mod tests {
     fn nothing_at_all_is_not_full() {
         let view = View::default();
         assert_eq!(view.pool(&settings()).capacity_permille, 0);
-        assert_eq!(view.lacking(&settings()), 0);
+        assert_eq!(view.lacking(), 0);
     }
 }

@@ -15,6 +15,9 @@ use pocket_proto::{
 
 use super::{account::Account, reservation::Reservation, traffic::Throughput};
 
+/// So many files tell the mean size of a job's objects; until then earlier runs do.
+const INODES_TELL: u64 = 100;
+
 /// How far the life of a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -24,6 +27,16 @@ pub(crate) enum Phase {
     Running,
     /// Its metadata server is being told to drop it. Its name is free again.
     Ending,
+}
+
+/// What a running job does not get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lack {
+    /// In all.
+    pub(crate) wanted: Needs,
+    pub(crate) since: Instant,
+    /// When it was last looked for.
+    pub(crate) looked: Instant,
 }
 
 /// A job.
@@ -51,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) idle_since: Instant,
     pub(crate) mounts: u32,
     pub(crate) used_bytes: u64,
+    /// What it would hold if writes had not to wait for more; 0 if none does.
+    pub(crate) wanted_bytes: u64,
     pub(crate) inodes: u64,
     /// The newest epoch that its metadata server is known to have.
     pub(crate) confirmed_epoch: u32,
@@ -67,8 +82,8 @@ pub(crate) struct Job {
     /// Why its reservation is another one than at first: sentences for people, else empty.
     pub(crate) why_capacity: String,
     pub(crate) why_throughput: String,
-    /// Bytes that it needs and for which there was no room, and since when.
-    pub(crate) lacks: Option<(u64, Instant)>,
+    /// What it needs and for which there was no room.
+    pub(crate) lack: Option<Lack>,
     /// Its metadata server shall learn of another capacity or reservation.
     pub(crate) resized: bool,
     /// A command about it is under way.
@@ -109,6 +124,7 @@ impl Job {
             idle_since: now,
             mounts: 0,
             used_bytes: 0,
+            wanted_bytes: 0,
             inodes: 0,
             weighed_for: 0,
             notice: String::new(),
@@ -117,7 +133,7 @@ impl Job {
             object_bytes: None,
             why_capacity: String::new(),
             why_throughput: String::new(),
-            lacks: None,
+            lack: None,
             resized: false,
             calling: false,
             retry_at: now,
@@ -156,6 +172,7 @@ impl Job {
         self.idle_since = now.checked_sub(idle).unwrap_or(self.born);
         self.mounts = report.mounts;
         self.used_bytes = report.used_bytes;
+        self.wanted_bytes = report.wanted_bytes;
         self.account.note_use(report.used_bytes, report.inodes);
         self.inodes = report.inodes;
     }
@@ -193,10 +210,12 @@ impl Job {
 
     /// What it asks of its metadata server, as far as its reservation tells.
     pub(crate) fn metadata_demand(&self) -> MetadataDemand {
+        let measured = || Some(self.account.object_bytes()).filter(|_| self.inodes >= INODES_TELL);
         MetadataDemand {
+            capacity_bytes: self.reserved.capacity_bytes,
             bytes_per_second: self.reserved.bytes_per_second,
             tasks: self.spec.hints.and_then(|hints| hints.max_tasks),
-            object_bytes: self.object_bytes,
+            object_bytes: measured().or(self.object_bytes),
         }
     }
 
@@ -252,6 +271,7 @@ fn hints_differ(theirs: &Hints, ours: &Hints) -> bool {
             ours.task_bandwidth_bytes_per_second,
         )
         || differs(theirs.capacity_bytes, ours.capacity_bytes)
+        || differs(theirs.capacity_bytes_max, ours.capacity_bytes_max)
         || differs(
             theirs.bandwidth_bytes_per_second,
             ours.bandwidth_bytes_per_second,

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use pocket_policy::{
-    self as policy, Allocation, Demand, JobTerms, MetadataDemand, MetadataLoad, StorageSpace,
-    Ticket, Wanted,
+    self as policy, Allocation, Demand, JobTerms, MetadataDemand, MetadataLoad, Placement,
+    StorageSpace, Ticket,
 };
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
@@ -17,6 +17,7 @@ use super::{
     Action, Cluster, Command,
     account::EpochNote,
     jobs::{Job, Phase},
+    pool::Offer,
     reservation::Reservation,
     servers::Server,
 };
@@ -25,6 +26,8 @@ use super::{
 const JOBS_MAX: usize = 100_000;
 /// What a metadata server does on one core (paper, section 6.2).
 const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
+/// Inodes that its 16 GB of memory hold at some 400 bytes each (m5.xlarge, as there).
+const METADATA_INODES: u64 = 40_000_000;
 /// Where no other metadata server answers, one that failed is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -100,14 +103,6 @@ impl Cluster {
         self.create(terms, ticket, now)
     }
 
-    /// A registration has come to its end, one way or another. Idempotent.
-    pub(crate) fn leave_queue(&mut self, ticket: Ticket) {
-        self.queue.leave(ticket);
-        self.wanted.remove(&ticket);
-        // The next one may go.
-        self.changed = true;
-    }
-
     fn join(&mut self, id: JobId, request: &RegisterJobRequest, now: Instant) -> RegisterStep {
         let Some(job) = self.jobs.get_mut(id) else {
             return RegisterStep::Refused(Status::Internal.into());
@@ -146,49 +141,43 @@ impl Cluster {
             let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
             return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
         }
-        let past = self.history.forecast(&terms.profile);
-        let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
         // Others have waited for longer: nothing to look for.
         if !self.queue.may_go(*ticket) {
             let name = &terms.name;
             let why = format!("job '{name}' waits for room, and others have waited for longer");
-            let step = self.wait_in_turn(Failure::new(Status::NoSpace, why), ticket);
-            self.want(*ticket, &demand);
-            return step;
+            return self.wait_in_turn(Failure::new(Status::NoSpace, why), terms, ticket, now);
         }
-        let metadata = MetadataDemand {
-            bytes_per_second: demand.needs().bytes_per_second,
-            tasks: terms.hints.max_tasks,
-            object_bytes: past.as_ref().and_then(|past| measured(past.object_bytes)),
-        };
-        let Some(server) = self.metadata_server_for_a_job(metadata, now) else {
+        let past = self.history.forecast(&terms.profile);
+        let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
+        if self.servers.alive_metadata().next().is_none() {
             let message = "no metadata server is alive: start one (pocket meta)";
             return RegisterStep::Wait(unavailable(message.into()), None);
-        };
-        if let Some(server) = self.servers.get(server)
-            && let Some(until) = server.failed_at.map(|at| at + ASK_AGAIN_AFTER)
-            && now < until
-        {
-            let message = format!(
-                "no metadata server answers (the last one asked was {})",
-                server.control_endpoint().unwrap_or_default()
-            );
-            return RegisterStep::Wait(unavailable(message), Some(until));
         }
         let spaces = self.spaces_for_a_newcomer();
-        let fits_later = fits_later(&demand, &spaces, self.startable_bytes(now));
-        let wanted = demand.clone();
-        // What earlier runs used is what is reserved; a run that needs more must not fail for it
-        // before the next look, so it may hold what it could without them.
-        let without_past = past.is_some().then(|| {
-            let demand = policy::demand(&terms.hints, &self.catalogue, None);
-            policy::allocate(&terms.name, demand, &spaces)
-        });
-        let may_hold = without_past.and_then(Result::ok);
-        let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
-        match policy::allocate(&terms.name, demand, &spaces) {
-            Ok(allocation) => {
-                let reservation = Reservation::new(&wanted, &allocation, may_hold);
+        let since = self.waits_since(*ticket);
+        match self.place(&terms.name, &demand, &spaces, since, now) {
+            Placement::Placed(allocation) => {
+                let metadata = MetadataDemand {
+                    capacity_bytes: allocation.capacity_bytes,
+                    bytes_per_second: allocation.bytes_per_second,
+                    tasks: terms.hints.max_tasks,
+                    object_bytes: past.as_ref().and_then(|past| measured(past.object_bytes)),
+                };
+                let server = match self.metadata_server_for_a_job(metadata, now) {
+                    Ok(server) => server,
+                    Err(step) => return step,
+                };
+                // What earlier runs used is what is reserved; a run that needs more must not fail for it
+                // before the next look, so it may hold what it could without them.
+                let without_past = past.is_some().then(|| {
+                    let demand = policy::demand(&terms.hints, &self.catalogue, None);
+                    policy::allocate(&terms.name, demand, &spaces)
+                });
+                let may_hold = without_past.and_then(Result::ok);
+                let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
+                let mut reservation =
+                    Reservation::new(&demand, &terms.hints, &allocation, may_hold);
+                reservation.wait_for(self.there_can_be(now));
                 let step = self.begin(terms, allocation, reservation, server, now);
                 if let RegisterStep::Create(command) = &step
                     && let Some(job) = self.jobs.get_mut(command.job)
@@ -197,34 +186,41 @@ impl Cluster {
                 }
                 step
             }
-            // Storage servers are just starting.
-            Err(failure) if spaces.is_empty() => RegisterStep::Wait(failure, None),
-            Err(failure) if fits_later => {
-                let step = self.wait_in_turn(failure, ticket);
-                // Where a job ends, room is just being made.
-                if self.jobs.ending().next().is_none() {
-                    self.want(*ticket, &wanted);
-                }
-                step
+            Placement::Start(counts) => {
+                let count: u32 = counts.iter().sum();
+                let name = &terms.name;
+                let why =
+                    format!("job '{name}' waits for storage servers that start: {count} more");
+                self.wait_in_turn(Failure::new(Status::NoSpace, why), terms, ticket, now)
             }
-            Err(failure) => RegisterStep::Refused(failure),
+            Placement::Wait(failure) => self.wait_in_turn(failure, terms, ticket, now),
+            Placement::Never(failure) => RegisterStep::Refused(failure),
         }
     }
 
-    /// Takes or keeps a place in the queue; the failure tells it, with the reason.
-    fn wait_in_turn(&mut self, failure: Failure, ticket: &mut Option<Ticket>) -> RegisterStep {
-        let Failure { status, message } = failure;
-        if ticket.is_none() {
-            *ticket = self.queue.join(message.clone());
-            self.decisions.queued += u64::from(ticket.is_some());
-        }
-        let Some(ticket) = *ticket else {
-            let message = format!("{message}; and too many jobs wait for room already");
-            return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
+    /// Decides about a job that has waited since then: as simulations do, but that here servers may not
+    /// come that could be started.
+    fn place(
+        &self,
+        name: &str,
+        demand: &Demand,
+        spaces: &[StorageSpace],
+        since: Option<Instant>,
+        now: Instant,
+    ) -> Placement {
+        let decide = |offer: Option<Offer>| {
+            let market = offer.as_ref().map(|offer| offer.market(&self.catalogue));
+            policy::place(name, demand, spaces, market)
         };
-        self.queue.explain(ticket, message.clone());
-        let message = self.queue.sentence(ticket).unwrap_or(message);
-        RegisterStep::Wait(Failure::new(status, message), None)
+        let offer = self.offer(now);
+        let found = decide(offer);
+        let without = offer.and_then(|offer| offer.without_servers(since, now));
+        if let (Placement::Start(_), Some(_)) = (&found, without)
+            && let placed @ Placement::Placed(_) = decide(without)
+        {
+            return placed;
+        }
+        found
     }
 
     fn begin(
@@ -288,7 +284,15 @@ impl Cluster {
         Some(reply(job, endpoint, true, job.notice.clone()))
     }
 
-    fn metadata_server_for_a_job(&self, demand: MetadataDemand, now: Instant) -> Option<ServerId> {
+    /// Where such a job goes, or what to wait for.
+    fn metadata_server_for_a_job(
+        &self,
+        demand: MetadataDemand,
+        now: Instant,
+    ) -> Result<ServerId, RegisterStep> {
+        let unavailable = |message: String, until| {
+            RegisterStep::Wait(Failure::new(Status::Unavailable, message), until)
+        };
         let load = |server: &Server| {
             let jobs = self
                 .jobs
@@ -296,9 +300,10 @@ impl Cluster {
                 .filter(|job| job.metadata_server == server.id);
             let (mut count, mut inodes, mut predicted) = (0, 0u64, 0u64);
             for job in jobs {
+                let demand = job.metadata_demand();
                 count += 1;
-                inodes = inodes.saturating_add(job.inodes);
-                predicted = predicted.saturating_add(job.metadata_demand().operations_per_second());
+                inodes = inodes.saturating_add(job.inodes.max(demand.inodes()));
+                predicted = predicted.saturating_add(demand.operations_per_second());
             }
             MetadataLoad {
                 server: server.id,
@@ -307,12 +312,26 @@ impl Cluster {
                 // What it does now, should that be more than anybody predicted.
                 operations_per_second: predicted.max(server.usage.operations_per_second),
                 operations_per_second_max: METADATA_OPERATIONS_PER_SECOND,
+                inodes_max: METADATA_INODES,
                 suspect: server.is_suspect(now),
             }
         };
         let loads = self.servers.alive_metadata().map(load).collect();
-        let order = policy::order_of_preference(loads, demand.operations_per_second());
-        order.first().copied()
+        let order = policy::order_of_preference(loads, demand);
+        let first = order.first().and_then(|server| self.servers.get(*server));
+        let Some(server) = first else {
+            let message = "no metadata server is alive: start one (pocket meta)";
+            return Err(unavailable(message.to_owned(), None));
+        };
+        match server.failed_at.map(|at| at + ASK_AGAIN_AFTER) {
+            Some(until) if now < until => {
+                let endpoint = server.control_endpoint().unwrap_or_default();
+                let message =
+                    format!("no metadata server answers (the last one asked was {endpoint})");
+                Err(unavailable(message, Some(until)))
+            }
+            _ => Ok(server.id),
+        }
     }
 
     /// Sees to it that a job ends, and looks how far that is. Whoever asks by name goes on with
@@ -363,16 +382,6 @@ impl Cluster {
     }
 }
 
-/// Whether the job would find room if no other ran and servers of so many bytes were started.
-fn fits_later(demand: &Demand, spaces: &[StorageSpace], startable_bytes: u64) -> bool {
-    let all = spaces.iter().map(|space| space.capacity_bytes);
-    let all = all.fold(startable_bytes, u64::saturating_add);
-    match demand.capacity_bytes {
-        Wanted::Exactly(bytes) => bytes <= all,
-        Wanted::Expected(_) | Wanted::UpTo(_) => all > 0,
-    }
-}
-
 /// A figure of earlier runs, of which 0 says that nobody measured it.
 pub(super) fn measured(figure: u64) -> Option<u64> {
     (figure > 0).then_some(figure)
@@ -392,6 +401,7 @@ fn reply(job: &Job, metadata_endpoint: String, created: bool, notice: String) ->
         credential: Default::default(),
         allocation: Some(job.allocation()),
         notice,
+        queued: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! so that a new controller goes on with it.
 
 use pocket_policy::{Allocation, Demand, Needs, Tier, Wanted};
-use pocket_proto::control::{self, CreateJobRequest, reservation};
+use pocket_proto::control::{self, CreateJobRequest, Hints, reservation};
 
 /// The reservation of a job. How much a job may hold is another matter: see
 /// [`Reservation::capacity_bytes_max`].
@@ -12,6 +12,10 @@ pub(crate) struct Reservation {
     pub(crate) needs: Needs,
     /// The most that the job may hold if nobody else was promised what it takes beyond `needs`.
     pub(crate) capacity_bytes_max: u64,
+    /// How far the reservation may grow.
+    pub(crate) growth_bytes_max: u64,
+    /// The same, as far as the cluster went when the job was created: writes wait for it.
+    pub(crate) awaited_bytes_max: u64,
     /// The capacity that was demanded.
     pub(crate) capacity: Wanted,
     /// The throughput that was demanded.
@@ -21,19 +25,28 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Of a job that is created; it may hold `capacity_bytes_max` if there is room.
-    pub(crate) fn new(demand: &Demand, allocation: &Allocation, capacity_bytes_max: u64) -> Self {
+    /// Of a job that is created; it may hold `capacity_bytes_max` if there is room, and comes to hold no
+    /// more than its user said.
+    pub(crate) fn new(
+        demand: &Demand,
+        hints: &Hints,
+        allocation: &Allocation,
+        capacity_bytes_max: u64,
+    ) -> Self {
         let needs = Needs {
             capacity_bytes: allocation.capacity_bytes,
             bytes_per_second: allocation.bytes_per_second,
         };
-        Reservation::of(demand, needs, capacity_bytes_max)
+        Reservation::of(demand, hints, needs, capacity_bytes_max)
     }
 
-    fn of(demand: &Demand, needs: Needs, capacity_bytes_max: u64) -> Self {
+    fn of(demand: &Demand, hints: &Hints, needs: Needs, capacity_bytes_max: u64) -> Self {
+        let growth_bytes_max = hints.capacity_bytes_max.or(demand.capacity_max());
         Reservation {
             needs,
             capacity_bytes_max: capacity_bytes_max.max(needs.capacity_bytes),
+            growth_bytes_max: growth_bytes_max.unwrap_or(u64::MAX),
+            awaited_bytes_max: 0,
             capacity: demand.capacity_bytes,
             throughput: demand.bytes_per_second,
             tiers: demand.tiers,
@@ -47,20 +60,39 @@ impl Reservation {
             capacity_bytes: job.capacity_bytes,
             bytes_per_second: job.bandwidth_bytes_per_second,
         };
+        let hints = job.hints.unwrap_or_default();
         let Some(kept) = &job.reservation else {
-            return Reservation::of(demand, promised, job.capacity_bytes);
+            return Reservation::of(demand, &hints, promised, job.capacity_bytes);
         };
         let needs = Needs {
             capacity_bytes: kept.capacity_bytes,
             bytes_per_second: kept.bytes_per_second,
         };
-        let read = Reservation::of(demand, needs, kept.capacity_bytes_max);
+        let read = Reservation::of(demand, &hints, needs, kept.capacity_bytes_max);
         Reservation {
+            awaited_bytes_max: kept.awaited_bytes_max,
             capacity: figure(kept.capacity).unwrap_or(read.capacity),
             throughput: figure(kept.throughput).unwrap_or(read.throughput),
             tiers: tiers(&kept.tiers).unwrap_or(read.tiers),
             ..read
         }
+    }
+
+    /// What the job demanded, as far as it is kept.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand {
+            capacity_bytes: self.capacity,
+            bytes_per_second: self.throughput,
+            // Whoever does not care has DRAM last.
+            latency_sensitive: self.tiers[0] == Tier::Dram,
+            tiers: self.tiers,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// Writes wait for the reservation to grow as far as a cluster of so many bytes lets it.
+    pub(crate) fn wait_for(&mut self, there_can_be: u64) {
+        self.awaited_bytes_max = self.growth_bytes_max.min(there_can_be);
     }
 
     /// For the metadata server.
@@ -69,6 +101,7 @@ impl Reservation {
             capacity_bytes: self.needs.capacity_bytes,
             bytes_per_second: self.needs.bytes_per_second,
             capacity_bytes_max: self.capacity_bytes_max,
+            awaited_bytes_max: self.awaited_bytes_max,
             capacity: Some(written(self.capacity)),
             throughput: Some(written(self.throughput)),
             tiers: self
@@ -86,16 +119,6 @@ impl Reservation {
         match self.throughput {
             Wanted::Exactly(rate) => Some(rate),
             Wanted::Expected(_) | Wanted::UpTo(_) => None,
-        }
-    }
-
-    /// How far the reservation may grow: what the user asked for is the most, what a rule guessed as
-    /// far as it guessed.
-    pub(crate) fn growth_bytes_max(&self) -> u64 {
-        match self.capacity {
-            Wanted::Exactly(_) => self.capacity_bytes_max,
-            Wanted::Expected(_) => u64::MAX,
-            Wanted::UpTo(bytes) => bytes.max(self.capacity_bytes_max),
         }
     }
 
@@ -149,6 +172,8 @@ mod tests {
                 bytes_per_second: 4,
             },
             capacity_bytes_max: 5,
+            growth_bytes_max: u64::MAX,
+            awaited_bytes_max: 8,
             capacity: Wanted::Expected(6),
             throughput: Wanted::Exactly(7),
             tiers: [Tier::Nvme, Tier::Hdd, Tier::Ssd, Tier::Dram],

@@ -7,14 +7,17 @@
 
 use std::time::{Duration, Instant};
 
-use pocket_policy::{self as policy, Needs, Revision, Share, Use, rate_text, shrink, total};
+use pocket_policy::{
+    self as policy, Growth, Needs, Revision, Share, Use, merge, rate_text, shrink, total,
+};
 use pocket_proto::{ByteCount, JobId, control};
 use tracing::info;
 
 use super::{
     Cluster,
     account::EpochNote,
-    jobs::{Job, Phase},
+    jobs::{Job, Lack, Phase},
+    pool::Offer,
 };
 
 /// Time between two looks at all jobs.
@@ -49,7 +52,7 @@ impl Cluster {
             let compared = Use {
                 given: job.reserved,
                 used: Needs {
-                    capacity_bytes: job.used_bytes,
+                    capacity_bytes: job.used_bytes.max(job.wanted_bytes),
                     bytes_per_second: job.wanted_bytes_per_second(now),
                 },
             };
@@ -69,7 +72,7 @@ impl Cluster {
             return;
         };
         let most = Needs {
-            capacity_bytes: job.reservation.growth_bytes_max(),
+            capacity_bytes: job.reservation.growth_bytes_max,
             bytes_per_second: job
                 .reservation
                 .hinted_bytes_per_second()
@@ -79,14 +82,19 @@ impl Cluster {
             capacity_bytes: wanted.capacity_bytes.min(most.capacity_bytes),
             bytes_per_second: wanted.bytes_per_second.min(most.bytes_per_second),
         };
-        if is_more(given.capacity_bytes, wanted.capacity_bytes) {
-            if self.grow_in_capacity(id, compared, wanted, now).is_none()
-                && let Some(job) = self.jobs.get_mut(id)
-            {
-                job.lacks = Some((wanted.capacity_bytes - given.capacity_bytes, now));
-            }
+        let found = if is_more(given.capacity_bytes, wanted.capacity_bytes) {
+            self.grow_in_capacity(id, compared, wanted, now)
         } else if is_more(given.bytes_per_second, wanted.bytes_per_second) {
-            let _: Option<()> = self.grow_in_throughput(id, compared, wanted, now);
+            self.grow_in_throughput(id, compared, wanted, now)
+        } else {
+            Some(())
+        };
+        if let (None, Some(job)) = (found, self.jobs.get_mut(id)) {
+            job.lack = Some(Lack {
+                wanted,
+                since: job.lack.map_or(now, |lack| lack.since),
+                looked: now,
+            });
         }
         // Until then nothing has changed, or does not show.
         let (pause, settled) = (
@@ -108,7 +116,8 @@ impl Cluster {
         }
     }
 
-    /// Places the whole job anew; `None` if that gives it no more.
+    /// Finds more where servers can be started, else places the whole job anew; `None` if that gives it
+    /// no more.
     fn grow_in_capacity(
         &mut self,
         id: JobId,
@@ -117,8 +126,28 @@ impl Cluster {
         now: Instant,
     ) -> Option<()> {
         let job = self.jobs.get(id)?;
+        let holds = match job.used_bytes < used.capacity_bytes {
+            true => format!(", and wants {}", ByteCount(used.capacity_bytes)),
+            false => String::new(),
+        };
+        let holds = format!(
+            "it holds {} of {}{holds}",
+            ByteCount(job.used_bytes),
+            ByteCount(given.capacity_bytes)
+        );
+        let reason = |has: Needs| {
+            format!(
+                "{holds}: {} are reserved now",
+                ByteCount(has.capacity_bytes)
+            )
+        };
+        if let Some(offer) = self.offer(now) {
+            let shares = self.extended(job, wanted, offer, now)?;
+            let reason = reason(total(&shares));
+            self.jobs.get_mut(id)?.why_capacity.clone_from(&reason);
+            return self.grow_to(id, shares, reason, now);
+        }
         let (old, tiers) = (job.shares.clone(), job.reservation.tiers);
-        let epoch = job.epoch().checked_add(1)?;
         let needs = Needs {
             // It is not to lose what servers that are missing held of it.
             bytes_per_second: wanted
@@ -129,28 +158,65 @@ impl Cluster {
         self.jobs.set_shares(id, Vec::new());
         let placed = policy::reallocate(needs, &tiers, &self.spaces());
         let more = |shares: &[Share]| total(shares).capacity_bytes > given.capacity_bytes;
-        let Some((shares, weights)) = placed.filter(|(shares, _)| more(shares)) else {
-            self.jobs.set_shares(id, old);
+        self.jobs.set_shares(id, old);
+        let (shares, _) = placed.filter(|(shares, _)| more(shares))?;
+        let reason = reason(total(&shares));
+        self.jobs.get_mut(id)?.why_capacity.clone_from(&reason);
+        self.grow_to(id, shares, reason, now)
+    }
+
+    /// The job's shares with others beside them, as simulations place them; `None` if there is no room
+    /// yet.
+    fn extended(&self, job: &Job, wanted: Needs, offer: Offer, now: Instant) -> Option<Vec<Share>> {
+        let (demand, spaces) = (job.reservation.demand(), self.spaces());
+        let ask = |offer: Offer| {
+            let market = offer.market(&self.catalogue);
+            policy::extend(job.reserved, wanted, &demand, &spaces, market).map(|(_, growth)| growth)
+        };
+        let since = job.lack.map(|lack| lack.since);
+        let found = match (ask(offer)?, offer.without_servers(since, now)) {
+            (Growth::Start(_), Some(without)) => ask(without)?,
+            (found, _) => found,
+        };
+        let Growth::Placed(more) = found else {
             return None;
         };
+        let shares = merge(job.shares.iter().copied().chain(more));
+        // Throughput beyond a hint is not promised: what there is goes with the data.
+        Some(match job.reservation.hinted_bytes_per_second() {
+            Some(bytes_per_second) => shrink(
+                &shares,
+                Needs {
+                    capacity_bytes: u64::MAX,
+                    bytes_per_second,
+                },
+            ),
+            None => shares,
+        })
+    }
+
+    /// The job has these shares from now on, and the map that goes with them.
+    fn grow_to(
+        &mut self,
+        id: JobId,
+        shares: Vec<Share>,
+        reason: String,
+        now: Instant,
+    ) -> Option<()> {
+        let epoch = self.jobs.get(id)?.epoch().checked_add(1)?;
         let has = total(&shares);
-        let reason = format!(
-            "it holds {} of {}: {} are reserved now",
-            ByteCount(used.capacity_bytes),
-            ByteCount(given.capacity_bytes),
-            ByteCount(has.capacity_bytes)
-        );
-        let map = self.weight_map(epoch, &weights);
+        let map = self.weight_map(epoch, &policy::weights(&shares));
         self.reserve(id, shares, now);
         self.decisions.grown += 1;
         let job = self.jobs.get_mut(id)?;
-        job.reservation.needs = Needs {
+        let needs = &mut job.reservation.needs;
+        *needs = Needs {
             capacity_bytes: has.capacity_bytes,
-            bytes_per_second: needs.bytes_per_second,
+            // It is not to lose what servers that are missing moved of it.
+            bytes_per_second: has.bytes_per_second.max(needs.bytes_per_second),
         };
         let max = &mut job.reservation.capacity_bytes_max;
         *max = has.capacity_bytes.max(*max);
-        job.why_capacity.clone_from(&reason);
         job.spec.weight_map = Some(map);
         job.publish(epoch, reason, now);
         Some(())
@@ -167,36 +233,37 @@ impl Cluster {
         let job = self.jobs.get(id)?;
         let tiers = job.reservation.tiers;
         let rate = wanted.bytes_per_second;
-        let widened = policy::widen(&job.shares, rate, &tiers, &self.spaces())?;
-        let has = total(&widened.shares);
-        let epoch = job.epoch().checked_add(1)?;
-        if !is_more(given.bytes_per_second, has.bytes_per_second) {
-            return None;
-        }
         let before = rate_text(given.bytes_per_second);
         let why = match job.throughput.is_held_back(now) {
             true => format!("it is held back, as others need what it takes beyond {before}"),
             false => format!("it moves {} of {before}", rate_text(used.bytes_per_second)),
         };
-        let reserved = rate_text(has.bytes_per_second);
-        let reason = format!("{why}: {reserved} are reserved now");
-        let weights = policy::weights(&widened.shares);
-        let map = widened.moved.then(|| self.weight_map(epoch, &weights));
+        let reason = |has: Needs| {
+            let reserved = rate_text(has.bytes_per_second);
+            format!("{why}: {reserved} are reserved now")
+        };
+        let widened = policy::widen(&job.shares, rate, &tiers, &self.spaces()).filter(|widened| {
+            let has = total(&widened.shares).bytes_per_second;
+            is_more(given.bytes_per_second, has)
+        });
+        let Some(widened) = widened else {
+            let shares = self.extended(job, wanted, self.offer(now)?, now)?;
+            let reason = reason(total(&shares));
+            self.jobs.get_mut(id)?.why_throughput.clone_from(&reason);
+            return self.grow_to(id, shares, reason, now);
+        };
+        let has = total(&widened.shares);
+        let reason = reason(has);
+        self.jobs.get_mut(id)?.why_throughput.clone_from(&reason);
+        if widened.moved {
+            return self.grow_to(id, widened.shares, reason, now);
+        }
         self.reserve(id, widened.shares, now);
         self.decisions.grown += 1;
         let job = self.jobs.get_mut(id)?;
         job.reservation.needs.bytes_per_second = has.bytes_per_second;
-        job.why_throughput.clone_from(&reason);
-        match map {
-            Some(map) => {
-                job.spec.weight_map = Some(map);
-                job.publish(epoch, reason, now);
-            }
-            None => {
-                info!(job = %id, "the job is given more: {reason}");
-                job.changed_reservation();
-            }
-        }
+        info!(job = %id, "the job is given more: {reason}");
+        job.changed_reservation();
         Some(())
     }
 
@@ -267,12 +334,11 @@ impl Cluster {
         }
     }
 
-    /// What running jobs lack that found no room to grow.
-    pub(super) fn lacking_bytes(&self, now: Instant) -> u64 {
-        let fresh = |since: Instant| now.saturating_duration_since(since) <= NO_ROOM_PAUSE;
-        let lacks = self.jobs.all().filter_map(|job| job.lacks);
-        let lacks = lacks.filter(|(_, since)| fresh(*since));
-        lacks.map(|(bytes, _)| bytes).fold(0, u64::saturating_add)
+    /// Running jobs that found no room to grow, and what they lack.
+    pub(super) fn lacking(&self, now: Instant) -> impl Iterator<Item = (&Job, Lack)> {
+        let fresh = move |lack: &Lack| now.saturating_duration_since(lack.looked) <= NO_ROOM_PAUSE;
+        let jobs = self.jobs.all().filter(|job| job.phase == Phase::Running);
+        jobs.filter_map(move |job| Some((job, job.lack.filter(fresh)?)))
     }
 
     fn milliseconds(&self, at: Instant) -> u64 {
@@ -300,7 +366,7 @@ impl Job {
 
     /// Its metadata server is to know what is reserved for it.
     fn changed_reservation(&mut self) {
-        self.lacks = None;
+        self.lack = None;
         self.spec.reservation = Some(control::Reservation {
             why_capacity: self.why_capacity.clone(),
             why_throughput: self.why_throughput.clone(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pocket_policy::{self as policy, StorageSpace};
+use pocket_policy::{self as policy, Growth, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
     session::{StorageServer, WeightMap},
@@ -17,6 +17,8 @@ use super::{
     Action, Cluster, Command, REPORT_AGE_MAX,
     account::EpochNote,
     jobs::{Job, Phase},
+    pool::Offer,
+    reservation::Reservation,
 };
 
 /// Pause after a command that failed; doubles with every failure in a row, five times at most.
@@ -36,6 +38,7 @@ impl Cluster {
         self.expire_servers(now);
         self.lapse_leases(now);
         self.advance_leaving(now);
+        self.lapse_places(now);
         self.revise_jobs(now);
         let remembered_for = match self.ended.len() {
             0..ENDED_MAX => ENDED_REMEMBERED_FOR,
@@ -192,8 +195,7 @@ impl Cluster {
         let epoch = job.epoch().checked_add(1)?;
         // Its own promises are no obstacle to it.
         self.jobs.set_shares(id, Vec::new());
-        let placed = policy::reallocate(reservation.needs, &reservation.tiers, &self.spaces());
-        let Some((new, weights)) = placed else {
+        let Some((new, weights)) = self.placed_anew(&reservation, now) else {
             warn!(job = %id, "no storage server is alive: the job's map stays as it is");
             self.jobs.set_shares(id, shares);
             return None;
@@ -211,6 +213,26 @@ impl Cluster {
             reason: "other storage servers live, or have room, than before".to_owned(),
         });
         Some(map)
+    }
+
+    /// Where a running job goes that has no shares: where servers are started and ended as needed into
+    /// gaps, as when it was admitted.
+    fn placed_anew(
+        &self,
+        reservation: &Reservation,
+        now: Instant,
+    ) -> Option<(Vec<Share>, Vec<Weight>)> {
+        let (needs, spaces) = (reservation.needs, self.spaces());
+        if self.pool(now).is_some() {
+            let nothing = Offer::default();
+            let market = nothing.market(&self.catalogue);
+            let found = policy::grow(needs, &reservation.demand(), &spaces, market);
+            if let Growth::Placed(shares) = found {
+                let weights = policy::weights(&shares);
+                return Some((shares, weights));
+            }
+        }
+        policy::reallocate(needs, &reservation.tiers, &spaces)
     }
 
     /// Whether the map names no server that died or changed, and misses none that has room. Where
@@ -276,6 +298,8 @@ impl Cluster {
                 }
                 self.jobs.run(id);
                 self.decisions.created += 1;
+                let name = self.jobs.get(id).map(|job| job.spec.name.clone());
+                self.registered.extend(name);
             }
             (Action::Create(_), Err(failure)) => {
                 // It may exist all the same: if it is reported it is dropped.

@@ -71,6 +71,7 @@ impl Cluster {
 
     /// The servers that live, and the dead until they are forgotten.
     pub(crate) fn list_servers(&self, now: Instant) -> ListServersReply {
+        let wanted = self.wanted(now);
         ListServersReply {
             servers: self
                 .servers
@@ -80,7 +81,9 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             pool: self.pool(now),
-            wanted_bytes: self.wanted_bytes(now),
+            wanted_bytes: wanted.bytes,
+            waiting: wanted.waiting,
+            wanted_servers: wanted.servers,
         }
     }
 

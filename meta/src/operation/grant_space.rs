@@ -5,6 +5,7 @@ use pocket_proto::{Failure, Status};
 
 use super::{Context, Step};
 use crate::job::JobState;
+use crate::now::Now;
 use crate::space::GrantWish;
 
 /// What is given back is taken first: it may be what is asked for.
@@ -24,7 +25,10 @@ pub(super) fn grant_space(
         // What was deleted a moment ago makes room.
         Err(failure) if failure.status == Status::QuotaExceeded => {
             state.drop_orphans(context.job);
-            state.grant(request, sessions)?
+            match state.grant(request, sessions) {
+                Ok(granted) => granted,
+                Err(full) => return state.await_more(request, full, context.now),
+            }
         }
         granted => granted?,
     };
@@ -36,6 +40,26 @@ pub(super) fn grant_space(
 }
 
 impl JobState {
+    /// Waits for the controller to give the job more, where that may be; what was given back is not
+    /// given back twice.
+    fn await_more(
+        &mut self,
+        request: &GrantSpace,
+        full: Failure,
+        now: Now,
+    ) -> Result<Step, Failure> {
+        let held = self.namespace.allocated_bytes() + self.space.granted_bytes();
+        let most = self.awaited_bytes_max();
+        let fits = held.saturating_add(request.needed_bytes) <= most;
+        if !fits || self.space.capacity_bytes() >= most || request.returned_bytes > 0 {
+            return Err(full);
+        }
+        let wanted = request.wanted_bytes.max(request.needed_bytes);
+        let wanted = held.saturating_add(wanted).min(most);
+        let given = self.growth.want(wanted, now.tick);
+        given.map(Step::AwaitGrowth).ok_or(full)
+    }
+
     fn grant(&mut self, request: &GrantSpace, sessions: u64) -> Result<u64, Failure> {
         self.space.grant(GrantWish {
             wanted_bytes: request.wanted_bytes.max(request.needed_bytes),

@@ -8,8 +8,12 @@ use pocket_proto::{Bandwidth, BlockBytes, ByteCount, control::Hints};
 use super::ArgumentError;
 use crate::{
     connection::JobTerms,
-    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl},
+    units::{parse_block_bytes, parse_capacity, parse_lease, parse_ttl, parse_wait},
 };
+
+/// How long a job waits in the queue where nobody says: a machine starts in less, and a script fails
+/// before its user gives up.
+const QUEUE_WAIT: Duration = Duration::from_secs(60);
 
 /// Hints: what the job will need. The controller sizes the job from them; all may be left out.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -18,9 +22,13 @@ pub(crate) struct HintArguments {
     #[arg(long, value_name = "N", env = "POCKET_MAX_TASKS", value_parser = parse_tasks, allow_negative_numbers = true)]
     pub(crate) max_tasks: Option<u32>,
 
-    /// Bytes that the job will hold at most, as 10GiB
+    /// Bytes that the job will hold, as 10GiB; if it comes to need more it gets more, where there is room
     #[arg(long, value_name = "SIZE", env = "POCKET_CAPACITY", value_parser = parse_capacity, allow_hyphen_values = true)]
     pub(crate) capacity: Option<ByteCount>,
+
+    /// Bytes that the job must not outgrow: the write that would fails [default: ten times its capacity]
+    #[arg(long, value_name = "SIZE", env = "POCKET_MAX_CAPACITY", value_parser = parse_capacity, allow_hyphen_values = true)]
+    pub(crate) max_capacity: Option<ByteCount>,
 
     /// Rate of all tasks together at its peak, as 8Gb/s (bits) or 1GB/s (bytes)
     #[arg(
@@ -73,6 +81,10 @@ pub(crate) struct JobArguments {
     #[arg(long, value_name = "NAME", env = "POCKET_PROFILE")]
     pub(crate) profile: Option<String>,
 
+    /// How long the job may wait in the queue where there is no room, as 30s, 10m or 2h [default: 60s]
+    #[arg(long, value_name = "TIME", env = "POCKET_WAIT", value_parser = parse_wait)]
+    pub(crate) wait: Option<Duration>,
+
     /// Leave the job alive without a mount, until `pocket job deregister`
     #[arg(long)]
     pub(crate) keep: bool,
@@ -102,6 +114,7 @@ impl HintArguments {
             latency_sensitive: self.latency_sensitive,
             max_tasks: self.max_tasks,
             capacity_bytes: self.capacity.map(|capacity| capacity.0),
+            capacity_bytes_max: self.max_capacity.map(|capacity| capacity.0),
             bandwidth_bytes_per_second: self.bandwidth.map(|rate| rate.bytes_per_second),
             task_capacity_bytes: self.task_capacity.map(|capacity| capacity.0),
             task_bandwidth_bytes_per_second: self.task_bandwidth.map(|rate| rate.bytes_per_second),
@@ -118,6 +131,11 @@ impl JobArguments {
         }
     }
 
+    /// How long it waits for room.
+    pub(crate) fn queue_wait(&self) -> Duration {
+        self.wait.unwrap_or(QUEUE_WAIT)
+    }
+
     /// The terms for a job of that name, to be joined or created.
     pub(crate) fn to_terms(&self, name: &str) -> JobTerms {
         JobTerms {
@@ -130,6 +148,7 @@ impl JobArguments {
             delete_after_read: self.delete_after_read,
             block_bytes: self.block_size,
             existing_only: false,
+            wait: self.queue_wait(),
         }
     }
 }

@@ -53,6 +53,7 @@ impl ObjectArguments {
             terms,
             FileSystemConfig::default(),
             Presentation::default(),
+            |place| eprintln!("pocket: job '{}' waits: {place}", terms.name),
         );
         let connection = connection.await?;
         let outcome = work(&connection).await;

@@ -180,6 +180,7 @@ fn others(hints: &Hints, catalogue: &Catalogue) -> Vec<(String, Hints)> {
     add("without --max-tasks", without_tasks);
     let without_capacity = Hints {
         capacity_bytes: None,
+        capacity_bytes_max: None,
         task_capacity_bytes: None,
         ..*hints
     };

@@ -57,7 +57,7 @@ async fn run_async(
             .unwrap_or_default(),
     };
     let mounted = tokio::select! {
-        mounted = mount(request, controller, guard) => mounted,
+        mounted = mount(request, controller, guard, audience) => mounted,
         signal = signals.end.received() => Err(interrupted(signal)),
     };
     let outcome = match mounted {
@@ -131,6 +131,7 @@ async fn mount(
     request: &MountRequest,
     controller: String,
     guard: Guard,
+    audience: &mut dyn Audience,
 ) -> Result<JobMount, MountFailure> {
     let terms = JobTerms {
         existing_only: request.existing,
@@ -153,7 +154,11 @@ async fn mount(
         presentation: request.options.presentation,
         metrics: request.metrics.clone(),
     };
-    let mount = JobMount::start(config, guard).await;
+    let waits = |place: &str| {
+        // The mount is what was asked for; nobody who listens does not undo it.
+        let _ = audience.notice(&format!("job '{}' waits: {place}", request.job));
+    };
+    let mount = JobMount::start(config, guard, waits).await;
     mount.map_err(MountFailure::mount)
 }
 

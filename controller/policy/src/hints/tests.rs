@@ -46,6 +46,30 @@ fn absurd_hints_are_named_with_the_fix() {
     for (hints, parts) in [
         (
             Hints {
+                capacity_bytes_max: Some(1 << 30),
+                ..Hints::default()
+            },
+            ["hint max-capacity", "hint a capacity as well"],
+        ),
+        (
+            Hints {
+                capacity_bytes: Some(1 << 30),
+                capacity_bytes_max: Some(1 << 60),
+                ..Hints::default()
+            },
+            ["hint max-capacity is 1048576TiB", "at most 8192TiB"],
+        ),
+        (
+            Hints {
+                max_tasks: Some(2),
+                task_capacity_bytes: Some(1 << 30),
+                capacity_bytes_max: Some(1 << 30),
+                ..Hints::default()
+            },
+            ["hint max-capacity is 1GiB", "the capacity of 2GiB"],
+        ),
+        (
+            Hints {
                 max_tasks: Some(0),
                 ..Hints::default()
             },

@@ -169,6 +169,20 @@ fn a_slower_tier_does_not_stand_in_for_what_is_in_use_though_not_promised() {
 }
 
 #[test]
+fn nobody_is_placed_on_nothing_where_everything_is_promised() {
+    let table = Catalogue::default();
+    for wanted in [Wanted::UpTo(GIB), Wanted::Expected(GIB)] {
+        let demand = wants(wanted, Wanted::UpTo(GB));
+        let full = [StorageSpace {
+            bytes_per_second: GB,
+            ..space(1, GIB, GIB)
+        }];
+        let decision = place("x", &demand, &full, on(&table, &[]));
+        assert!(matches!(decision, Placement::Wait(_)), "{decision:?}");
+    }
+}
+
+#[test]
 fn a_guess_leaves_half_and_an_expectation_takes_what_there_is() {
     let table = Catalogue::default();
     let decide = |wanted| {

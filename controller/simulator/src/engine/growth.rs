@@ -1,6 +1,6 @@
 //! Running jobs: given more on the servers there are and on new ones, or giving back.
 
-use pocket_policy::{Growth, Needs, Revision, Share, WHOLE, grow};
+use pocket_policy::{Growth, Needs, Revision, Share, extend};
 
 use super::{Engine, Found};
 use crate::job::latency_penalty;
@@ -45,48 +45,13 @@ impl Engine<'_> {
         let running = &self.running[at];
         let given = running.given;
         let demand = running.demand.clone();
-        let most = demand.capacity_max().unwrap_or(u64::MAX);
-        let wanted = Needs {
-            capacity_bytes: wanted.capacity_bytes.min(most),
-            ..wanted
-        };
-        if wanted.capacity_bytes <= given.capacity_bytes
-            && wanted.bytes_per_second <= given.bytes_per_second
-        {
-            return;
-        }
-        // Where there is no room for more in the shape of the job, at least what it lacks; and where
-        // there is no throughput either, at least the bytes, or its writes would fail.
-        let in_shape = more_in_shape(given, wanted);
-        let lacks = |wanted: u64, given: u64| wanted.saturating_sub(given);
-        let lacking = Needs {
-            capacity_bytes: lacks(wanted.capacity_bytes, given.capacity_bytes).max(1),
-            bytes_per_second: lacks(wanted.bytes_per_second, given.bytes_per_second),
-        };
-        let bytes = Needs {
-            bytes_per_second: 0,
-            ..lacking
-        };
-        let in_shape = Needs {
-            capacity_bytes: lacks(most, given.capacity_bytes)
-                .min(in_shape.capacity_bytes)
-                .max(1),
-            ..in_shape
-        };
-        let found = [in_shape, lacking, bytes].into_iter().find_map(|more| {
-            let room = self.with_servers_started(|engine, startable| {
-                match grow(
-                    more,
-                    &demand,
-                    engine.fleet.servers(),
-                    engine.market(startable),
-                ) {
-                    Growth::Placed(shares) => Found::Room(shares),
-                    Growth::Start(counts) => Found::Start(counts),
-                    Growth::Full { .. } => Found::Nothing,
-                }
-            });
-            room.map(|shares| (more, shares))
+        let found = self.with_servers_started(|engine, startable| {
+            let (servers, market) = (engine.fleet.servers(), engine.market(startable));
+            match extend(given, wanted, &demand, servers, market) {
+                Some((more, Growth::Placed(shares))) => Found::Room((more, shares)),
+                Some((_, Growth::Start(counts))) => Found::Start(counts),
+                Some((_, Growth::Full { .. })) | None => Found::Nothing,
+            }
         });
         let Some((more, shares)) = found else { return };
         let nodes = |shares: &[Share]| -> Vec<usize> {
@@ -130,26 +95,5 @@ impl Engine<'_> {
         let running = &mut self.running[at];
         running.penalty = (penalty / all.max(1)) as u64;
         running.set_price(price, self.now_ms);
-    }
-}
-
-/// What to add so that both figures are at least as wanted, in the proportion of what was given:
-/// throughput follows the data, so a server that takes a tenth of them takes a tenth of it.
-fn more_in_shape(given: Needs, wanted: Needs) -> Needs {
-    let parts = |given: u64, wanted: u64| {
-        (u128::from(wanted.saturating_sub(given)) * u128::from(WHOLE))
-            .div_ceil(u128::from(given.max(1)))
-    };
-    let parts = parts(given.capacity_bytes, wanted.capacity_bytes)
-        .max(parts(given.bytes_per_second, wanted.bytes_per_second));
-    let part = |amount: u64| {
-        let exact = u128::from(amount)
-            .saturating_mul(parts)
-            .div_ceil(u128::from(WHOLE));
-        u64::try_from(exact).unwrap_or(u64::MAX)
-    };
-    Needs {
-        capacity_bytes: part(given.capacity_bytes).max(1),
-        bytes_per_second: part(given.bytes_per_second),
     }
 }

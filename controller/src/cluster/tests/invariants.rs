@@ -1,5 +1,6 @@
 //! What holds after any sequence of events.
 
+use pocket_proto::control::PoolStatus;
 use proptest::prelude::*;
 
 use super::*;
@@ -13,6 +14,10 @@ enum Event {
     AddStorage(u64),
     NewIncarnation(u64),
     Restart,
+    /// Somebody says that so many servers can be had.
+    Pool(u32),
+    /// A job holds so many bytes.
+    Use(usize, u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -24,6 +29,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..6u64).prop_map(Event::AddStorage),
         1 => (1..6u64).prop_map(Event::NewIncarnation),
         1 => Just(Event::Restart),
+        2 => (0..8u32).prop_map(Event::Pool),
+        2 => (0..5usize, 0..9 * GIB).prop_map(|(n, bytes)| Event::Use(n, bytes)),
     ]
 }
 
@@ -90,6 +97,22 @@ fn happen(world: &mut World, event: Event) {
                 incarnation,
                 ..server(id)
             });
+        }
+        Event::Pool(servers_max) => {
+            let pool = PoolStatus {
+                servers_max,
+                capacity_bytes: 8 * GIB,
+                bandwidth_bytes_per_second: 1_000_000_000,
+                ..PoolStatus::default()
+            };
+            world.cluster.report_pool(pool, world.now);
+        }
+        Event::Use(n, bytes) => {
+            for report in world.held.values_mut().flatten() {
+                if report.job.as_ref().is_some_and(|held| held.name == name(n)) {
+                    report.used_bytes = bytes;
+                }
+            }
         }
         Event::Restart => {
             world.restart(Duration::ZERO);

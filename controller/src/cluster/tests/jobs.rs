@@ -102,6 +102,46 @@ fn new_jobs_go_to_the_metadata_server_with_the_fewest() {
 }
 
 #[test]
+fn a_job_of_many_small_objects_goes_where_others_leave_it_operations() {
+    let mut world = World::new(0);
+    world.register(RegisterServerRequest {
+        bandwidth_bytes_per_second: 10_000_000_000,
+        ..storage_server(1, 64 * GIB)
+    });
+    world.storage.push(1);
+    let request = |name: &str| RegisterJobRequest {
+        profile: "small".to_owned(),
+        hints: Some(Hints {
+            capacity_bytes: Some(GIB),
+            bandwidth_bytes_per_second: Some(40_000_000),
+            ..Hints::default()
+        }),
+        ..job(name)
+    };
+    let first = world.mount(&request("first")).job;
+    for report in world.held.values_mut().flatten() {
+        (report.used_bytes, report.inodes) = (400_000_000, 100_000);
+    }
+    world.pass(2);
+    world.deregister("first");
+    world.upkeep();
+    assert_eq!(drops(&world.pass(1)), [] as [u64; 0], "{first} has ended");
+    world.add_metadata(101);
+    let on =
+        |world: &mut World, request: &RegisterJobRequest| world.mount(request).metadata_endpoint;
+    // Objects of 4 kB at 40 MB/s, four operations each: 40,000 a second of 90,000.
+    assert_eq!(on(&mut world, &request("a")), "meta-100:7301");
+    assert_eq!(on(&mut world, &job_of("large", GIB)), "meta-101:7301");
+    assert_eq!(on(&mut world, &job_of("larger", GIB)), "meta-101:7301");
+    assert_eq!(
+        on(&mut world, &request("b")),
+        "meta-101:7301",
+        "though it has more jobs"
+    );
+    assert_eq!(on(&mut world, &job_of("one", GIB)), "meta-100:7301");
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_or_waited_for() {
     let mut world = World::empty(Duration::ZERO);
     let RegisterStep::Wait(failure, None) = world.step(&job("x")) else {

@@ -69,14 +69,71 @@ fn a_job_spills_to_the_next_tier_when_its_own_is_full() {
     assert_eq!(servers_of(&map.expect("has one")), [1, 2]);
 }
 
+/// Writes of the job wait until it may hold so much.
+fn set_wanted(world: &mut World, job: u64, wanted_bytes: u64) {
+    for report in world.held.values_mut().flatten() {
+        if report.job.as_ref().is_some_and(|held| held.job == job) {
+            report.wanted_bytes = wanted_bytes;
+        }
+    }
+}
+
 #[test]
-fn a_hinted_capacity_is_the_most_however_full_the_job_is() {
+fn a_job_that_outgrows_its_hint_gets_more_tenfold_at_most() {
     let mut world = World::new(2);
-    let id = world.mount(&job_of("x", 4 * GIB)).job;
+    let id = world.mount(&job_of("x", GIB)).job;
     world.set_mounts(id, 1);
-    set_used(&mut world, id, 4 * GIB);
-    assert_eq!(world.pass(30), []);
-    assert_eq!(held_capacity(&world, id), 4 * GIB);
+    set_used(&mut world, id, GIB);
+    assert_eq!(world.pass(5), [], "what was asked for is not too little");
+    assert_eq!(held_capacity(&world, id), GIB);
+    set_wanted(&mut world, id, 2 * GIB);
+    world.pass(1);
+    assert_eq!(held_capacity(&world, id), 2 * GIB * 103 / 100);
+    assert_eq!(world.reserved_bytes(), 2 * GIB * 103 / 100);
+    let status = status(&world, "x");
+    let last = status.epochs.last().expect("has epochs");
+    assert_eq!(
+        last.reason,
+        "it holds 1GiB of 1GiB, and wants 2GiB: 2.1GiB are reserved now"
+    );
+    set_wanted(&mut world, id, 15 * GIB);
+    world.pass(2);
+    assert_eq!(held_capacity(&world, id), 10 * GIB);
+    set_wanted(&mut world, id, 12 * GIB);
+    world.pass(30);
+    assert_eq!(held_capacity(&world, id), 10 * GIB);
+}
+
+#[test]
+fn a_job_does_not_outgrow_what_its_user_said() {
+    let mut world = World::new(2);
+    let request = job_of("x", GIB);
+    let request = RegisterJobRequest {
+        hints: request.hints.map(|hints| Hints {
+            capacity_bytes_max: Some(3 * GIB),
+            ..hints
+        }),
+        ..request
+    };
+    let id = world.mount(&request).job;
+    world.set_mounts(id, 1);
+    set_wanted(&mut world, id, 5 * GIB);
+    world.pass(5);
+    assert_eq!(held_capacity(&world, id), 3 * GIB);
+    let held = |world: &World| {
+        let report = &world.held[&META][0];
+        let job = report.job.clone().expect("has one");
+        job.reservation.expect("has one").awaited_bytes_max
+    };
+    assert_eq!(held(&world), 3 * GIB);
+    // Nor does a write wait for more than a cluster can hold.
+    let id = world.mount(&job_of("y", 2 * GIB)).job;
+    world
+        .held
+        .get_mut(&META)
+        .expect("is there")
+        .retain(|report| report.job.as_ref().is_some_and(|job| job.job == id));
+    assert_eq!(held(&world), 16 * GIB);
 }
 
 #[test]

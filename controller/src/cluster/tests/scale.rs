@@ -1,6 +1,7 @@
 //! How long a registration takes where there is much of everything.
 
-use std::time::Instant as RealTime;
+use nix::time::ClockId;
+use pocket_proto::control::PoolStatus;
 
 use super::*;
 
@@ -67,12 +68,38 @@ fn a_registration_is_decided_in_ten_milliseconds_among_5000_servers_and_10000_jo
     world.heartbeat(META);
     assert_eq!(world.jobs().len() as u64, JOBS - 1);
 
+    decide("spread over servers that are there", &mut world, |number| {
+        request(JOBS + number)
+    });
+    // Where servers can be started gaps are filled, and others wait behind.
+    let pool = PoolStatus {
+        servers_max: SERVERS as u32 + 100,
+        capacity_bytes: 60 * GIB,
+        bandwidth_bytes_per_second: 1_000_000_000,
+        ..PoolStatus::default()
+    };
+    world.cluster.report_pool(pool, world.now);
+    decide(
+        "filling gaps where servers can be started",
+        &mut world,
+        |number| request(2 * JOBS + number),
+    );
+}
+
+/// What this thread has had of a processor: others that want it, too, are no part of a decision.
+fn on_processor() -> Duration {
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().expect("every Linux has this clock").into()
+}
+
+/// Registers jobs, and tells how long each took to be decided.
+fn decide(how: &str, world: &mut World, request: impl Fn(u64) -> RegisterJobRequest) {
     let mut times: Vec<_> = (0..REGISTRATIONS as u64)
         .map(|number| {
-            let request = request(JOBS + number);
-            let begin = RealTime::now();
+            let request = request(number);
+            let begin = on_processor();
             let step = world.step(&request);
-            let time = begin.elapsed();
+            let time = on_processor() - begin;
             let RegisterStep::Create(command) = step else {
                 panic!("there is room: {step:?}");
             };
@@ -81,7 +108,8 @@ fn a_registration_is_decided_in_ten_milliseconds_among_5000_servers_and_10000_jo
         })
         .collect();
     times.sort_unstable();
-    let [median, p99] = [50, 99].map(|percent| times[REGISTRATIONS * percent / 100]);
-    println!("of {REGISTRATIONS}: median {median:?}, p99 {p99:?}");
+    let [median, p99, worst] =
+        [50, 99, 100].map(|percent| times[(REGISTRATIONS - 1) * percent / 100]);
+    println!("{how}, of {REGISTRATIONS}: median {median:?}, p99 {p99:?}, worst {worst:?}");
     assert!(median < LIMIT, "{median:?}");
 }
