@@ -252,8 +252,15 @@ impl Vouching {
         std::mem::take(&mut *self.freed.lock())
     }
 
-    /// Has the server drop something.
+    /// Has the server drop something. Of a job that was dropped as a whole there is nothing left.
     async fn collect(&self, server: &StorageServer, debt: &Debt) -> Result<(), Failure> {
+        match self.drop_on(server, debt).await {
+            Err(failure) if failure.status == Status::JobGone => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn drop_on(&self, server: &StorageServer, debt: &Debt) -> Result<(), Failure> {
         let blocks = &self.blocks;
         let (job, inode, change) = match debt {
             Debt::Job(job) => return blocks.drop_job(server, *job).await,
@@ -433,50 +440,4 @@ pub(crate) fn is_gone(failure: &Failure) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use pocket_proto::SessionId;
-
-    const JOB: JobId = JobId(1);
-
-    fn fence(edition: u64) -> Fence {
-        Fence {
-            issuer: Incarnation(1),
-            edition,
-            newest: SessionId(9),
-            live: Vec::new(),
-        }
-    }
-
-    fn vouched_for() -> Vouched {
-        let vouched = Vouched::new(StorageServer::default());
-        assert!(vouched.begin_vouch(Some(Instant::now())));
-        vouched
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn older_fence_told_late_does_not_take_the_place_of_a_newer() {
-        let vouched = vouched_for();
-        vouched.owe(JOB, fence(4));
-        vouched.owe(JOB, fence(3));
-        assert_eq!(vouched.next_owed(), Some((JOB, fence(4))));
-        vouched.acknowledge(JOB, 3);
-        assert_eq!(vouched.next_owed(), Some((JOB, fence(4))));
-        let waited = timeout_at(Instant::now(), vouched.await_fence(JOB, 4)).await;
-        assert!(waited.is_err(), "only the third fence is acknowledged");
-        vouched.acknowledge(JOB, 4);
-        vouched.await_fence(JOB, 4).await;
-        assert_eq!(vouched.next_owed(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn acknowledged_fence_is_not_waited_for_because_an_older_is_told_again() {
-        let vouched = vouched_for();
-        vouched.owe(JOB, fence(4));
-        vouched.acknowledge(JOB, 4);
-        vouched.owe(JOB, fence(3));
-        let began = Instant::now();
-        vouched.await_fence(JOB, 4).await;
-        assert_eq!(began.elapsed(), Duration::ZERO);
-    }
-}
+mod tests;
