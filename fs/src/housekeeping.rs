@@ -28,6 +28,7 @@ impl FileSystem {
         let mut ticks = tokio::time::interval(TELL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut returned = Instant::now();
+        let mut returning = tokio::spawn(async {});
         let mut writing_back = tokio::spawn(async {});
         let mut wrote_back = tokio::time::Instant::now();
         loop {
@@ -48,12 +49,15 @@ impl FileSystem {
             for inode in self.kernel_acls.take_due(KERNEL_MARGIN) {
                 self.kernel().drop_attributes(inode);
             }
-            if returned.elapsed() < GRANT_RETURN_INTERVAL {
-                continue;
-            }
-            returned = Instant::now();
-            if let Err(failure) = self.space.return_unused().await {
-                tracing::debug!(%failure, "unused grant not returned");
+            // Not waited for: what the kernel holds is dropped in time whatever the server does.
+            if returned.elapsed() >= GRANT_RETURN_INTERVAL && returning.is_finished() {
+                returned = Instant::now();
+                let fs = Arc::clone(&self);
+                returning = tokio::spawn(async move {
+                    if let Err(failure) = fs.space.return_unused().await {
+                        tracing::debug!(%failure, "unused grant not returned");
+                    }
+                });
             }
         }
     }

@@ -143,7 +143,7 @@ impl KernelListings {
     /// [`KernelListings::end`].
     #[must_use]
     pub(crate) fn end_all(&self) -> Vec<InodeId> {
-        self.end_those(|held| !held.is_idle())
+        self.end_those(Directory::may_be_kept)
     }
 
     /// As [`KernelListings::end_all`], where the lease lapses within `margin`, or ended without a word.
@@ -226,6 +226,11 @@ impl Directory {
     fn is_looked_up(&self, now: Instant) -> bool {
         self.looked_up
             .is_some_and(|since| now < since + LOOKED_UP_FOR)
+    }
+
+    /// The kernel may have pages of it that nobody is about to drop.
+    fn may_be_kept(&self) -> bool {
+        self.stale || self.trusted > 0 || self.leased_until.is_some()
     }
 
     /// The kernel has nothing of it, and gets nothing.

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// A write waits so long: a heartbeat, a look of the controller, and a storage server that starts.
-pub(crate) const GROWTH_PATIENCE: Duration = Duration::from_secs(5);
+const GROWTH_PATIENCE: Duration = Duration::from_secs(5);
 /// If it was in vain, writes fail at once for so long.
 const GROWTH_PAUSE: Duration = Duration::from_secs(10);
 
@@ -22,6 +22,20 @@ pub(crate) struct Growth {
     given: watch::Sender<u64>,
 }
 
+/// That a job is given more, or that it is in vain to wait.
+#[derive(Debug)]
+pub(crate) struct Given {
+    times: watch::Receiver<u64>,
+    until: Instant,
+}
+
+impl Given {
+    /// Waits for one or the other.
+    pub(crate) async fn either(mut self) {
+        let _ = timeout_at(self.until, self.times.changed()).await;
+    }
+}
+
 impl Growth {
     /// Nobody waits.
     pub(crate) fn new() -> Self {
@@ -33,7 +47,7 @@ impl Growth {
     }
 
     /// A write would have the job hold so much; what to wait for, if it is not in vain.
-    pub(crate) fn want(&mut self, bytes: u64, now: Instant) -> Option<watch::Receiver<u64>> {
+    pub(crate) fn want(&mut self, bytes: u64, now: Instant) -> Option<Given> {
         let over = |since: &Instant| {
             now.saturating_duration_since(*since) >= GROWTH_PATIENCE + GROWTH_PAUSE
         };
@@ -46,7 +60,9 @@ impl Growth {
             return None;
         }
         self.wanted_bytes = self.wanted_bytes.max(bytes);
-        Some(self.given.subscribe())
+        let times = self.given.subscribe();
+        let until = since + GROWTH_PATIENCE;
+        Some(Given { times, until })
     }
 
     /// The job was given more: who waits asks again.
@@ -90,7 +106,7 @@ mod tests {
     fn who_waits_is_told_of_more_and_may_wait_for_yet_more() {
         let begin = Instant::now();
         let mut growth = Growth::new();
-        let given = growth.want(100, begin).expect("waits");
+        let given = growth.want(100, begin).expect("waits").times;
         assert!(!given.has_changed().expect("lives"));
         growth.give();
         assert!(given.has_changed().expect("lives"));

@@ -281,12 +281,6 @@ impl Job {
         self.state.lock().namespace.allocated_bytes()
     }
 
-    /// Corrects what a file holds.
-    pub(crate) fn add_allocated(&self, inode: InodeId, change: i64) {
-        let mut state = self.state.lock();
-        state.namespace.add_allocated(inode, change);
-    }
-
     /// Ends the job: sessions are closed at once, what it held in memory is freed in the background,
     /// and this returns when every storage server that answers has dropped the job's blocks.
     pub(crate) async fn end(self: Arc<Self>) {
@@ -406,7 +400,7 @@ impl JobState {
         let Some(file) = inode.file() else {
             return;
         };
-        if file.allocated_bytes == 0 && !file.uncertain {
+        if file.is_empty() {
             return;
         }
         let range = BlockRange::behind(0, file.size_bytes.max(1), self.layouts.block_bytes());

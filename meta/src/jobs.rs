@@ -19,9 +19,9 @@ use crate::limits::JOBS_MAX;
 /// How often overdue sessions are looked for, within the lease time.
 const CHECKS_PER_LEASE: u32 = 20;
 /// But not more often than this.
-/// A look that comes later than this part of the lease time says that the whole server stood still.
-const STANDSTILLS_PER_LEASE: u32 = 4;
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// A look that comes later by this part of the lease time says that the whole server stood still.
+const STANDSTILLS_PER_LEASE: u32 = 4;
 /// How often storage servers that no job names any more are looked for.
 const SERVERS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -114,12 +114,11 @@ impl Jobs {
         let mut ticks = interval(pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Instant::now();
-        let mut ticked = looked;
+        let mut idle = looked;
         loop {
             ticks.tick().await;
             let jobs = self.all();
-            let stood_still = ticked.elapsed().saturating_sub(pause);
-            ticked = Instant::now();
+            let stood_still = idle.elapsed().saturating_sub(pause);
             if stood_still > self.lease / STANDSTILLS_PER_LEASE {
                 info!(for = ?stood_still, "stood still: mounts are not blamed for it");
                 jobs.iter().for_each(|job| job.excuse(stood_still));
@@ -129,14 +128,12 @@ impl Jobs {
                     yield_now().await;
                 }
             }
-            for (job, inode, change) in self.environment.vouching.take_freed() {
-                if let Ok(job) = self.get(job) {
-                    job.add_allocated(inode, change);
-                }
-            }
+            idle = Instant::now();
             if looked.elapsed() >= SERVERS_INTERVAL {
-                looked = Instant::now();
-                let named = jobs.iter().flat_map(|job| job.storage_servers());
+                looked = idle;
+                // None is made meanwhile, whose servers would be forgotten.
+                let jobs = self.jobs.read();
+                let named = jobs.values().flat_map(|job| job.storage_servers());
                 self.environment.vouching.retain(named);
             }
         }

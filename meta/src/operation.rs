@@ -42,6 +42,7 @@ pub(crate) use ahead::{Answered, of as answered_ahead};
 
 pub(crate) use remove_victims::Victim;
 
+use crate::growth::Given;
 use crate::job::{Awaited, Job, JobState, Move, Truncated, Truncation};
 use crate::leases::Object;
 use crate::now::Now;
@@ -62,7 +63,7 @@ pub(crate) enum Step {
     /// Deletions under way may make room.
     AwaitRoom,
     /// The controller may give the job more.
-    AwaitGrowth(watch::Receiver<u64>),
+    AwaitGrowth(Given),
     /// A block has to be moved first.
     Move(Move),
 }

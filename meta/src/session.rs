@@ -109,11 +109,12 @@ impl Session {
         self.sink = Some(sink);
     }
 
-    /// What it has left unsaid or unanswered for so long is not held against it.
-    pub(crate) fn excuse(&mut self, silence: Duration) {
-        self.heard += silence;
+    /// What it has left unsaid or unanswered for so long, until now, is not held against it.
+    pub(crate) fn excuse(&mut self, silence: Duration, now: Instant) {
+        let later = |then: Instant| then.max(now.min(then + silence));
+        self.heard = later(self.heard);
         for pending in self.pending.values_mut() {
-            pending.sent += silence;
+            pending.sent = later(pending.sent);
         }
     }
 

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pocket_proto::session::StorageServer;
-use pocket_proto::{Failure, Fence, Incarnation, InodeId, JobId, Status, VOUCH_LASTS, Vouch};
+use pocket_proto::{Failure, Fence, Incarnation, JobId, Status, VOUCH_LASTS, Vouch};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+pub(crate) use self::debts::Debt;
 use self::debts::Debts;
-pub(crate) use self::debts::{Counted, Debt};
 use crate::blocks::BlockRemover;
 
 /// Several vouches may be lost or late.
@@ -39,17 +39,12 @@ pub(crate) struct Vouching {
     /// The life of this metadata server, in whose name it is done.
     pub(crate) issuer: Incarnation,
     servers: Mutex<HashMap<ServerKey, Arc<Vouched>>>,
-    /// Bytes that files hold no more, or less than none, since somebody took them from here.
-    freed: Mutex<Vec<Freed>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 /// A server's id and incarnation.
 type ServerKey = (u64, u64);
-
-/// A file whose debt was paid, and the change of its allocated bytes.
-pub(crate) type Freed = (JobId, InodeId, i64);
 
 /// A server.
 struct Vouched {
@@ -88,7 +83,6 @@ impl Vouching {
             blocks,
             issuer: Incarnation::random(),
             servers: Mutex::default(),
-            freed: Mutex::default(),
             tasks,
             stop,
         }
@@ -193,7 +187,7 @@ impl Vouching {
     pub(crate) fn is_indebted(&self, server: &StorageServer) -> bool {
         let known = self.servers.lock();
         let vouched = known.get(&key(server));
-        vouched.is_some_and(|vouched| !vouched.state.lock().debts.is_empty())
+        vouched.is_some_and(|vouched| vouched.state.lock().debts.are_due())
     }
 
     /// The job has ended: its blocks are dropped, and nobody changes them any more.
@@ -224,7 +218,11 @@ impl Vouching {
                             Duration::ZERO
                         })
                     }
-                    None => self.vouch(vouched, &mut last).await,
+                    None => {
+                        let vouch = self.vouch(vouched, &mut last).await;
+                        self.collect_job(vouched).await;
+                        vouch
+                    }
                 },
             };
             let pause = match outcome {
@@ -233,8 +231,12 @@ impl Vouching {
                     debug!(server = vouched.server.endpoint, %failure, "vouched for no more");
                     return vouched.end();
                 }
-                Err(failure) => {
+                Err(failure) if failure.status.is_transient() => {
                     debug!(server = vouched.server.endpoint, %failure, "not vouched for");
+                    RETRY_PAUSE
+                }
+                Err(failure) => {
+                    warn!(server = vouched.server.endpoint, %failure, "not vouched for");
                     RETRY_PAUSE
                 }
             };
@@ -247,9 +249,21 @@ impl Vouching {
         }
     }
 
-    /// What was freed by debts since the last call.
-    pub(crate) fn take_freed(&self) -> Vec<Freed> {
-        std::mem::take(&mut *self.freed.lock())
+    /// Tries to have the server drop a job that has ended, but not for long: others count on being
+    /// vouched for. What was asked is done, heard or not, and may be asked again.
+    async fn collect_job(&self, vouched: &Vouched) {
+        let debt = vouched.state.lock().debts.next_job();
+        let Some(debt) = debt else {
+            return;
+        };
+        let collected = self.collect(&vouched.server, &debt);
+        match timeout(VOUCH_LASTS / VOUCHES_PER_LAST, collected).await {
+            Ok(Ok(())) => vouched.pay(&debt),
+            Ok(Err(failure)) => {
+                debug!(server = vouched.server.endpoint, %failure, "a job is not dropped yet");
+            }
+            Err(_) => {}
+        }
     }
 
     /// Has the server drop something. Of a job that was dropped as a whole there is nothing left.
@@ -262,24 +276,18 @@ impl Vouching {
 
     async fn drop_on(&self, server: &StorageServer, debt: &Debt) -> Result<(), Failure> {
         let blocks = &self.blocks;
-        let (job, inode, change) = match debt {
-            Debt::Job(job) => return blocks.drop_job(server, *job).await,
-            Debt::Inodes(job, inodes) => return blocks.remove_inodes(server, *job, inodes).await,
+        match debt {
+            Debt::Job(job) => blocks.drop_job(server, *job).await,
+            Debt::Inodes(job, inodes) => blocks.remove_inodes(server, *job, inodes).await,
             Debt::Cut(job, inode, (block, keep)) => {
                 let cut = blocks.truncate(server, *job, *inode, *block, *keep);
-                (*job, *inode, cut.await?)
+                cut.await.map(drop)
             }
-            Debt::Block(job, address, counted) => {
+            Debt::Block(job, address) => {
                 let mover = blocks.mover().ok_or(Status::Unsupported)?;
-                let change = mover.drop_block(server, *job, *address).await?;
-                match counted {
-                    Counted::Here => (*job, address.inode, change),
-                    Counted::Elsewhere => return Ok(()),
-                }
+                mover.drop_block(server, *job, *address).await.map(drop)
             }
-        };
-        self.freed.lock().push((job, inode, change));
-        Ok(())
+        }
     }
 
     /// Vouches once, and says when to do so again.
@@ -301,6 +309,15 @@ impl Vouching {
         // What repeats nothing, or what was said long ago, only makes a beginning.
         let counts = before.is_some_and(|(_, at)| at.elapsed() < 2 * period);
         Ok(if counts { period } else { Duration::ZERO })
+    }
+}
+
+impl State {
+    /// Nobody counts on the server any more: it is never vouched for again.
+    fn give_up(&mut self) {
+        self.gone = true;
+        self.owed.clear();
+        self.debts.clear();
     }
 }
 
@@ -326,7 +343,7 @@ impl Vouched {
     /// count on that. False if it may not be told: something is owed to it, or it is not needed.
     fn begin_vouch(&self, heard_at: Option<Instant>) -> bool {
         let mut state = self.state.lock();
-        if state.unnamed || !state.owed.is_empty() || !state.debts.is_empty() {
+        if state.gone || state.unnamed || !state.owed.is_empty() || state.debts.are_due() {
             return false;
         }
         // It counts from when it spoke, which was earlier.
@@ -350,6 +367,13 @@ impl Vouched {
         if !state.gone {
             state.debts.add(debt);
             state.indebted = Some(Instant::now());
+            if state.debts.are_too_many() {
+                warn!(
+                    server = self.server.endpoint,
+                    "storage server away for too long, its blocks are given up"
+                );
+                state.give_up();
+            }
             self.work.notify_one();
         }
     }
@@ -383,11 +407,7 @@ impl Vouched {
     }
 
     fn end(&self) {
-        let mut state = self.state.lock();
-        state.gone = true;
-        state.owed.clear();
-        state.debts.clear();
-        drop(state);
+        self.state.lock().give_up();
         self.changes.send_modify(|changes| *changes += 1);
     }
 
@@ -403,7 +423,7 @@ impl Vouched {
 
     /// Waits until every debt is paid, or nobody is vouched for any more.
     async fn await_unread(&self) {
-        self.await_not(|state| !state.debts.is_empty()).await;
+        self.await_not(|state| state.debts.are_due()).await;
     }
 
     /// Waits until that is not so, or nobody is vouched for any more.

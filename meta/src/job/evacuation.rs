@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Job, JobState, job_gone};
 use crate::blocks::BlockMover;
-use crate::vouching::{Counted, Debt};
+use crate::vouching::Debt;
 
 /// Files of a job that are moved at the same time, a block each: 16 MiB of 1 MiB blocks.
 const MOVES_MAX: usize = 16;
@@ -248,7 +248,7 @@ impl Job {
             match mover.drop_block(from, self.id, address).await {
                 Ok(_) => return Ok(()),
                 Err(_) if !self.environment.liveness.is_alive(from) => {
-                    let debt = Debt::Block(self.id, address, Counted::Elsewhere);
+                    let debt = Debt::Block(self.id, address);
                     self.environment.vouching.owe(from, debt).await;
                     return Ok(());
                 }

@@ -13,7 +13,6 @@ use tracing::warn;
 
 use super::sessions::session_ended;
 use super::{Caller, Job, JobState, job_gone};
-use crate::growth::GROWTH_PATIENCE;
 use crate::limits::RECALL_ROUNDS_MAX;
 use crate::now::Now;
 use crate::operation::{self, Context, Progress, Step};
@@ -139,10 +138,8 @@ impl Job {
                 Step::Move(wanted) => {
                     work.progress.moved = Some(self.move_block(wanted).await);
                 }
-                Step::AwaitGrowth(mut given) => {
-                    // Late or not, the space is looked at again.
-                    let _ = timeout(GROWTH_PATIENCE, given.changed()).await;
-                }
+                // Late or not, the space is looked at again.
+                Step::AwaitGrowth(given) => given.either().await,
                 Step::AwaitRoom => self.environment.reaper.settled(ROOM_PATIENCE).await,
                 Step::Done(_) => unreachable!("what is done has no further round"),
             }

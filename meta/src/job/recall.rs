@@ -8,7 +8,6 @@ use pocket_proto::session::{Recall, recall::Name};
 use pocket_proto::{Failure, InodeId, SessionId, Status};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tracing::info;
 
 use super::{Job, JobState};
 use crate::leases::{Holder, Leases, Object};
@@ -32,7 +31,6 @@ pub(crate) struct Touches<'a> {
 /// A recall that was sent and has to be acknowledged.
 #[derive(Debug)]
 pub(crate) struct Awaited {
-    session: SessionId,
     acknowledged: oneshot::Receiver<()>,
     /// When the leases lapse by themselves, or patience ends.
     until: Instant,
@@ -93,7 +91,6 @@ impl Context<'_> {
             let session = self.state.sessions.get_mut(&draft.session)?;
             self.job.environment.counts.recalls.add(1);
             Some(Awaited {
-                session: draft.session,
                 acknowledged: session.recall(draft.recall, self.now.tick),
                 until: draft.until,
                 insists: draft.insists,
@@ -301,8 +298,8 @@ impl JobState {
 
 impl Job {
     /// Waits until all recalls are acknowledged, or need not be any more: because the leases
-    /// lapsed, or because the session ended. A session that does not answer for the lease time, and
-    /// holds what does not lapse by then, is ended here.
+    /// lapsed, or because the session ended: one that does not answer for the lease time is ended by
+    /// [`JobState::fence_overdue_sessions`], which knows for how long this server heard nobody.
     pub(super) async fn await_recalls(self: &Arc<Self>, awaited: Vec<Awaited>) {
         for mut recall in awaited {
             // A waiter dropped without a word means that the session has ended.
@@ -314,10 +311,7 @@ impl Job {
             if !recall.insists {
                 continue;
             }
-            info!(job = %self.id, session = %recall.session,
-                "session ended: it did not give back in time");
-            self.state.lock().fence_session(self, recall.session);
-            // Nothing is heard from it any more: this ends when it is fenced, or with the job.
+            // This ends when it is fenced, or with the job.
             let _ = recall.acknowledged.await;
         }
     }

@@ -108,8 +108,9 @@ impl Job {
     /// For so long this server heard nobody, whatever they said: what waits in its sockets counts as
     /// said in time.
     pub(crate) fn excuse(&self, stood_still: Duration) {
+        let now = Now::take().tick;
         for session in self.state.lock().sessions.values_mut() {
-            session.excuse(stood_still);
+            session.excuse(stood_still, now);
         }
     }
 }

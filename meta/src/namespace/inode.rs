@@ -147,6 +147,12 @@ impl Inode {
 }
 
 impl File {
+    /// Whether no server has blocks of it. One of some size that is said to hold nothing may have
+    /// some: a write that was repeated tells of too little.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.size_bytes == 0 && self.allocated_bytes == 0 && !self.has_blocks_behind()
+    }
+
     /// Whether there may be blocks behind the size.
     pub(crate) fn has_blocks_behind(&self) -> bool {
         self.uncertain || self.allocated_behind

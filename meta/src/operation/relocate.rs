@@ -5,7 +5,7 @@ use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, ServerId, Status}
 
 use super::{Context, Step};
 use crate::job::Move;
-use crate::vouching::{Counted, Debt};
+use crate::vouching::Debt;
 
 /// The mount brings along what the block holds already; of a server that is gone it only gives up
 /// blocks that it writes anew as a whole.
@@ -48,7 +48,7 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
                 offset_bytes: 0,
                 length_bytes: state.layouts.block_bytes(),
             };
-            let debt = Debt::Block(context.job.id, address, Counted::Here);
+            let debt = Debt::Block(context.job.id, address);
             environment.vouching.note_debt(&from, debt);
         }
         return answer(context, id, server);

@@ -36,7 +36,7 @@ impl Context<'_> {
         let Some(range) = BlockRange::behind(size_bytes, old_end, block_bytes) else {
             return Ok(None);
         };
-        if file.allocated_bytes == 0 && !file.uncertain {
+        if file.is_empty() {
             return Ok(None);
         }
         let keep_bytes = size_bytes % u64::from(block_bytes);

@@ -11,6 +11,10 @@ use pocket_proto::{BlockAddress, BlockIndex, InodeId, JobId};
 /// Removed inodes that are kept for one server: 32 MB of ids. What comes on top stays on the server,
 /// read by nobody, until its job ends.
 const REMOVED_MAX: usize = 4_000_000;
+/// Of those, so many are told at a time.
+const REMOVED_TOLD_MAX: usize = 65_536;
+/// Cuts and blocks that are kept for one server, some 100 MB.
+const CHANGED_MAX: usize = 1_000_000;
 
 /// Something to be dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +26,7 @@ pub(crate) enum Debt {
     /// What is behind the new end of a file.
     Cut(JobId, InodeId, Cut),
     /// One block, which is somewhere else now.
-    Block(JobId, BlockAddress, Counted),
-}
-
-/// Where the bytes of a block that has been put elsewhere are counted as its file's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted {
-    /// At this place as well as at the other.
-    Here,
-    /// At the other only.
-    Elsewhere,
+    Block(JobId, BlockAddress),
 }
 
 /// A file's new end: the first block that is not whole any more, and the bytes of it that stay.
@@ -49,12 +44,24 @@ struct OfJob {
     removed: Vec<InodeId>,
     /// The shortest that each file has been: it can be longer now, and is zeros from there.
     cuts: HashMap<InodeId, Cut>,
-    blocks: HashMap<(InodeId, BlockIndex), (BlockAddress, Counted)>,
+    blocks: HashMap<(InodeId, BlockIndex), BlockAddress>,
 }
 
 impl Debts {
+    /// Nothing is to be dropped.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
+    }
+
+    /// Whether the server has anything that nobody may read. Of a job that has ended nobody reads.
+    pub(super) fn are_due(&self) -> bool {
+        self.jobs.values().any(|of| !of.whole)
+    }
+
+    /// Whether there are more than are worth keeping.
+    pub(super) fn are_too_many(&self) -> bool {
+        let changed = |of: &OfJob| of.cuts.len() + of.blocks.len();
+        self.jobs.values().map(changed).sum::<usize>() > CHANGED_MAX
     }
 
     pub(super) fn add(&mut self, debt: Debt) {
@@ -79,28 +86,33 @@ impl Debts {
                 let known = of.cuts.entry(inode).or_insert(cut);
                 *known = cut.min(*known);
             }
-            Debt::Block(_, address, counted) => {
-                let block = (address.inode, address.block);
-                of.blocks.insert(block, (address, counted));
+            Debt::Block(_, address) => {
+                of.blocks.insert((address.inode, address.block), address);
             }
         }
         self.forget_settled();
     }
 
-    /// What is to be done next.
+    /// A job whose blocks are to be dropped; they are in nobody's way.
+    pub(super) fn next_job(&self) -> Option<Debt> {
+        let mut jobs = self.jobs.iter();
+        let (&job, _) = jobs.find(|(_, of)| of.whole)?;
+        Some(Debt::Job(job))
+    }
+
+    /// What is to be done next before anybody reads.
     pub(super) fn next(&self) -> Option<Debt> {
-        let (&job, of) = self.jobs.first_key_value()?;
-        if of.whole {
-            return Some(Debt::Job(job));
-        }
+        let mut jobs = self.jobs.iter();
+        let (&job, of) = jobs.find(|(_, of)| !of.whole)?;
         if !of.removed.is_empty() {
-            return Some(Debt::Inodes(job, of.removed.clone()));
+            let told = of.removed.len().min(REMOVED_TOLD_MAX);
+            return Some(Debt::Inodes(job, of.removed[..told].to_vec()));
         }
         if let Some((&inode, &cut)) = of.cuts.iter().next() {
             return Some(Debt::Cut(job, inode, cut));
         }
-        let &(address, counted) = of.blocks.values().next()?;
-        Some(Debt::Block(job, address, counted))
+        let address = of.blocks.values().next()?;
+        Some(Debt::Block(job, *address))
     }
 
     /// It was done. What came on top meanwhile is not.
@@ -119,7 +131,7 @@ impl Debts {
                     of.cuts.remove(inode);
                 }
             }
-            Debt::Block(_, address, _) => {
+            Debt::Block(_, address) => {
                 of.blocks.remove(&(address.inode, address.block));
             }
         }
@@ -191,7 +203,10 @@ mod tests {
         assert_eq!(debts.next(), Some(removed(&[7, 8])));
         debts.add(Debt::Job(JOB));
         debts.add(removed(&[9]));
-        assert_eq!(all(&mut debts), [Debt::Job(JOB)]);
+        assert!(!debts.are_due() && !debts.is_empty());
+        assert_eq!(debts.next_job(), Some(Debt::Job(JOB)));
+        debts.paid(&Debt::Job(JOB));
+        assert!(debts.is_empty());
     }
 
     #[test]

@@ -175,8 +175,8 @@ fn judge_shared(rounds: Vec<Vec<Event<Access>>>, blocks: Blocks) -> usize {
 }
 
 /// What a mount has written to a file that was cut, and could not commit before it was gone, may have
-/// been seen by who was reading when the file was cut: then it is empty again. So says the document
-/// of what is promised.
+/// been seen by who was reading when the file was cut: then it is empty again, and has it once more
+/// if the mount comes to commit it. So says the document of what is promised.
 fn undo_lost_growth(round: &mut Vec<Event<Access>>) {
     if !round.iter().any(|event| event.operation == Access::Cut) {
         return;
@@ -186,9 +186,12 @@ fn undo_lost_growth(round: &mut Vec<Event<Access>>) {
     let undone: Vec<_> = round
         .iter()
         .filter(lost)
-        .map(|write| Event {
-            operation: Access::Cut,
-            ..write.clone()
+        .flat_map(|write| {
+            let cut = Event {
+                operation: Access::Cut,
+                ..write.clone()
+            };
+            [cut, write.clone()]
         })
         .collect();
     round.extend(undone);
