@@ -11,16 +11,27 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use nix::sys::signal::Signal;
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        socket::{MsgFlags, recv},
+    },
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -209,6 +220,8 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     socket: UnixStream,
+    /// The last report has been made, or is about to be.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Reporter {
@@ -228,7 +241,9 @@ impl Reporter {
         // Fails for a process that leads a group already, which then has what it needs.
         let _ = nix::unistd::setsid();
         // Relative paths were resolved by then, and no directory is kept busy.
-        Ok(Some(Reporter { socket }))
+        let is_over = Arc::default();
+        watch_command(socket.try_clone()?, Arc::clone(&is_over))?;
+        Ok(Some(Reporter { socket, is_over }))
     }
 
     /// Sends a report. An error: the command is gone, and nobody waits for this mount.
@@ -253,6 +268,7 @@ impl Reporter {
     }
 
     fn let_go(&mut self, sink: &File) -> io::Result<()> {
+        self.is_over.store(true, Ordering::SeqCst);
         self.send(&Report::Ready)?;
         self.socket
             .set_read_timeout(Some(ACKNOWLEDGEMENT_TIME_MAX))?;
@@ -264,6 +280,25 @@ impl Reporter {
     }
 }
 
+/// Has this process end, as SIGTERM does, if the command dies before the mount is ready: somebody
+/// may wait for the place in a queue that it holds.
+fn watch_command(socket: UnixStream, is_over: Arc<AtomicBool>) -> io::Result<()> {
+    let watch = move || loop {
+        match recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK) {
+            // The command has hung up, or been killed.
+            Ok(0) if !is_over.load(Ordering::SeqCst) => {
+                // To the process, whichever thread hears it. It can fail for none of its own.
+                let _ = kill(Pid::this(), Signal::SIGTERM);
+                return;
+            }
+            Err(Errno::EINTR | Errno::EAGAIN) if !is_over.load(Ordering::SeqCst) => {}
+            Ok(_) | Err(_) => return,
+        }
+    };
+    let thread = std::thread::Builder::new().name("command".to_owned());
+    thread.spawn(watch).map(drop)
+}
+
 /// Opens a log for appending.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
@@ -271,8 +306,6 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -335,7 +368,10 @@ mod tests {
     #[test]
     fn reports_survive_the_socket() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut reporter = Reporter { socket: theirs };
+        let mut reporter = Reporter {
+            socket: theirs,
+            is_over: Arc::default(),
+        };
         let told = Report::Failed {
             exit_code: 1,
             message: "two\nlines".to_owned(),
@@ -354,7 +390,10 @@ mod tests {
         // Its death between the report and the acknowledgement counts too.
         let survivor = ours.try_clone().unwrap();
         drop(ours);
-        let reporter = Reporter { socket: theirs };
+        let reporter = Reporter {
+            socket: theirs,
+            is_over: Arc::default(),
+        };
         survivor.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(reporter.ready(None).is_err());
     }

@@ -231,3 +231,30 @@ fn a_taken_address_is_told() {
     );
     assert!(ran.stderr.contains("cannot listen"), "{ran:?}");
 }
+
+#[test]
+fn a_mount_that_waits_for_room_is_gone_with_its_command() {
+    if !common::can_mount() {
+        return;
+    }
+    let up = small();
+    let (occupied, folder) = (Folder::new(), Folder::new());
+    let occupant = ["occupant", occupied.text(), "--capacity", "100MiB"];
+    up.mount(&occupant).assert_code(0);
+    for how in [Signal::SIGINT, Signal::SIGKILL] {
+        let arguments = ["waits", folder.text(), "--capacity", "120MiB"];
+        let mut waiting = command(common::POCKET_MOUNT, &arguments);
+        waiting.args(["--controller", &up.controller]);
+        let mut waiting = waiting.stdout(Stdio::null()).spawn().unwrap();
+        let is_queued = || up.pocket(&["jobs"]).stdout.contains("waiting: place 1");
+        until("the mount waits", is_queued);
+        signal(waiting.id() as i32, how);
+        assert!(!waiting.wait().unwrap().success());
+        until("its place is free", || !is_queued());
+        until("its process is gone", || {
+            common::processes_naming(folder.text()).is_empty()
+        });
+    }
+    let unmounted = common::run("umount", &[occupied.text()]);
+    unmounted.assert_code(0);
+}
