@@ -46,6 +46,14 @@ fn is_in(child: &Child, call: i64) -> bool {
     found.starts_with(&format!("{call} "))
 }
 
+/// Whether the process has come to its handler of SIGUSR1: on its way there it makes system calls, too.
+fn handles_usr1(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & 1 << (libc::SIGUSR1 - 1) != 0)
+}
+
 /// Runs lines of Perl on a file, with a handler of SIGUSR1 that restarts no system call. They exit
 /// with 0 if the call did what it should.
 fn perl(lines: &str, path: &Path) -> Child {
@@ -63,7 +71,8 @@ fn perl(lines: &str, path: &Path) -> Child {
 #[track_caller]
 fn signal_within(processes: &mut [Child], call: i64) {
     until(END_DEADLINE, "the processes to be in their call", || {
-        processes.iter().all(|process| is_in(process, call))
+        let ready = |process| is_in(process, call) && handles_usr1(process);
+        processes.iter().all(ready)
     });
     for process in processes.iter() {
         signal(process, Signal::SIGUSR1);

@@ -45,6 +45,9 @@ pub(super) struct Findings {
     pub(super) counted: Mutex<Vec<u64>>,
     /// Calls that failed with an error that says nothing of what was done.
     errors: Mutex<BTreeMap<String, usize>>,
+    /// Whether files that several have open are cut: while mounts are stopped, a read that is under
+    /// way since before a cut may see what is not promised yet.
+    pub(super) cuts_shared: bool,
     /// Numbers used so far.
     values: AtomicU64,
     pub(super) records: AtomicU32,
@@ -74,7 +77,7 @@ pub(super) struct Tally {
 
 impl Findings {
     /// Makes what the workloads share.
-    pub(super) fn prepare(root: &Path) -> Self {
+    pub(super) fn prepare(root: &Path, blocks: Blocks) -> Self {
         fs::create_dir(root.join("rounds")).unwrap();
         for name in ["register", "flock", "records"] {
             fs::write(root.join(name), vec![0; REGISTER_BYTES]).unwrap();
@@ -87,6 +90,7 @@ impl Findings {
             holds: Mutex::default(),
             counted: Mutex::default(),
             errors: Mutex::default(),
+            cuts_shared: blocks == Blocks::AllThere,
             values: AtomicU64::new(0),
             records: AtomicU32::new(0),
         }
@@ -125,10 +129,7 @@ impl Findings {
         let (appended, lost) = judge_appends(self.appends.into_inner().unwrap(), root, blocks);
         let events = BTreeMap::from([
             ("names", judge_names(self.names.into_inner().unwrap())),
-            (
-                "shared",
-                judge_shared(self.shared.into_inner().unwrap(), blocks),
-            ),
+            ("shared", judge_shared(self.shared.into_inner().unwrap())),
             ("registers", judge_registers(self.registers)),
             ("appends", appended),
             ("locks", judge_locks(&self.holds.into_inner().unwrap())),
@@ -161,40 +162,14 @@ fn judge_names(rounds: Vec<NameHistory>) -> usize {
 }
 
 #[track_caller]
-fn judge_shared(rounds: Vec<Vec<Event<Access>>>, blocks: Blocks) -> usize {
+fn judge_shared(rounds: Vec<Vec<Event<Access>>>) -> usize {
     let events = rounds.iter().map(Vec::len).sum();
-    for mut round in rounds {
-        if blocks == Blocks::SomeLost {
-            undo_lost_growth(&mut round);
-        }
+    for round in rounds {
         if let Err(shown) = linear::check::<Register>(&0, &round) {
             panic!("no order of these explains them:\n{}", print(&shown));
         }
     }
     events
-}
-
-/// What a mount has written to a file that was cut, and could not commit before it was gone, may have
-/// been seen by who was reading when the file was cut: then it is empty again, and has it once more
-/// if the mount comes to commit it. So says the document of what is promised.
-fn undo_lost_growth(round: &mut Vec<Event<Access>>) {
-    if !round.iter().any(|event| event.operation == Access::Cut) {
-        return;
-    }
-    let lost =
-        |event: &&Event<Access>| event.ret.is_none() && matches!(event.operation, Access::Write(_));
-    let undone: Vec<_> = round
-        .iter()
-        .filter(lost)
-        .flat_map(|write| {
-            let cut = Event {
-                operation: Access::Cut,
-                ..write.clone()
-            };
-            [cut, write.clone()]
-        })
-        .collect();
-    round.extend(undone);
 }
 
 #[track_caller]
