@@ -86,13 +86,13 @@ pub trait BlockMover: Send + Sync {
         data: Bytes,
     ) -> Result<(), Failure>;
 
-    /// Drops one block. Returns the change of allocated bytes.
+    /// Drops one block.
     async fn drop_block(
         &self,
         server: &StorageServer,
         job: JobId,
         address: BlockAddress,
-    ) -> Result<i64, Failure>;
+    ) -> Result<(), Failure>;
 }
 
 #[async_trait]
@@ -142,13 +142,14 @@ impl BlockMover for ClusterStorage {
         server: &StorageServer,
         job: JobId,
         address: BlockAddress,
-    ) -> Result<i64, Failure> {
+    ) -> Result<(), Failure> {
         let span = BlockSpan {
             inode: address.inode,
             first: address.block,
             count: 1,
         };
-        ClusterStorage::drop_blocks(self, server, job, span).await
+        ClusterStorage::drop_blocks(self, server, job, span).await?;
+        Ok(())
     }
 }
 
@@ -234,5 +235,76 @@ impl BlockRemover for NoBlocks {
 
     async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Storage servers that give one answer, for the tests of this crate.
+#[cfg(test)]
+pub(crate) mod fake {
+    use parking_lot::Mutex;
+    use pocket_proto::Status;
+
+    use super::*;
+
+    /// Answers `status` to whatever is to be dropped, and notes what it was told.
+    pub(crate) struct Fake {
+        pub(crate) status: Status,
+        /// Jobs that were to be dropped, and the servers.
+        pub(crate) dropped: Mutex<Vec<(u64, JobId)>>,
+        pub(crate) vouches: Mutex<usize>,
+    }
+
+    impl Fake {
+        pub(crate) fn new(status: Status) -> Self {
+            Fake {
+                status,
+                dropped: Mutex::default(),
+                vouches: Mutex::default(),
+            }
+        }
+
+        fn answer(&self) -> Result<(), Failure> {
+            match self.status {
+                Status::Ok => Ok(()),
+                status => Err(status.into()),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl BlockRemover for Fake {
+        async fn remove_inodes(
+            &self,
+            _: &StorageServer,
+            _: JobId,
+            _: &[InodeId],
+        ) -> Result<(), Failure> {
+            self.answer()
+        }
+
+        async fn truncate(
+            &self,
+            _: &StorageServer,
+            _: JobId,
+            _: InodeId,
+            _: BlockIndex,
+            _: u32,
+        ) -> Result<i64, Failure> {
+            self.answer().map(|()| 0)
+        }
+
+        async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<(), Failure> {
+            self.dropped.lock().push((server.server, job));
+            self.answer()
+        }
+
+        async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
+            *self.vouches.lock() += 1;
+            Ok(1)
+        }
+
+        async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
+            Ok(())
+        }
     }
 }

@@ -147,57 +147,14 @@ impl Jobs {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-    use parking_lot::Mutex;
-    use pocket_proto::{BlockIndex, Fence, InodeId, Vouch};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::blocks::BlockRemover;
-
-    /// Notes whose blocks are dropped where.
-    #[derive(Default)]
-    struct Drops(Mutex<Vec<(u64, JobId)>>);
-
-    #[async_trait]
-    impl BlockRemover for Drops {
-        async fn remove_inodes(
-            &self,
-            _: &StorageServer,
-            _: JobId,
-            _: &[InodeId],
-        ) -> Result<(), Failure> {
-            Ok(())
-        }
-
-        async fn truncate(
-            &self,
-            _: &StorageServer,
-            _: JobId,
-            _: InodeId,
-            _: BlockIndex,
-            _: u32,
-        ) -> Result<i64, Failure> {
-            Ok(0)
-        }
-
-        async fn drop_job(&self, server: &StorageServer, job: JobId) -> Result<(), Failure> {
-            self.0.lock().push((server.server, job));
-            Ok(())
-        }
-
-        async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
-            Ok(1)
-        }
-
-        async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
-            Ok(())
-        }
-    }
+    use crate::blocks::fake::Fake;
 
     #[tokio::test]
     async fn a_job_lost_with_an_earlier_life_is_dropped_where_the_controller_says() {
-        let drops = Arc::new(Drops::default());
+        let drops = Arc::new(Fake::new(Status::Ok));
         let environment = Environment::new(Arc::clone(&drops) as _, CancellationToken::new());
         let jobs = Jobs::new(Duration::from_secs(5), Duration::ZERO, environment);
         let servers = [1, 2].map(|server| StorageServer {
@@ -205,7 +162,7 @@ mod tests {
             ..StorageServer::default()
         });
         assert!(!jobs.end(JobId(7), servers.into()).await);
-        let mut dropped = drops.0.lock().clone();
+        let mut dropped = drops.dropped.lock().clone();
         dropped.sort_unstable();
         assert_eq!(dropped, [(1, JobId(7)), (2, JobId(7))]);
     }

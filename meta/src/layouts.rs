@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pocket_proto::session::{Layout, StorageServer, WeightMap, WeightedServer};
-use pocket_proto::{BlockIndex, Epoch, Failure, InodeId, Placement, ServerId, Status};
+use pocket_proto::{
+    BlockAddress, BlockIndex, Epoch, Failure, InodeId, Placement, ServerId, Status,
+};
 use tokio::time::Instant;
 
 use crate::limits::{FULL_SERVER_MEMORY, WEIGHT_MAP_SERVERS_MAX, WEIGHT_MAPS_MAX};
@@ -156,6 +158,16 @@ impl Layouts {
             first = end;
         }
         text
+    }
+
+    /// A block from its beginning to its end.
+    pub(crate) fn whole_block(&self, inode: InodeId, block: BlockIndex) -> BlockAddress {
+        BlockAddress {
+            inode,
+            block,
+            offset_bytes: 0,
+            length_bytes: self.block_bytes,
+        }
     }
 
     /// Servers that may hold blocks of `range` of a file.

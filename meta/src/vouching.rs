@@ -183,11 +183,15 @@ impl Vouching {
         Arc::clone(vouched)
     }
 
-    /// Whether the server has not yet dropped what it was to: what it holds is not to be trusted.
+    /// Whether the server has not yet dropped what it was to, or was given up: what it holds is not to
+    /// be trusted, and it is given nothing.
     pub(crate) fn is_indebted(&self, server: &StorageServer) -> bool {
         let known = self.servers.lock();
         let vouched = known.get(&key(server));
-        vouched.is_some_and(|vouched| vouched.state.lock().debts.are_due())
+        vouched.is_some_and(|vouched| {
+            let state = vouched.state.lock();
+            state.gone || state.debts.are_due()
+        })
     }
 
     /// The job has ended: its blocks are dropped, and nobody changes them any more.
@@ -285,7 +289,7 @@ impl Vouching {
             }
             Debt::Block(job, address) => {
                 let mover = blocks.mover().ok_or(Status::Unsupported)?;
-                mover.drop_block(server, *job, *address).await.map(drop)
+                mover.drop_block(server, *job, *address).await
             }
         }
     }

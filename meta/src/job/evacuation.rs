@@ -196,7 +196,8 @@ impl Job {
         if self.environment.vouching.is_indebted(&wanted.from) {
             return Err(Status::Unavailable.into());
         }
-        let address = self.address(wanted);
+        let (inode, block) = (wanted.inode, wanted.block);
+        let address = self.state.lock().layouts.whole_block(inode, block);
         let mut avoided = wanted.from.server;
         let data = mover.read(&wanted.from, self.id, address).await?;
         let mut failure = no_place();
@@ -246,7 +247,7 @@ impl Job {
         let begun = Instant::now();
         loop {
             match mover.drop_block(from, self.id, address).await {
-                Ok(_) => return Ok(()),
+                Ok(()) => return Ok(()),
                 Err(_) if !self.environment.liveness.is_alive(from) => {
                     let debt = Debt::Block(self.id, address);
                     self.environment.vouching.owe(from, debt).await;
@@ -268,15 +269,6 @@ impl Job {
         };
         let layouts = &mut state.layouts;
         layouts.choose_other(wanted.inode, wanted.block, failed, alive, Instant::now())
-    }
-
-    fn address(&self, wanted: &Move) -> BlockAddress {
-        BlockAddress {
-            inode: wanted.inode,
-            block: wanted.block,
-            offset_bytes: 0,
-            length_bytes: self.state.lock().layouts.block_bytes(),
-        }
     }
 
     fn mover(&self) -> Result<&dyn BlockMover, Failure> {

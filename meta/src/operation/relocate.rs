@@ -1,7 +1,7 @@
 //! Where a block is, and another place for one whose server cannot take it.
 
 use pocket_proto::session::{Relocate, RelocateReason, RelocateReply, StorageServer, reply};
-use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, ServerId, Status};
+use pocket_proto::{BlockIndex, Failure, InodeId, ServerId, Status};
 
 use super::{Context, Step};
 use crate::job::Move;
@@ -42,12 +42,7 @@ pub(super) fn relocate(context: &mut Context<'_>, request: &Relocate) -> Result<
         let namespace = &mut state.namespace;
         namespace.relocate(id, block, ServerId(server.server))?;
         if let Some(from) = now_on.filter(|from| !environment.liveness.is_alive(from)) {
-            let address = BlockAddress {
-                inode: id,
-                block,
-                offset_bytes: 0,
-                length_bytes: state.layouts.block_bytes(),
-            };
+            let address = state.layouts.whole_block(id, block);
             let debt = Debt::Block(context.job.id, address);
             environment.vouching.note_debt(&from, debt);
         }

@@ -1,11 +1,9 @@
 //! Fences told late, and debts of jobs that ended.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use async_trait::async_trait;
 use pocket_proto::{BlockIndex, InodeId, SessionId};
 
 use super::*;
+use crate::blocks::fake::Fake;
 
 const JOB: JobId = JobId(1);
 
@@ -50,51 +48,9 @@ async fn acknowledged_fence_is_not_waited_for_because_an_older_is_told_again() {
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
-/// A storage server on which the job was dropped.
-#[derive(Default)]
-struct Dropped {
-    vouches: AtomicUsize,
-}
-
-#[async_trait]
-impl BlockRemover for Dropped {
-    async fn remove_inodes(
-        &self,
-        _: &StorageServer,
-        _: JobId,
-        _: &[InodeId],
-    ) -> Result<(), Failure> {
-        Err(Status::JobGone.into())
-    }
-
-    async fn truncate(
-        &self,
-        _: &StorageServer,
-        _: JobId,
-        _: InodeId,
-        _: BlockIndex,
-        _: u32,
-    ) -> Result<i64, Failure> {
-        Err(Status::JobGone.into())
-    }
-
-    async fn drop_job(&self, _: &StorageServer, _: JobId) -> Result<(), Failure> {
-        Err(Status::JobGone.into())
-    }
-
-    async fn vouch(&self, _: &StorageServer, _: Vouch) -> Result<u64, Failure> {
-        self.vouches.fetch_add(1, Ordering::Relaxed);
-        Ok(1)
-    }
-
-    async fn fence(&self, _: &StorageServer, _: JobId, _: &Fence) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn debts_of_a_job_that_was_dropped_are_paid() {
-    let blocks = Arc::new(Dropped::default());
+    let blocks = Arc::new(Fake::new(Status::JobGone));
     let stop = CancellationToken::new();
     let vouching = Vouching::new(Arc::clone(&blocks) as _, TaskTracker::new(), stop.clone());
     let vouching = Arc::new(vouching);
@@ -118,6 +74,6 @@ async fn debts_of_a_job_that_was_dropped_are_paid() {
     vouching.begin(JobId(3), vec![server.clone()], None);
     sleep(VOUCH_LASTS).await;
     assert!(!vouching.is_indebted(&server) && !is_due());
-    assert!(blocks.vouches.load(Ordering::Relaxed) > 1, "others use it");
+    assert!(*blocks.vouches.lock() > 1, "others use it");
     stop.cancel();
 }
