@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 const BLOCK_BYTES: u32 = 4096;
 const OLD: &[u8] = b"what was there before";
+const LONGER: &[u8] = b"what comes after it, which is longer";
 
 /// A file that two mounts have open for writing.
 struct Shared {
@@ -88,7 +89,7 @@ async fn settle() {
 fn an_append_while_another_mount_cuts_the_file_comes_behind_the_cut() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
-        let cuts = shared.job.store.hold_cuts();
+        let cuts = shared.job.store.cuts.hold();
         let cutting = shared.cut();
         settle().await;
         let appending = append(&shared.other.fs, shared.others, b"new");
@@ -122,6 +123,27 @@ fn a_cut_waits_for_a_write_of_another_mount_that_is_stored_and_not_yet_committed
 }
 
 #[test]
+fn a_read_from_before_a_cut_shows_nothing_that_was_written_after_it_and_is_not_committed() {
+    support::runtime().block_on(async {
+        let shared = Shared::start().await;
+        let reads = shared.job.store.reads.hold();
+        let (fs, handle) = (Arc::clone(&shared.other.fs), shared.others);
+        let reading = tokio::spawn(async move { fs.read(handle, 0, 1 << 20).await });
+        settle().await;
+        shared.cut().await.unwrap();
+        let commits = shared.one.tap.hold(|op| matches!(op, Op::Commit(_)));
+        let writing = append(&shared.one.fs, shared.handle, LONGER);
+        settle().await;
+        reads.add_permits(100);
+        let seen = reading.await.unwrap().unwrap().into_bytes();
+        assert_eq!(seen, Bytes::new());
+        commits.add_permits(100);
+        writing.await.unwrap().unwrap();
+        assert_eq!(shared.content().await, LONGER);
+    });
+}
+
+#[test]
 fn a_mount_that_made_way_for_a_cut_writes_on_with_one_request_more() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
@@ -146,7 +168,7 @@ fn a_mount_that_made_way_for_a_cut_writes_on_with_one_request_more() {
 fn cuts_of_two_mounts_at_once_both_end() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;
-        let cuts = shared.job.store.hold_cuts();
+        let cuts = shared.job.store.cuts.hold();
         let first = shared.cut();
         let fs = Arc::clone(&shared.other.fs);
         let inode = shared.inode;

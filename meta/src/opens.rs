@@ -10,7 +10,15 @@ use crate::namespace::IdHasher;
 
 /// Open files of a job.
 #[derive(Debug, Default)]
-pub(crate) struct Opens(HashMap<InodeId, Vec<SessionOpen>, BuildHasherDefault<IdHasher>>);
+pub(crate) struct Opens(HashMap<InodeId, FileOpens, BuildHasherDefault<IdHasher>>);
+
+/// The opens of one file; never none.
+#[derive(Debug, Default)]
+struct FileOpens {
+    by_session: Vec<SessionOpen>,
+    /// How often the size was set since it was opened first.
+    cuts: u64,
+}
 
 /// The opens of one file by one session.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +49,7 @@ pub(crate) struct Closed {
 impl Opens {
     /// Counts an open. True if it is the session's first of this inode.
     pub(crate) fn add(&mut self, inode: InodeId, session: SessionId, write: bool) -> bool {
-        let opens = self.0.entry(inode).or_default();
+        let opens = &mut self.0.entry(inode).or_default().by_session;
         let position = opens.iter().position(|open| open.session == session);
         let position = position.unwrap_or_else(|| {
             opens.push(SessionOpen {
@@ -66,7 +74,10 @@ impl Opens {
 
     /// Takes an open back; nothing if there is none of the kind.
     pub(crate) fn remove(&mut self, inode: InodeId, session: SessionId, write: bool) -> Closed {
-        let Some(opens) = self.0.get_mut(&inode) else {
+        let Some(FileOpens {
+            by_session: opens, ..
+        }) = self.0.get_mut(&inode)
+        else {
             return Closed::default();
         };
         let Some(at) = opens.iter().position(|open| open.session == session) else {
@@ -98,7 +109,10 @@ impl Opens {
 
     /// Takes back all opens of a session.
     pub(crate) fn remove_all(&mut self, inode: InodeId, session: SessionId) -> Closed {
-        let Some(opens) = self.0.get_mut(&inode) else {
+        let Some(FileOpens {
+            by_session: opens, ..
+        }) = self.0.get_mut(&inode)
+        else {
             return Closed::default();
         };
         let Some(at) = opens.iter().position(|open| open.session == session) else {
@@ -211,13 +225,26 @@ impl Opens {
         }
     }
 
+    /// The file's size was set: what is read of it at this time may be from before or after.
+    pub(crate) fn count_cut(&mut self, inode: InodeId) {
+        if let Some(opens) = self.0.get_mut(&inode) {
+            opens.cuts += 1;
+        }
+    }
+
+    /// How often the file's size was set while it was open.
+    pub(crate) fn cuts(&self, inode: InodeId) -> u64 {
+        self.0.get(&inode).map_or(0, |opens| opens.cuts)
+    }
+
     fn of_session(&mut self, inode: InodeId, session: SessionId) -> Option<&mut SessionOpen> {
-        let mut opens = self.0.get_mut(&inode)?.iter_mut();
+        let mut opens = self.0.get_mut(&inode)?.by_session.iter_mut();
         opens.find(|open| open.session == session)
     }
 
     fn of(&self, inode: InodeId) -> &[SessionOpen] {
-        self.0.get(&inode).map_or(&[], Vec::as_slice)
+        let opens = self.0.get(&inode);
+        opens.map_or(&[], |opens| opens.by_session.as_slice())
     }
 }
 

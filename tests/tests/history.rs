@@ -78,7 +78,6 @@ fn mounts(cluster: &mut ProcessCluster) -> Vec<Mount> {
 fn run(
     cluster: &mut ProcessCluster,
     mounts: &mut [Mount],
-    blocks: Blocks,
     disturb: impl FnOnce(&mut ProcessCluster, &mut [Mount], &[Place]),
 ) -> Findings {
     let seed = seed();
@@ -86,10 +85,7 @@ fn run(
         .iter()
         .map(|mount| Place::new(mount.path()))
         .collect();
-    let (stop, findings) = (
-        AtomicBool::new(false),
-        Findings::prepare(mounts[0].path(), blocks),
-    );
+    let (stop, findings) = (AtomicBool::new(false), Findings::prepare(mounts[0].path()));
     thread::scope(|scope| {
         let (stop, findings, places) = (&stop, &findings, places.as_slice());
         for (work, seed) in clients::WORKLOADS.into_iter().zip(seed..) {
@@ -106,9 +102,7 @@ fn run(
 fn what_concurrent_programs_on_three_mounts_see_can_have_happened() {
     with_cluster(|cluster| {
         let mut mounts = mounts(cluster);
-        let findings = run(cluster, &mut mounts, Blocks::AllThere, |_, _, _| {
-            pause(UNDISTURBED)
-        });
+        let findings = run(cluster, &mut mounts, |_, _, _| pause(UNDISTURBED));
         let tally = findings.judge(mounts[0].path(), Blocks::AllThere);
         println!("{tally:?}");
         // A history of errors would prove little.
@@ -123,7 +117,7 @@ fn what_concurrent_programs_see_while_servers_and_mounts_fail_can_have_happened(
     with_shape(Shape::default(), |cluster| {
         faults::expect(cluster);
         let mut mounts = mounts(cluster);
-        let findings = run(cluster, &mut mounts, Blocks::SomeLost, faults::play);
+        let findings = run(cluster, &mut mounts, faults::play);
         let tally = findings.judge(mounts[0].path(), Blocks::SomeLost);
         println!("{tally:?}");
         assert!(tally.least > 20, "{tally:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use pocket_proto::session::{RelocateReason, StorageServer, Time};
+use pocket_proto::session::{Entry, RelocateReason, StorageServer, Time};
 use pocket_proto::{BlockAddress, BlockIndex, Failure, InodeId, Status};
 use tokio::runtime::Handle;
 
@@ -13,6 +13,7 @@ use super::dirty::Held;
 use super::state::pieces;
 use super::{File, Sharing, State, block_cache::Slot};
 use crate::HandleId;
+use crate::coherence::Leased;
 use crate::filesystem::FileSystem;
 use crate::operation::Access;
 use crate::start;
@@ -86,6 +87,26 @@ struct Read {
     changed_time: Option<Time>,
     /// Something of it may come from this mount's memory.
     cached: bool,
+    /// The size as it was asked for before the data; none if nobody else could set it.
+    asked: Option<SizeAsked>,
+}
+
+/// What tells whether a size that was asked for held as long as data were read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct SizeAsked {
+    /// How often it had been set.
+    cuts: u64,
+    /// Counted in this session.
+    session: u64,
+}
+
+impl SizeAsked {
+    fn of(entry: &Leased<Entry>) -> Self {
+        SizeAsked {
+            cuts: entry.value.cuts,
+            session: entry.session,
+        }
+    }
 }
 
 impl Read {
@@ -119,7 +140,9 @@ impl FileSystem {
     /// Where the servers hold fewer bytes than the file should have there is a hole, or the file
     /// was cut or removed since its size was learned. The metadata server tells which: nobody must
     /// read zeros that nobody wrote. Likewise, a mount that may have been given up may have in memory
-    /// what others have replaced: it asks.
+    /// what others have replaced: it asks. And where others write, the file may have been cut and
+    /// written anew since its size was learned: what is not committed yet must not be read as a part
+    /// of what was there before.
     pub(crate) async fn read_file(
         self: &Arc<Self>,
         file: &Arc<File>,
@@ -135,12 +158,15 @@ impl FileSystem {
                 tries += 1;
                 continue;
             }
-            if read.is_whole || tries == READ_TRIES_MAX {
+            let through = file.with(|state| state.sharing == Sharing::Through);
+            let is_certain = read.data.is_empty() || (read.is_whole && !through);
+            if is_certain || tries == READ_TRIES_MAX {
                 return Ok(read.data);
             }
             let entry = self.fetch_attributes(file.inode).await?;
+            let size_held = !through || read.asked == Some(SizeAsked::of(&entry));
             let changed_time = entry.value.attributes.and_then(|known| known.changed);
-            if changed_time == read.changed_time {
+            if size_held && (read.is_whole || changed_time == read.changed_time) {
                 return Ok(read.data);
             }
             file.refresh(&entry.value, entry.since);
@@ -160,10 +186,12 @@ impl FileSystem {
             Some(status) => Err(Failure::from(status)),
             None => Ok(state.sharing == Sharing::Through),
         })?;
+        let mut asked = None;
         if through {
             // Others may have moved the end of the file.
             let entry = self.fetch_attributes(file.inode).await?;
             file.refresh(&entry.value, entry.since);
+            asked = Some(SizeAsked::of(&entry));
         }
         let (size, changed_time) = file.with(|state| (state.size, state.changed_time));
         let length = u64::from(length).min(size.saturating_sub(offset)) as u32;
@@ -179,6 +207,7 @@ impl FileSystem {
             is_whole: true,
             changed_time,
             cached: !through,
+            asked,
         };
         match (pieces.next(), pieces.next()) {
             (None, _) => {}

@@ -44,22 +44,27 @@ pub(crate) struct EngineStore {
     engine: Arc<DramEngine>,
     /// Writes find no room.
     pub(crate) is_full: Arc<AtomicBool>,
-    /// Cuts that the metadata server asks for wait for permits.
-    held_cuts: Arc<Mutex<Option<Arc<Semaphore>>>>,
+    /// Cuts that the metadata server asks for.
+    pub(crate) cuts: Gate,
+    pub(crate) reads: Gate,
 }
 
-impl EngineStore {
-    /// Cuts wait until the answer has permits for them.
-    pub(crate) fn hold_cuts(&self) -> Arc<Semaphore> {
-        let gate = Arc::new(Semaphore::new(0));
-        *self.held_cuts.lock().unwrap() = Some(Arc::clone(&gate));
-        gate
+/// Where a test can hold requests up.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<Mutex<Option<Arc<Semaphore>>>>);
+
+impl Gate {
+    /// What comes from now on waits until the answer has permits for it.
+    pub(crate) fn hold(&self) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        *self.0.lock().unwrap() = Some(Arc::clone(&permits));
+        permits
     }
 
-    async fn pass_cut(&self) {
-        let gate = self.held_cuts.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            gate.acquire().await.unwrap().forget();
+    async fn pass(&self) {
+        let permits = self.0.lock().unwrap().clone();
+        if let Some(permits) = permits {
+            permits.acquire().await.unwrap().forget();
         }
     }
 }
@@ -67,6 +72,7 @@ impl EngineStore {
 #[async_trait]
 impl BlockStore for EngineStore {
     async fn read(&self, _: &StorageServer, address: BlockAddress) -> Result<BlockData, Failure> {
+        self.reads.pass().await;
         let read = self.engine.read(JOB, address).finished().await?;
         Ok(BlockData {
             bytes: read.bytes,
@@ -163,7 +169,7 @@ impl BlockRemover for EngineStore {
         first_block: BlockIndex,
         keep_bytes: u32,
     ) -> Result<i64, Failure> {
-        self.pass_cut().await;
+        self.cuts.pass().await;
         self.engine
             .truncate(job, inode, first_block, keep_bytes)
             .finished()
@@ -194,7 +200,8 @@ impl Job {
         let store = EngineStore {
             engine: Arc::new(DramEngine::new(ByteCount(CAPACITY_BYTES))),
             is_full: Arc::default(),
-            held_cuts: Arc::default(),
+            cuts: Gate::default(),
+            reads: Gate::default(),
         };
         let server = StorageServer {
             server: 1,

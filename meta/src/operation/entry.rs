@@ -28,6 +28,7 @@ impl Context<'_> {
             exclusive: inode.is_directory() && self.state.leases.holds_directory(id, self.session),
             names: self.state.namespace.name_count(id),
             read_once: inode.is_read_once(),
+            cuts: self.state.opens.cuts(id),
             acls: (!acls.is_empty()).then(|| Box::new(acls)),
         })
     }

@@ -68,15 +68,12 @@ impl Context<'_> {
             if self.state.is_moving(inode) {
                 return Ok(self.await_moves());
             }
-            let truncation = self.plan_truncation(inode, 0)?;
             let change = AttributeChange {
                 size_bytes: Some(0),
                 clear_set_id: opening.clear_set_id,
                 ..AttributeChange::default()
             };
-            let wall = self.now.wall;
-            self.state.namespace.set_attributes(inode, &change, wall);
-            if let Some(truncation) = truncation {
+            if let Some(truncation) = self.apply(inode, &change)? {
                 return Ok(self.begin_truncation(truncation));
             }
         }

@@ -45,14 +45,7 @@ pub(super) fn set_attributes(
     if change.size_bytes.is_some() && context.state.is_moving(inode) {
         return Ok(context.await_moves());
     }
-    let truncation = match change.size_bytes {
-        Some(size_bytes) => context.plan_truncation(inode, size_bytes)?,
-        None => None,
-    };
-    let wall = context.now.wall;
-    let namespace = &mut context.state.namespace;
-    namespace.set_attributes(inode, &change, wall);
-    match truncation {
+    match context.apply(inode, &change)? {
         Some(truncation) => Ok(context.begin_truncation(truncation)),
         None => answer(context, inode),
     }

@@ -16,14 +16,30 @@ use crate::job::Touches;
 use crate::job::Truncation;
 use crate::layouts::BlockRange;
 use crate::leases::Object;
+use crate::namespace::AttributeChange;
 
 impl Context<'_> {
-    /// What storage servers have to do when the file gets this size; `None`: nothing.
-    pub(super) fn plan_truncation(
-        &self,
+    /// Sets attributes. If the size is among them, answers what storage servers have to do; `None`:
+    /// nothing.
+    pub(super) fn apply(
+        &mut self,
         id: InodeId,
-        size_bytes: u64,
+        change: &AttributeChange,
     ) -> Result<Option<Truncation>, Status> {
+        let truncation = match change.size_bytes {
+            Some(size_bytes) => self.plan_truncation(id, size_bytes)?,
+            None => None,
+        };
+        if change.size_bytes.is_some() {
+            self.state.opens.count_cut(id);
+        }
+        let wall = self.now.wall;
+        self.state.namespace.set_attributes(id, change, wall);
+        Ok(truncation)
+    }
+
+    /// What storage servers have to do when the file gets this size; `None`: nothing.
+    fn plan_truncation(&self, id: InodeId, size_bytes: u64) -> Result<Option<Truncation>, Status> {
         let file = self.state.namespace.inode(id)?.file();
         let file = file.ok_or(Status::Invalid)?;
         let layouts = &self.state.layouts;

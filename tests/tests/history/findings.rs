@@ -45,9 +45,6 @@ pub(super) struct Findings {
     pub(super) counted: Mutex<Vec<u64>>,
     /// Calls that failed with an error that says nothing of what was done.
     errors: Mutex<BTreeMap<String, usize>>,
-    /// Whether files that several have open are cut: while mounts are stopped, a read that is under
-    /// way since before a cut may see what is not promised yet.
-    pub(super) cuts_shared: bool,
     /// Numbers used so far.
     values: AtomicU64,
     pub(super) records: AtomicU32,
@@ -77,7 +74,7 @@ pub(super) struct Tally {
 
 impl Findings {
     /// Makes what the workloads share.
-    pub(super) fn prepare(root: &Path, blocks: Blocks) -> Self {
+    pub(super) fn prepare(root: &Path) -> Self {
         fs::create_dir(root.join("rounds")).unwrap();
         for name in ["register", "flock", "records"] {
             fs::write(root.join(name), vec![0; REGISTER_BYTES]).unwrap();
@@ -90,7 +87,6 @@ impl Findings {
             holds: Mutex::default(),
             counted: Mutex::default(),
             errors: Mutex::default(),
-            cuts_shared: blocks == Blocks::AllThere,
             values: AtomicU64::new(0),
             records: AtomicU32::new(0),
         }

@@ -81,7 +81,7 @@ pub(super) fn shared_registers(
             for _ in 0..STEPS {
                 let wanted = match dice.random_range(0..8) {
                     0..3 => Access::Write(findings.value()),
-                    3 if findings.cuts_shared => Access::Cut,
+                    3 => Access::Cut,
                     _ => Access::Read(0),
                 };
                 let call = history.now();
