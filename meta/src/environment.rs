@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use pocket_proto::control::{Leave, LeaveStage};
 use pocket_proto::session::StorageServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocks::BlockRemover;
 use crate::layouts::Liveness;
+use crate::leaving::Leaving;
 use crate::metrics::Counts;
 use crate::reaper::Reaper;
 use crate::vouching::Vouching;
@@ -19,6 +21,7 @@ pub(crate) struct Environment {
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) vouching: Arc<Vouching>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) leaving: Leaving,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -43,6 +46,7 @@ impl Environment {
             reaper: Arc::new(reaper),
             vouching,
             counts: Arc::default(),
+            leaving: Leaving::default(),
             tasks,
             stop,
         })
@@ -51,6 +55,23 @@ impl Environment {
     /// Whether a block may be put on the server: it lives, and is to drop nothing first.
     pub(crate) fn takes_blocks(&self, server: &StorageServer) -> bool {
         self.liveness.is_alive(server) && !self.vouching.is_indebted(server)
+    }
+
+    /// How far this server's leaving is. It is sealed only when no living server holds blocks of a job
+    /// that has ended, of which nobody else would tell it.
+    pub(crate) fn leave(&self) -> Option<Leave> {
+        let leave = self.leaving.report()?;
+        let indebted = || {
+            self.vouching
+                .are_any_indebted(|server| self.liveness.is_alive(server))
+        };
+        match leave.stage() {
+            LeaveStage::Sealed if indebted() => Some(Leave {
+                stage: LeaveStage::Closed.into(),
+                ..leave
+            }),
+            _ => Some(leave),
+        }
     }
 
     /// Waits until all tasks have ended, after the stop token was cancelled.

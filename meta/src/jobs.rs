@@ -66,6 +66,7 @@ impl Jobs {
         if let Some(job) = jobs.get(&id) {
             return job.change(order);
         }
+        self.environment.leaving.check_takes_jobs()?;
         if jobs.len() >= JOBS_MAX {
             let what = format!("this metadata server holds {JOBS_MAX} jobs, the limit");
             return Err(Failure::new(Status::LimitReached, what));

@@ -17,6 +17,7 @@ mod job;
 mod jobs;
 mod layouts;
 mod leases;
+mod leaving;
 mod limits;
 mod local;
 mod locks;

@@ -219,6 +219,11 @@ impl RunningMeta {
         }
     }
 
+    /// Waits until the controller says that nobody needs this server any more: it was drained.
+    pub async fn dismissed(&self) {
+        self.environment.leaving.dismissed().await;
+    }
+
     /// Ends all connections and forgets all jobs; returns when that is done.
     pub async fn stop(self) {
         drop(self.stop);
@@ -266,14 +271,16 @@ fn report(
     let (jobs, counts) = (Arc::clone(jobs), Arc::clone(&environment.counts));
     let evacuation = Evacuation::new(Arc::clone(&jobs), Arc::clone(environment));
     let emptied = Arc::clone(&evacuation);
+    let (leaving, told) = (Arc::clone(environment), Arc::clone(environment));
     let report = move || Report {
+        // Before the jobs: a server that is sealed takes none on top of these.
+        leave: leaving.leave(),
         usage: meter.sample(Totals {
             network_bytes: None,
             operations: counts.operations(),
             used_bytes: jobs.allocated_bytes(),
         }),
         jobs: jobs.reports(),
-        leave: None,
         traffic: Vec::new(),
         evacuated: emptied.done(),
     };
@@ -281,6 +288,7 @@ fn report(
     let follow = move |reply: HeartbeatReply| {
         liveness.update(&reply.storage_servers);
         evacuation.follow(reply.evacuate);
+        told.leaving.follow(reply.leave);
     };
     ServerAgent::spawn(
         controller,

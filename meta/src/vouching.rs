@@ -194,6 +194,16 @@ impl Vouching {
         })
     }
 
+    /// Whether any server that is `alive` has not yet dropped all it was to.
+    pub(crate) fn are_any_indebted(&self, alive: impl Fn(&StorageServer) -> bool) -> bool {
+        let known = self.servers.lock();
+        let owes = |vouched: &Arc<Vouched>| {
+            let state = vouched.state.lock();
+            !state.gone && !state.debts.is_empty()
+        };
+        known.values().any(|it| alive(&it.server) && owes(it))
+    }
+
     /// The job has ended: its blocks are dropped, and nobody changes them any more.
     pub(crate) fn forget_job(&self, job: JobId) {
         for vouched in self.servers.lock().values() {

@@ -300,6 +300,9 @@ pub(crate) struct ServerView {
     bandwidth_bytes_per_second: u64,
     reserved_bandwidth_bytes_per_second: u64,
     incarnation: String,
+    /// Metadata servers: jobs whose names they hold, and the inodes of these.
+    jobs: u32,
+    inodes: u64,
     /// Absent while it stays.
     leaving: Option<LeaveView>,
 }
@@ -314,14 +317,15 @@ pub(crate) struct LeaveView {
     deadline_seconds: Option<u64>,
 }
 
-impl From<Leave> for LeaveView {
-    fn from(leave: Leave) -> Self {
+impl LeaveView {
+    fn new(leave: Leave, role: ServerRole) -> Self {
         LeaveView {
-            stage: match leave.stage() {
-                LeaveStage::Stays => "stays",
-                LeaveStage::Closed => "draining",
-                LeaveStage::Sealed => "moving",
-                LeaveStage::Gone => "gone",
+            stage: match (leave.stage(), role) {
+                (LeaveStage::Stays, _) => "stays",
+                (LeaveStage::Closed, _) => "draining",
+                (LeaveStage::Sealed, ServerRole::Metadata) => "ending",
+                (LeaveStage::Sealed, _) => "moving",
+                (LeaveStage::Gone, _) => "gone",
             },
             reason: leave.reason,
             since_seconds: leave.since_seconds,
@@ -338,7 +342,7 @@ impl std::fmt::Display for LeaveView {
 
 impl From<ServerStatus> for ServerView {
     fn from(status: ServerStatus) -> Self {
-        let role = role_name(status.role());
+        let role = status.role();
         let Usage {
             cpu_fraction,
             network_bytes_per_second,
@@ -347,7 +351,7 @@ impl From<ServerStatus> for ServerView {
         } = status.usage.unwrap_or_default();
         ServerView {
             server: ServerId(status.server).to_string(),
-            role,
+            role: role_name(role),
             endpoint: status.endpoint,
             tier: status.tier,
             alive: status.alive,
@@ -361,7 +365,9 @@ impl From<ServerStatus> for ServerView {
             bandwidth_bytes_per_second: status.bandwidth_bytes_per_second,
             reserved_bandwidth_bytes_per_second: status.reserved_bandwidth_bytes_per_second,
             incarnation: pocket_proto::Incarnation(status.incarnation).to_string(),
-            leaving: status.leave.map(LeaveView::from),
+            jobs: status.jobs,
+            inodes: status.inodes,
+            leaving: status.leave.map(|leave| LeaveView::new(leave, role)),
         }
     }
 }
@@ -408,6 +414,9 @@ impl ServerView {
     fn state(&self) -> String {
         match (self.alive, &self.leaving) {
             (true, None) => "alive".to_owned(),
+            (true, Some(leaving)) if self.role == "meta" => {
+                format!("{leaving}, {}", jobs(self.jobs))
+            }
             (true, Some(leaving)) => leaving.to_string(),
             (false, _) => format!(
                 "dead for {}",
@@ -415,6 +424,11 @@ impl ServerView {
             ),
         }
     }
+}
+
+/// "1 job", "2 jobs".
+pub(crate) fn jobs(count: u32) -> String {
+    format!("{count} job{}", if count == 1 { "" } else { "s" })
 }
 
 /// The role's name, as commands are called.

@@ -50,6 +50,7 @@ impl Default for Shape {
 pub struct ProcessCluster {
     controller: Server,
     metadata: Server,
+    more_metadata: Vec<Server>,
     storage: Vec<Server>,
     control: Control,
     folders: usize,
@@ -103,6 +104,7 @@ impl ProcessCluster {
             control: Control::new(&address),
             controller,
             metadata,
+            more_metadata: Vec::new(),
             storage,
             folders: 0,
             expected: Vec::new(),
@@ -183,6 +185,25 @@ impl ProcessCluster {
     /// The metadata server's process.
     pub fn metadata(&mut self) -> &mut Server {
         &mut self.metadata
+    }
+
+    /// Starts another metadata server, and waits until the controller knows it.
+    pub fn add_metadata(&mut self) -> &mut Server {
+        let folder = self.folder("metadata");
+        let mut server = Server::metadata(&folder, self.controller.endpoint());
+        server.touched = true;
+        for words in &self.expected {
+            server.process.expect_in_log(words);
+        }
+        let control = &self.control;
+        wait::until(READY_DEADLINE, "the new metadata server", || {
+            let servers = control.servers().unwrap_or_default();
+            servers
+                .iter()
+                .any(|it| it.alive && it.endpoint == server.endpoint())
+        });
+        self.more_metadata.push(server);
+        self.more_metadata.last_mut().expect("it was just added")
     }
 
     /// The process of storage server `index`.
@@ -283,12 +304,14 @@ impl ProcessCluster {
     fn servers(&self) -> impl Iterator<Item = &Server> {
         [&self.controller, &self.metadata]
             .into_iter()
+            .chain(&self.more_metadata)
             .chain(&self.storage)
     }
 
     fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {
         [&mut self.controller, &mut self.metadata]
             .into_iter()
+            .chain(&mut self.more_metadata)
             .chain(&mut self.storage)
     }
 }

@@ -352,7 +352,7 @@ fn the_last_server_and_what_is_none_are_not_drained() {
         let metadata = cluster.metadata().endpoint().to_owned();
         for (server, words) in [
             (endpoint.as_str(), "start another one first"),
-            (metadata.as_str(), "only storage servers can be drained"),
+            (metadata.as_str(), "last metadata server that takes jobs"),
             ("nobody:1", "pocket nodes lists them"),
         ] {
             let output = cluster
@@ -365,6 +365,63 @@ fn the_last_server_and_what_is_none_are_not_drained() {
                 "{errors}"
             );
         }
+    });
+}
+
+#[test]
+fn a_drained_metadata_server_lets_its_jobs_end_and_ends_itself() {
+    with_shape(shape(1), |cluster| {
+        let kept = ["--persist", "--ttl", "1h"];
+        let kept = cluster.mount_with("kept", &kept);
+        fs::write(kept.join("f"), content(1, MIB)).unwrap();
+        let running = cluster.mount("running");
+        let new = cluster.add_metadata().endpoint().to_owned();
+        let old = cluster.metadata().endpoint().to_owned();
+        let told = run(cluster.command(&["node", "drain", &old]));
+        assert!(
+            told.contains("takes no new jobs") && told.contains("after 2 jobs"),
+            "{told}"
+        );
+        let second = cluster.mount("second");
+        fs::write(second.join("f"), content(2, MIB)).unwrap();
+        let jobs_of = |cluster: &ProcessCluster, endpoint: &str| {
+            let servers = cluster.control().servers().unwrap();
+            let found = servers
+                .into_iter()
+                .find(|server| server.endpoint == endpoint);
+            found.map(|server| server.jobs)
+        };
+        assert_eq!(
+            (jobs_of(cluster, &old), jobs_of(cluster, &new)),
+            (Some(2), Some(1))
+        );
+        // Its jobs go on, and who mounts them finds them.
+        fs::write(running.join("f"), content(3, MIB)).unwrap();
+        let beside = cluster.mount("running");
+        assert!(fs::read(beside.join("f")).unwrap() == content(3, MIB));
+        run(cluster.command(&["node", "undrain", &old]));
+        assert!(!run(cluster.command(&["nodes"])).contains("draining"));
+        run(cluster.command(&["node", "drain", &old]));
+        beside.finish();
+        running.finish();
+        assert!(cluster.control().deregister("running").unwrap());
+        // Nobody has the other one mounted, and it is there all the same.
+        kept.finish();
+        let nodes = run(cluster.command(&["nodes"]));
+        assert!(
+            nodes.contains("draining for") && nodes.contains(", 1 job"),
+            "{nodes}"
+        );
+        let again = cluster.mount("kept");
+        assert!(fs::read(again.join("f")).unwrap() == content(1, MIB));
+        again.finish();
+        assert!(cluster.control().deregister("kept").unwrap());
+        let ended = cluster.metadata().process().wait(LEAVE_DEADLINE);
+        assert!(ended.success(), "{ended}");
+        assert_eq!(jobs_of(cluster, &old), None, "it is not listed as dead");
+        assert!(fs::read(second.join("f")).unwrap() == content(2, MIB));
+        cluster.check_account(|bytes| bytes == MIB as u64);
+        second.finish();
     });
 }
 

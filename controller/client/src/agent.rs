@@ -61,7 +61,7 @@ pub struct Report {
     pub jobs: Vec<JobReport>,
     /// Storage servers: every job that moved anything since the last report.
     pub traffic: Vec<JobTraffic>,
-    /// Storage servers: how far their leaving is; they say it when they register, too.
+    /// How far the server's leaving is; it says so when it registers, too.
     pub leave: Option<Leave>,
     /// Metadata servers: storage servers that were to be emptied and that no job needs any more.
     pub evacuated: Vec<ServerId>,

@@ -40,13 +40,15 @@ impl Cluster {
             ..HeartbeatReply::default()
         };
         if self.servers.get(server).is_some_and(|s| !s.is_storage()) {
+            let holds_jobs = request.jobs.len();
             self.take_reports(server, request.jobs, now);
+            reply.leave = self.leave_of(server, request.leave.as_ref(), holds_jobs, now);
             reply.storage_servers = self.storage_servers(now);
             reply.evacuate = self.evacuations(server, &request.evacuated);
         } else {
             self.take_traffic(server, &request.traffic, now);
             reply.limits = self.limits(server, &request.traffic);
-            reply.leave = self.leave_of(server, request.leave.as_ref(), now);
+            reply.leave = self.leave_of(server, request.leave.as_ref(), 0, now);
         }
         reply
     }

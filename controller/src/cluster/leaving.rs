@@ -1,9 +1,12 @@
-//! Storage servers that leave: told to close, then to seal, and dismissed when no job needs them.
+//! Servers that leave: told to close, then to seal, and dismissed when no job needs them.
 //!
-//! A server that is leaving takes no part in new maps. When it is empty, or its deadline has come,
-//! it is sealed; then every metadata server moves what its jobs have there, and says when none of
-//! them needs the server. The server knows how far it is and says so when it registers, so that a
-//! new controller goes on where the last one was.
+//! A storage server that is leaving takes no part in new maps. When it is empty, or its deadline has
+//! come, it is sealed; then every metadata server moves what its jobs have there, and says when none
+//! of them needs the server. A metadata server that is leaving is given no new jobs, and its jobs stay
+//! until they end: nothing is moved, whatever time that takes. When it has none it is sealed, which is
+//! to refuse one that was sent earlier and comes late, and dismissed when it says that it has none
+//! then. The server knows how far it is and says so when it registers, so that a new controller goes
+//! on where the last one was.
 
 use std::{
     collections::HashSet,
@@ -17,24 +20,30 @@ use pocket_proto::{
 };
 use tracing::info;
 
-use super::{Cluster, jobs::Phase, servers::Server};
+use super::{
+    Cluster,
+    jobs::{Job, Phase},
+    servers::Server,
+};
 
 /// While a server leaves, heartbeats come so often: each step of it waits for some.
 const HEARTBEAT_WHILE_LEAVING: Duration = Duration::from_millis(200);
 
-/// The leaving of a storage server.
+/// The leaving of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
     since: Instant,
     reason: String,
-    /// When its blocks are moved; none: never.
+    /// When its blocks are moved; none: never, and so of every metadata server.
     deadline: Option<Duration>,
     /// What it is told.
     told: LeaveStage,
     /// What it last said.
     reached: LeaveStage,
-    /// Metadata servers whose jobs do not need it.
+    /// Of a storage server: metadata servers whose jobs do not need it.
     done_with: HashSet<ServerId>,
+    /// Of a metadata server: the jobs that it held when it said what it has reached.
+    holds_jobs: usize,
 }
 
 impl Leaving {
@@ -48,6 +57,7 @@ impl Leaving {
             told: leave.stage(),
             reached: leave.stage(),
             done_with: HashSet::new(),
+            holds_jobs: 0,
         })
     }
 
@@ -68,13 +78,13 @@ impl Leaving {
 }
 
 impl Cluster {
-    /// Has a storage server leave, or stay after all.
+    /// Has a server leave, or stay after all.
     pub(crate) fn drain_server(
         &mut self,
         request: &DrainServerRequest,
         now: Instant,
     ) -> Result<DrainServerReply, Failure> {
-        let id = self.storage_server_called(&request.server)?;
+        let id = self.living_server_called(&request.server)?;
         match request.undo {
             true => self.stay(id)?,
             false => self.leave(id, request, now)?,
@@ -84,6 +94,8 @@ impl Cluster {
             server: id.0,
             endpoint: server.endpoint.clone(),
             leave: server.leaving.as_ref().map(|leaving| leaving.show(now)),
+            role: server.role.on_the_wire().into(),
+            jobs: self.jobs_on(id),
         })
     }
 
@@ -93,12 +105,22 @@ impl Cluster {
         request: &DrainServerRequest,
         now: Instant,
     ) -> Result<(), Failure> {
-        let stays = |server: &&Server| server.leaving.is_none() && server.id != id;
-        if !self.servers.alive_storage().any(|server| stays(&server)) {
-            let what = "it is the last storage server that takes data: start another one first";
+        let is_storage = self.servers.get(id).is_some_and(Server::is_storage);
+        let stays = |server: &Server| {
+            server.alive
+                && server.leaving.is_none()
+                && server.id != id
+                && server.is_storage() == is_storage
+        };
+        if !self.servers.all().any(stays) {
+            let what = match is_storage {
+                true => "it is the last storage server that takes data: start another one first",
+                false => "it is the last metadata server that takes jobs: start another one first",
+            };
             return Err(Failure::new(Status::Invalid, what));
         }
         let deadline = request.deadline_seconds.map(Duration::from_secs);
+        let deadline = deadline.filter(|_| is_storage);
         let server = self.servers.get_mut(id).ok_or(Status::Internal)?;
         match &mut server.leaving {
             // Said again: the newer word on when counts.
@@ -112,8 +134,9 @@ impl Cluster {
                     told: LeaveStage::Closed,
                     reached: LeaveStage::Stays,
                     done_with: HashSet::new(),
+                    holds_jobs: 0,
                 });
-                self.storage_changed();
+                self.servers_changed(is_storage);
             }
         }
         Ok(())
@@ -125,15 +148,23 @@ impl Cluster {
             None => Ok(()),
             Some(leaving) if leaving.told > LeaveStage::Closed => Err(Failure::new(
                 Status::Invalid,
-                format!(
-                    "storage server {} is being emptied already: start another one in its place",
-                    server.endpoint
-                ),
+                match server.is_storage() {
+                    true => format!(
+                        "storage server {} is being emptied already: start another one in its place",
+                        server.endpoint
+                    ),
+                    false => format!(
+                        "metadata server {} has no job any more and is about to end: start another \
+                         one in its place",
+                        server.endpoint
+                    ),
+                },
             )),
             Some(_) => {
                 info!(server = %id, endpoint = %server.endpoint, "staying after all");
                 server.leaving = None;
-                self.storage_changed();
+                let is_storage = server.is_storage();
+                self.servers_changed(is_storage);
                 Ok(())
             }
         }
@@ -148,42 +179,57 @@ impl Cluster {
         leaving.is_none_or(|leaving| leaving.reached >= LeaveStage::Closed)
     }
 
-    /// The living storage server of this endpoint or id.
-    fn storage_server_called(&self, name: &str) -> Result<ServerId, Failure> {
+    /// The living server of this endpoint or id.
+    fn living_server_called(&self, name: &str) -> Result<ServerId, Failure> {
         let called = |server: &&Server| server.endpoint == name || server.id.to_string() == name;
         let found = self.servers.all().find(called).ok_or_else(|| {
             let what = format!("no server is called '{name}' (pocket nodes lists them)");
             Failure::new(Status::NotFound, what)
         })?;
-        let refused = |what: &str| Failure::new(Status::Invalid, format!("server '{name}' {what}"));
-        if !found.is_storage() {
-            return Err(refused(
-                "holds names, and only storage servers can be drained",
-            ));
-        }
         match found.alive {
             true => Ok(found.id),
-            false => Err(refused("is dead: there is nothing to drain")),
+            false => Err(Failure::new(
+                Status::Invalid,
+                format!("server '{name}' is dead: there is nothing to drain"),
+            )),
         }
     }
 
-    /// Takes what a storage server says of its leaving. It is dismissed, and forgotten, when this
-    /// answers [`LeaveStage::Gone`].
+    /// Jobs whose names a metadata server holds, those that are beginning or ending included.
+    pub(super) fn jobs_on(&self, server: ServerId) -> u32 {
+        let here = |job: &&Job| job.metadata_server == server;
+        u32::try_from(self.jobs.all().filter(here).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whoever places blocks, or jobs, has other servers for it than before.
+    fn servers_changed(&mut self, storage: bool) {
+        match storage {
+            true => self.storage_changed(),
+            false => self.changed = true,
+        }
+    }
+
+    /// Takes what a server says of its leaving, and how many jobs it holds. It is dismissed, and
+    /// forgotten, when this answers [`LeaveStage::Gone`].
     pub(super) fn leave_of(
         &mut self,
         id: ServerId,
         said: Option<&Leave>,
+        holds_jobs: usize,
         now: Instant,
     ) -> Option<Leave> {
-        let leaving = self.servers.get_mut(id)?.leaving.as_mut()?;
+        let server = self.servers.get_mut(id)?;
+        let is_storage = server.is_storage();
+        let leaving = server.leaving.as_mut()?;
         let reached = said.map_or(LeaveStage::Stays, Leave::stage);
         self.changed |= leaving.reached != reached;
         leaving.reached = reached;
+        leaving.holds_jobs = holds_jobs;
         let leave = leaving.show(now);
         if leave.stage() == LeaveStage::Gone {
             info!(server = %id, "left: no job needs it any more");
             self.servers.remove(id);
-            self.storage_changed();
+            self.servers_changed(is_storage);
         }
         Some(leave)
     }
@@ -191,7 +237,7 @@ impl Cluster {
     /// Takes what a metadata server says it has emptied, and answers what it is to empty.
     pub(super) fn evacuations(&mut self, metadata: ServerId, done: &[u64]) -> Vec<StorageServer> {
         let mut sealed = Vec::new();
-        for server in self.servers.all_mut() {
+        for server in self.servers.all_mut().filter(|s| s.is_storage()) {
             let Some(leaving) = &mut server.leaving else {
                 continue;
             };
@@ -209,8 +255,13 @@ impl Cluster {
 
     /// Milliseconds until the next heartbeat is wanted; 0: as usual.
     pub(super) fn next_heartbeat_ms(&self) -> u32 {
-        let leaving = |server: &Server| server.leaving.is_some();
-        match self.servers.alive_storage().any(leaving) {
+        let leaving = |server: &Server| {
+            let sealed = |leaving: &Leaving| leaving.told >= LeaveStage::Sealed;
+            let mut leaving = server.leaving.iter();
+            // Jobs take their time to end.
+            server.alive && leaving.any(|leaving| server.is_storage() || sealed(leaving))
+        };
+        match self.servers.all().any(leaving) {
             true => HEARTBEAT_WHILE_LEAVING.as_millis() as u32,
             false => 0,
         }
@@ -230,7 +281,12 @@ impl Cluster {
             .filter_map(|weighted| Some(ServerId(weighted.server.as_ref()?.server)))
             .collect();
         let metadata: Vec<ServerId> = self.servers.all_metadata().map(|s| s.id).collect();
+        let with_jobs: HashSet<ServerId> = self.jobs.all().map(|job| job.metadata_server).collect();
         for server in self.servers.all_mut() {
+            if !server.is_storage() {
+                advance_metadata(server, with_jobs.contains(&server.id));
+                continue;
+            }
             let used_bytes = server.usage.used_bytes;
             let Some(leaving) = &mut server.leaving else {
                 continue;
@@ -248,5 +304,22 @@ impl Cluster {
                 leaving.told = LeaveStage::Gone;
             }
         }
+    }
+}
+
+/// Takes a metadata server that leaves a step further, if it has no job.
+fn advance_metadata(server: &mut Server, has_jobs: bool) {
+    let Some(leaving) = &mut server.leaving else {
+        return;
+    };
+    match leaving.reached {
+        LeaveStage::Closed if !has_jobs && leaving.told == LeaveStage::Closed => {
+            info!(server = %server.id, "has no job any more, and takes none");
+            leaving.told = LeaveStage::Sealed;
+        }
+        LeaveStage::Sealed if !has_jobs && leaving.holds_jobs == 0 => {
+            leaving.told = LeaveStage::Gone;
+        }
+        _ => {}
     }
 }

@@ -149,8 +149,8 @@ impl Cluster {
         }
         let past = self.history.forecast(&terms.profile);
         let demand = policy::demand(&terms.hints, &self.catalogue, past.as_ref());
-        if self.servers.alive_metadata().next().is_none() {
-            let message = "no metadata server is alive: start one (pocket meta)";
+        if self.servers.staying_metadata().next().is_none() {
+            let message = self.why_no_metadata_server();
             return RegisterStep::Wait(unavailable(message.into()), None);
         }
         let spaces = self.spaces_for_a_newcomer();
@@ -316,11 +316,11 @@ impl Cluster {
                 suspect: server.is_suspect(now),
             }
         };
-        let loads = self.servers.alive_metadata().map(load).collect();
+        let loads = self.servers.staying_metadata().map(load).collect();
         let order = policy::order_of_preference(loads, demand);
         let first = order.first().and_then(|server| self.servers.get(*server));
         let Some(server) = first else {
-            let message = "no metadata server is alive: start one (pocket meta)";
+            let message = self.why_no_metadata_server();
             return Err(unavailable(message.to_owned(), None));
         };
         match server.failed_at.map(|at| at + ASK_AGAIN_AFTER) {
@@ -331,6 +331,17 @@ impl Cluster {
                 Err(unavailable(message, Some(until)))
             }
             _ => Ok(server.id),
+        }
+    }
+
+    /// Why no metadata server takes a job.
+    fn why_no_metadata_server(&self) -> &'static str {
+        match self.servers.all_metadata().any(|server| server.alive) {
+            true => {
+                "every metadata server that is alive is being drained: start one (pocket meta) or \
+                 take one back (pocket node undrain)"
+            }
+            false => "no metadata server is alive: start one (pocket meta)",
         }
     }
 

@@ -43,6 +43,16 @@ pub(crate) enum Role {
     },
 }
 
+impl Role {
+    /// As servers and people are told it.
+    pub(crate) fn on_the_wire(&self) -> ServerRole {
+        match self {
+            Role::Metadata { .. } => ServerRole::Metadata,
+            Role::Storage { .. } => ServerRole::Storage,
+        }
+    }
+}
+
 /// A server as it registered, and how it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
@@ -59,7 +69,7 @@ pub(crate) struct Server {
     pub(crate) failed_at: Option<Instant>,
     /// Another server registered at its endpoint: if it stays silent it is gone for good.
     pub(crate) replaced_by: Option<ServerId>,
-    /// It takes no new blocks and will go.
+    /// It takes no new blocks or jobs and will go.
     pub(crate) leaving: Option<Leaving>,
 }
 
@@ -265,9 +275,10 @@ impl Servers {
         self.all().filter(|server| !server.is_storage())
     }
 
-    pub(crate) fn alive_metadata(&self) -> impl Iterator<Item = &Server> {
-        self.all()
-            .filter(|server| server.alive && !server.is_storage())
+    /// Those that take new jobs.
+    pub(crate) fn staying_metadata(&self) -> impl Iterator<Item = &Server> {
+        self.all_metadata()
+            .filter(|server| server.alive && server.leaving.is_none())
     }
 
     /// Takes a registration; says whether other storage servers live than before. The former

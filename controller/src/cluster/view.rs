@@ -1,10 +1,12 @@
 //! What people are shown.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
-use pocket_proto::control::{
-    self, JobStatus, ListJobsReply, ListRunsReply, ListServersReply, ServerRole, ServerStatus,
-    job_status,
+use pocket_proto::{
+    ServerId,
+    control::{
+        self, JobStatus, ListJobsReply, ListRunsReply, ListServersReply, ServerStatus, job_status,
+    },
 };
 
 use super::{
@@ -15,6 +17,13 @@ use super::{
 
 /// Ended jobs whose accounts are remembered, for people.
 const LAST_SEEN_MAX: usize = 256;
+
+/// The jobs of a metadata server.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfJobs {
+    jobs: u32,
+    inodes: u64,
+}
 
 impl Cluster {
     /// The jobs, oldest first, that are there or still hold resources; only those of `name`
@@ -72,12 +81,15 @@ impl Cluster {
     /// The servers that live, and the dead until they are forgotten.
     pub(crate) fn list_servers(&self, now: Instant) -> ListServersReply {
         let wanted = self.wanted(now);
+        let mut of_jobs: HashMap<ServerId, OfJobs> = HashMap::new();
+        for job in self.jobs.all() {
+            let sum = of_jobs.entry(job.metadata_server).or_default();
+            sum.jobs += 1;
+            sum.inodes = sum.inodes.saturating_add(job.inodes);
+        }
+        let status = |server: &Server| self.server_status(server, of_jobs.get(&server.id), now);
         ListServersReply {
-            servers: self
-                .servers
-                .all()
-                .map(|s| self.server_status(s, now))
-                .collect(),
+            servers: self.servers.all().map(status).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             pool: self.pool(now),
@@ -87,20 +99,25 @@ impl Cluster {
         }
     }
 
-    fn server_status(&self, server: &Server, now: Instant) -> ServerStatus {
+    fn server_status(
+        &self,
+        server: &Server,
+        of_jobs: Option<&OfJobs>,
+        now: Instant,
+    ) -> ServerStatus {
         let seen = server.to_storage_server();
-        let (role, capacity_bytes, bandwidth) = match server.role {
-            Role::Metadata { .. } => (ServerRole::Metadata, 0, 0),
+        let (capacity_bytes, bandwidth) = match server.role {
+            Role::Metadata { .. } => (0, 0),
             Role::Storage {
                 capacity_bytes,
                 bytes_per_second,
                 ..
-            } => (ServerRole::Storage, capacity_bytes, bytes_per_second),
+            } => (capacity_bytes, bytes_per_second),
         };
         let ledger = self.jobs.ledger();
         ServerStatus {
             server: seen.server,
-            role: role.into(),
+            role: server.role.on_the_wire().into(),
             endpoint: seen.endpoint,
             control_endpoint: server.control_endpoint().unwrap_or_default().to_owned(),
             tier: seen.tier,
@@ -113,6 +130,8 @@ impl Cluster {
             leave: server.leaving.as_ref().map(|leaving| leaving.show(now)),
             bandwidth_bytes_per_second: bandwidth,
             reserved_bandwidth_bytes_per_second: ledger.reserved_bytes_per_second(server.id),
+            jobs: of_jobs.map_or(0, |load| load.jobs),
+            inodes: of_jobs.map_or(0, |load| load.inodes),
         }
     }
 }

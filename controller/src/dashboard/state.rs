@@ -33,6 +33,8 @@ struct Server {
     state: &'static str,
     silent_ms: u64,
     leave_reason: String,
+    /// Of a metadata server.
+    jobs: u32,
     cpu_fraction: f64,
     network_bytes_per_second: u64,
     operations_per_second: u64,
@@ -125,12 +127,14 @@ impl From<ServerStatus> for Server {
             (false, _) => "dead",
             (true, LeaveStage::Stays) => "alive",
             (true, LeaveStage::Closed) => "draining",
+            (true, LeaveStage::Sealed) if role == "meta" => "ending",
             (true, LeaveStage::Sealed) => "moving",
             (true, LeaveStage::Gone) => "gone",
         };
         Server {
             server: ServerId(status.server).to_string(),
             role,
+            jobs: status.jobs,
             endpoint: status.endpoint,
             tier: status.tier,
             state,

@@ -21,7 +21,7 @@ use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
         CreateJobReply, CreateJobRequest, DropJobReply, DropJobRequest, HeartbeatReply, Hints,
-        JobReport, RegisterJobRequest, ServerRole, SetWeightMapReply, SetWeightMapRequest,
+        JobReport, Leave, RegisterJobRequest, ServerRole, SetWeightMapReply, SetWeightMapRequest,
         metadata_control_server::{MetadataControl, MetadataControlServer},
     },
 };
@@ -124,27 +124,18 @@ pub fn storage(controller: &str, capacity_bytes: u64) -> Member {
         capacity_bytes,
         ..identity(ServerRole::Storage, &format!("storage-{id}:7303"))
     };
-    member(controller, identity, Vec::new, |_| {})
+    member(controller, identity, Report::default, |_| {})
 }
 
 fn member(
     controller: &str,
     identity: ServerIdentity,
-    jobs: impl Fn() -> Vec<JobReport> + Send + Sync + 'static,
+    report: impl Fn() -> Report + Send + Sync + 'static,
     on_reply: impl Fn(HeartbeatReply) + Send + Sync + 'static,
 ) -> Member {
     let stop = CancellationToken::new();
     let id = identity.server;
-    let agent = ServerAgent::spawn(
-        controller,
-        identity,
-        move || Report {
-            jobs: jobs(),
-            ..Report::default()
-        },
-        on_reply,
-        stop.clone(),
-    );
+    let agent = ServerAgent::spawn(controller, identity, report, on_reply, stop.clone());
     Member {
         agent: agent.expect("an endpoint"),
         id,
@@ -162,6 +153,8 @@ pub struct Held {
     pub storage_servers: Mutex<Vec<u64>>,
     pub creations: AtomicUsize,
     pub drops: AtomicUsize,
+    /// What the newest reply said of its own leaving, which it reports in turn.
+    pub leave: Mutex<Option<Leave>>,
     /// Commands are taken and never answered.
     pub hangs: AtomicBool,
 }
@@ -294,14 +287,19 @@ pub async fn metadata(controller: &str) -> Metadata {
         ..identity(ServerRole::Metadata, &format!("for-mounts.{endpoint}"))
     };
     let (for_jobs, for_reply) = (Arc::clone(&held), Arc::clone(&held));
-    let jobs = move || for_jobs.reports();
+    let report = move || Report {
+        leave: for_jobs.leave.lock().clone(),
+        jobs: for_jobs.reports(),
+        ..Report::default()
+    };
     let on_reply = move |reply: HeartbeatReply| {
         let servers = reply.storage_servers.iter().map(|s| s.server).collect();
         *for_reply.storage_servers.lock() = servers;
+        *for_reply.leave.lock() = reply.leave;
     };
     Metadata {
         held,
-        member: member(controller, identity, jobs, on_reply),
+        member: member(controller, identity, report, on_reply),
         _stop: stop.drop_guard(),
     }
 }

@@ -1,9 +1,7 @@
 //! `pocket meta`: a metadata server as a process.
 
-use std::future::pending;
-
 use clap::Args;
-use pocket_meta::{MetaConfig, MetaServer};
+use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
 
 use super::server::{Announcement, MetricsArguments, ServerArguments, advertised};
 use crate::{endpoint::ControllerArgument, logging::Log, metrics};
@@ -67,7 +65,7 @@ impl MetaArguments {
                     ..Announcement::new("meta", running.endpoint())
                 }]
             },
-            async |_| pending().await,
+            async |(running, _): &(RunningMeta, _)| running.dismissed().await,
             |(running, _served)| running.stop(),
         )
     }

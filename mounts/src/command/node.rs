@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pocket_controller_client::ControllerClient;
-use pocket_proto::control::DrainServerRequest;
+use pocket_proto::control::{DrainServerReply, DrainServerRequest, ServerRole};
 
-use crate::{endpoint::ControllerArgument, output, runtime::block_on, units::parse_time};
+use crate::{
+    endpoint::ControllerArgument, output, runtime::block_on, units::parse_time, view::jobs,
+};
 
 /// Time between two looks for a server that is to go.
 const GONE_POLL: Duration = Duration::from_millis(200);
@@ -14,7 +16,7 @@ const GONE_POLL: Duration = Duration::from_millis(200);
 /// seconds).
 const CONTROLLER_SETTLES: Duration = Duration::from_secs(10);
 
-/// Have a storage server leave the cluster, or stay
+/// Have a server leave the cluster, or stay
 #[derive(Args, Debug)]
 pub(super) struct NodeArguments {
     #[command(subcommand)]
@@ -23,13 +25,15 @@ pub(super) struct NodeArguments {
 
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
-    /// Place no new data on a storage server; it ends when it is empty
+    /// Place no new data on a storage server, or no new job on a metadata server; it ends when it is
+    /// empty
     Drain {
         /// Its address or id, as `pocket nodes` shows it
         #[arg(value_name = "SERVER", env = "POCKET_SERVER")]
         server: String,
 
-        /// Move what is still there to other servers after this time
+        /// Move blocks that are still there to other servers after this time. Jobs are not moved: a
+        /// metadata server waits until they end
         #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
         deadline: Duration,
 
@@ -103,22 +107,36 @@ fn ask(
         }
         Ok(reply)
     })?;
-    let endpoint = reply.endpoint;
-    let sentence = match reply.leave {
-        _ if wait => format!("storage server {endpoint} has gone"),
-        None => format!("storage server {endpoint} stays"),
+    let sentence = sentence(&reply, wait);
+    Ok(output::line(format_args!("{sentence}"))?)
+}
+
+fn sentence(reply: &DrainServerReply, wait: bool) -> String {
+    let endpoint = &reply.endpoint;
+    let is_metadata = reply.role() == ServerRole::Metadata;
+    let server = match is_metadata {
+        true => format!("metadata server {endpoint}"),
+        false => format!("storage server {endpoint}"),
+    };
+    match &reply.leave {
+        _ if wait => format!("{server} has gone"),
+        None => format!("{server} stays"),
+        Some(_) if is_metadata => format!(
+            "{server} takes no new jobs and ends when it has none, which is after {} (pocket nodes \
+             shows how far it is)",
+            jobs(reply.jobs)
+        ),
         Some(leave) => match leave.deadline_seconds {
             Some(seconds) => format!(
-                "storage server {endpoint} takes no new data and ends when it is empty; what is \
-                 there after {seconds} s is moved (pocket nodes shows how far it is)"
+                "{server} takes no new data and ends when it is empty; what is there after \
+                 {seconds} s is moved (pocket nodes shows how far it is)"
             ),
             None => format!(
-                "storage server {endpoint} takes no new data and ends when it is empty (pocket \
-                 nodes shows how far it is)"
+                "{server} takes no new data and ends when it is empty (pocket nodes shows how far \
+                 it is)"
             ),
         },
-    };
-    Ok(output::line(format_args!("{sentence}"))?)
+    }
 }
 
 /// Waits until the controller knows no living server of this id. One that has just started knows
