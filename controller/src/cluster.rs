@@ -43,6 +43,7 @@ use self::{
     account::Bill,
     jobs::{Job, Jobs},
     metrics::Decisions,
+    pool::PoolRole,
     servers::{Role, Server, Servers},
     waiting::Waiting,
 };
@@ -93,8 +94,8 @@ pub(crate) struct Cluster {
     places: HashMap<u64, Ticket>,
     /// Names of jobs that were created since the last look at who waits.
     registered: Vec<String>,
-    /// Who starts and ends storage servers, and when that was last heard.
-    pool: Option<(PoolStatus, Instant)>,
+    /// Who starts and ends the servers of each role, and when that was last heard.
+    pools: BTreeMap<PoolRole, (PoolStatus, Instant)>,
     /// Jobs that moved anything on a storage server, as it last said.
     moving: HashMap<ServerId, Vec<JobId>>,
     /// When running jobs were last compared with their reservations.
@@ -127,7 +128,7 @@ impl Cluster {
             waiting: BTreeMap::new(),
             places: HashMap::new(),
             registered: Vec::new(),
-            pool: None,
+            pools: BTreeMap::new(),
             moving: HashMap::new(),
             revised: None,
             last_seen: VecDeque::new(),

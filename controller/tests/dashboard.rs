@@ -58,7 +58,7 @@ async fn the_dashboard_is_a_page_and_what_it_asks_for() {
     let state = fields(&ask(&endpoint, "GET /api/state").await);
     assert_eq!(state["servers"].as_array().map(Vec::len), Some(0));
     assert_eq!(state["jobs"].as_array().map(Vec::len), Some(0));
-    assert_eq!(state["pool"], serde_json::Value::Null);
+    assert_eq!(state["pools"], serde_json::json!([]));
 
     // A sample comes every second.
     let second = async {

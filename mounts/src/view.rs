@@ -4,7 +4,7 @@
 
 use pocket_proto::{
     Bandwidth, ByteCount, JobId, ServerId,
-    control::{JobStatus, Leave, LeaveStage, ServerRole, ServerStatus, Usage},
+    control::{JobStatus, Leave, LeaveStage, PoolStatus, ServerRole, ServerStatus, Usage},
 };
 use serde::Serialize;
 
@@ -294,6 +294,8 @@ pub(crate) struct ServerView {
     cpu_fraction: f64,
     network_bytes_per_second: u64,
     operations_per_second: u64,
+    /// Worker threads.
+    threads: u32,
     pub(crate) used_bytes: u64,
     pub(crate) reserved_bytes: u64,
     pub(crate) capacity_bytes: u64,
@@ -348,6 +350,8 @@ impl From<ServerStatus> for ServerView {
             network_bytes_per_second,
             used_bytes,
             operations_per_second,
+            threads,
+            cpu_permille: _,
         } = status.usage.unwrap_or_default();
         ServerView {
             server: ServerId(status.server).to_string(),
@@ -359,6 +363,7 @@ impl From<ServerStatus> for ServerView {
             cpu_fraction,
             network_bytes_per_second,
             operations_per_second,
+            threads,
             used_bytes,
             reserved_bytes: status.reserved_bytes,
             capacity_bytes: status.capacity_bytes,
@@ -423,6 +428,14 @@ impl ServerView {
                 show_seconds(self.last_heartbeat_ms_ago / 1000)
             ),
         }
+    }
+}
+
+/// What the servers of a pool are called, before "servers".
+pub(crate) fn role_of_pool(pool: &PoolStatus) -> &'static str {
+    match pool.role() {
+        ServerRole::Metadata => "metadata",
+        ServerRole::Storage | ServerRole::Unspecified => "storage",
     }
 }
 

@@ -1,12 +1,24 @@
-//! `pocket up --autoscale`: storage servers come and go with the jobs.
+//! `pocket up --autoscale`: servers come and go with the jobs.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use common::{Folder, Run, Up, can_mount, is_alive, processes_naming, signal, until};
 use nix::sys::signal::Signal;
+use pocket_controller_client::{Report, ServerAgent, ServerIdentity};
+use pocket_proto::{
+    ClusterKey, Incarnation, ServerId,
+    control::{ServerRole, Usage},
+};
 use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 fn elastic() -> Up {
     let limits = ["--autoscale", "--min", "1", "--max", "3"];
@@ -106,4 +118,122 @@ fn a_crashed_server_is_started_again_and_none_outlives_the_cluster() {
     until("all have ended", || {
         !all.iter().any(|process| is_alive(*process))
     });
+}
+
+const KEY: &str = "of this test";
+
+/// A metadata server that is nothing but its reports, of so many operations a second.
+struct Reporter {
+    operations: Arc<AtomicU64>,
+    _agent: ServerAgent,
+    _runtime: Runtime,
+}
+
+impl Reporter {
+    fn start(controller: &str) -> Self {
+        let operations = Arc::new(AtomicU64::new(0));
+        let reported = Arc::clone(&operations);
+        let report = move || Report {
+            usage: Usage {
+                operations_per_second: reported.load(Ordering::Relaxed),
+                ..Usage::default()
+            },
+            ..Report::default()
+        };
+        let identity = ServerIdentity {
+            server: ServerId::random(),
+            incarnation: Incarnation::random(),
+            role: ServerRole::Metadata,
+            endpoint: "reporter:1".to_owned(),
+            control_endpoint: "reporter:2".to_owned(),
+            tier: String::new(),
+            capacity_bytes: 0,
+            bandwidth_bytes_per_second: 0,
+            cluster_key: ClusterKey::from_passphrase(KEY),
+        };
+        let runtime = Runtime::new().unwrap();
+        let stop = CancellationToken::new();
+        let agent = runtime.block_on(async {
+            let agent = ServerAgent::spawn(controller, identity, report, |_| {}, stop).unwrap();
+            agent.registered().await;
+            agent
+        });
+        Reporter {
+            operations,
+            _agent: agent,
+            _runtime: runtime,
+        }
+    }
+}
+
+#[test]
+fn metadata_servers_come_with_their_load_and_go_when_their_jobs_have_ended() {
+    let limits = ["--autoscale", "--max", "1", "--metadata-max", "3"];
+    let all = [&limits[..], &["--capacity", "64MiB"]].concat();
+    let up = Up::start_with(&all, &[("POCKET_CLUSTER_KEY", KEY)]);
+    let reporter = Reporter::start(&up.controller);
+    let metadata = |up: &Up| -> Vec<Value> {
+        let nodes = json(&up.pocket(&["nodes", "--json"]));
+        let of_role = |node: &&Value| node["role"] == "meta" && node["alive"] == true;
+        nodes
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(of_role)
+            .cloned()
+            .collect()
+    };
+    assert_eq!(metadata(&up).len(), 2);
+    let processes = servers_of(&up).len();
+    // Two of them do 180,000 operations a second at most.
+    reporter.operations.store(150_000, Ordering::Relaxed);
+    until("a third is started", || metadata(&up).len() == 3);
+    for job in ["one", "two"] {
+        let name = format!("{job}/x");
+        let put = ["put", &name, "/etc/hostname", "--capacity", "8MiB"];
+        up.pocket(&put).assert_code(0);
+    }
+    let jobs: Vec<_> = metadata(&up)
+        .iter()
+        .map(|node| node["jobs"].clone())
+        .collect();
+    assert_eq!(
+        jobs.iter().filter(|jobs| **jobs == 1).count(),
+        2,
+        "{jobs:?}"
+    );
+
+    reporter.operations.store(0, Ordering::Relaxed);
+    let leaving = |up: &Up| {
+        metadata(up)
+            .into_iter()
+            .find(|node| !node["leaving"].is_null())
+    };
+    until("one is to go", || leaving(&up).is_some());
+    let left = leaving(&up).unwrap();
+    assert_eq!(
+        (&left["leaving"]["stage"], &left["jobs"]),
+        (&"draining".into(), &1.into())
+    );
+    assert_eq!(servers_of(&up).len(), processes + 1, "its job goes on");
+    for job in ["one", "two"] {
+        up.pocket(&["job", "deregister", job]).assert_code(0);
+    }
+    until("it has gone", || metadata(&up).len() == 2);
+    until("its process has ended", || {
+        servers_of(&up).len() == processes
+    });
+    let shown = up.pocket(&["status"]).stdout;
+    assert!(
+        shown.contains("2 to 3: the rate of operations was above its range for 3 s"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("3 to 2: everything was below its range for 5 s"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("local: 2 of 1 to 3 metadata servers"),
+        "{shown}"
+    );
 }

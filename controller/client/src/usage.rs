@@ -8,6 +8,7 @@ use nix::sys::{
 };
 use parking_lot::Mutex;
 use pocket_proto::control::Usage;
+use tokio::runtime::Handle;
 
 /// Two samples closer than this say more of the clock than of the use.
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -65,12 +66,16 @@ impl UsageMeter {
             return last.usage;
         }
         let per_second = |amount: u64| (amount as f64 / elapsed.as_secs_f64()) as u64;
-        let usage = Usage {
+        let mut usage = Usage {
             cpu_fraction: cpu.saturating_sub(last.cpu).as_secs_f64() / elapsed.as_secs_f64(),
             network_bytes_per_second: per_second(network_bytes.saturating_sub(last.network_bytes)),
             used_bytes: totals.used_bytes,
             operations_per_second: per_second(totals.operations.saturating_sub(last.operations)),
+            threads: worker_threads(),
+            cpu_permille: 0,
         };
+        let permille = usage.cpu_fraction * 1_000.0 / f64::from(usage.threads.max(1));
+        usage.cpu_permille = permille as u32;
         *last = Sample {
             at: now,
             cpu,
@@ -86,6 +91,12 @@ impl Default for UsageMeter {
     fn default() -> Self {
         UsageMeter::new()
     }
+}
+
+/// Threads that work off the tasks of this runtime; 0 outside of one.
+fn worker_threads() -> u32 {
+    let workers = Handle::try_current().map(|runtime| runtime.metrics().num_workers());
+    workers.map_or(0, |workers| u32::try_from(workers).unwrap_or(u32::MAX))
 }
 
 /// User and system time of this process so far.

@@ -45,7 +45,10 @@ pub use hints::{JobTerms, RequestError, check_hints, check_name, check_profile, 
 pub use history::{Forecast, History, Run};
 pub use lease::Lease;
 pub use ledger::Ledger;
-pub use metadata_choice::{MetadataDemand, MetadataLoad, order_of_preference};
+pub use metadata_choice::{
+    METADATA_INODES, METADATA_OPERATIONS_PER_SECOND, MetadataDemand, MetadataLoad,
+    order_of_preference,
+};
 pub use money::{Cost, Price, PriceError};
 pub use packing::{Needs, Packed, Packing, Room, SPREAD_SERVERS_MAX, WHOLE, pack};
 pub use placement::{Placement, place};
@@ -53,7 +56,9 @@ pub use plan::{Plan, PlannedTier, plan};
 pub use provision::Provision;
 pub use resize::{Widened, merge, shrink, total, widen};
 pub use revision::{Revision, Use, Watch, WatchSettings};
-pub use scaling::{Arbiter, Decision, Member, Pool, Range, ScalingSettings};
+pub use scaling::{
+    Arbiter, Decision, Member, MetadataMember, Pool, PoolKind, Range, ScalingSettings,
+};
 pub use sentence::age;
 pub use tier::Tier;
 pub use weights::{Share, Weight, shares_of_map, weights};

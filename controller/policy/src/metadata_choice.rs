@@ -3,6 +3,10 @@
 
 use pocket_proto::ServerId;
 
+/// What a metadata server does on one core, in operations a second (paper, section 6.2).
+pub const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
+/// Inodes that its 16 GB of memory hold at some 400 bytes each (m5.xlarge, as there).
+pub const METADATA_INODES: u64 = 40_000_000;
 /// Operations a second that one task asks for at its peak (paper, section 6.2: 75).
 const TASK_OPERATIONS_PER_SECOND: u64 = 75;
 /// Operations around every object: lookup, create or open, commit and close.

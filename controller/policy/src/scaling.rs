@@ -12,7 +12,7 @@
 //! alone ([`Pool::of`]): what jobs use within their allocations was provided for, headroom included,
 //! when they were admitted, and the servers without a promise are there for what they use beyond.
 
-use crate::Needs;
+use crate::{METADATA_INODES, METADATA_OPERATIONS_PER_SECOND, Needs};
 
 /// A range to stay in, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,31 @@ impl Default for Range {
     }
 }
 
+/// What the servers of a pool are there for, and so what is counted of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Blocks: bytes, and bytes a second.
+    #[default]
+    Storage,
+    /// Names: inodes, and operations a second.
+    Metadata,
+}
+
+impl PoolKind {
+    /// What capacity, network and CPU are called, for people.
+    fn resources(self) -> [&'static str; 3] {
+        match self {
+            PoolKind::Storage => ["capacity", "network", "cpu"],
+            PoolKind::Metadata => ["the number of inodes", "the rate of operations", "cpu"],
+        }
+    }
+}
+
 /// Settings of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScalingSettings {
+    /// What its servers are there for.
+    pub kind: PoolKind,
     /// Range of CPU, of the worker threads there are.
     pub cpu: Range,
     /// Range of network throughput.
@@ -68,6 +90,7 @@ impl Default for ScalingSettings {
     /// that to hold an idle one for longer costs more than to start another.
     fn default() -> Self {
         ScalingSettings {
+            kind: PoolKind::default(),
             cpu: Range::default(),
             network: Range::default(),
             capacity: Range::default(),
@@ -112,6 +135,21 @@ pub struct Member {
     pub ready: bool,
 }
 
+/// A metadata server of a pool; of one that is only starting nothing is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetadataMember {
+    /// What it does.
+    pub operations_per_second: u64,
+    /// Of all its jobs.
+    pub inodes: u64,
+    /// CPU in use, in thousandths of its worker threads.
+    pub cpu_permille: u32,
+    /// Worker threads; 0: not known.
+    pub threads: u32,
+    /// It is there, and may be told to go.
+    pub ours: bool,
+}
+
 impl Pool {
     /// A pool of storage servers that are started by need. `beyond`: what jobs want beyond what is
     /// promised to them, and what is not on its way to them; `servers_min`: so many are never removed.
@@ -154,6 +192,41 @@ impl Pool {
                 largest.bytes_per_second,
             );
         }
+        pool
+    }
+
+    /// A pool of metadata servers, all sized by their use. Each does what placement takes it to do
+    /// ([`METADATA_OPERATIONS_PER_SECOND`], [`METADATA_INODES`]). A server goes when its jobs have
+    /// ended, so that any of `ours` beyond `servers_min` may be told to.
+    pub fn of_metadata(
+        members: impl IntoIterator<Item = MetadataMember>,
+        servers_min: u32,
+    ) -> Pool {
+        let mut pool = Pool {
+            threads: 1,
+            ..Pool::default()
+        };
+        let (mut operations, mut inodes, mut cpu_permille, mut threads) = (0u64, 0u64, 0u64, 0u64);
+        let mut ours = 0;
+        for member in members {
+            pool.servers += 1;
+            ours += u32::from(member.ours);
+            operations = operations.saturating_add(member.operations_per_second);
+            inodes = inodes.saturating_add(member.inodes);
+            let of_its = u64::from(member.threads.max(1));
+            threads += of_its;
+            cpu_permille += u64::from(member.cpu_permille) * of_its;
+        }
+        let servers = u64::from(pool.servers.max(1));
+        let permille = |used: u64, each: u64| {
+            let all = u128::from(each) * u128::from(servers);
+            u32::try_from((u128::from(used) * 1_000).div_ceil(all)).unwrap_or(u32::MAX)
+        };
+        pool.cpu_permille =
+            u32::try_from(cpu_permille.div_ceil(threads.max(1))).unwrap_or(u32::MAX);
+        pool.network_permille = permille(operations, METADATA_OPERATIONS_PER_SECOND);
+        pool.capacity_permille = permille(inodes, METADATA_INODES);
+        pool.removable = ours.min(pool.servers.saturating_sub(servers_min));
         pool
     }
 
@@ -321,10 +394,11 @@ impl Arbiter {
 
     /// Which resource is above its range, and whether all are below theirs.
     fn out_of_range(&self, pool: &Pool) -> (Option<&'static str>, bool) {
+        let [capacity, network, cpu] = self.settings.kind.resources();
         let uses = [
-            ("capacity", pool.capacity_permille, self.settings.capacity),
-            ("network", pool.network_permille, self.settings.network),
-            ("cpu", pool.cpu_permille, self.settings.cpu),
+            (capacity, pool.capacity_permille, self.settings.capacity),
+            (network, pool.network_permille, self.settings.network),
+            (cpu, pool.cpu_permille, self.settings.cpu),
         ];
         let above = uses
             .iter()

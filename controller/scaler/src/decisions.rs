@@ -21,16 +21,13 @@ pub(crate) struct Decision {
 }
 
 impl Decisions {
-    pub(crate) fn note(&mut self, decision: Decision, now: Instant) {
+    pub(crate) fn note(&mut self, of: &str, decision: Decision, now: Instant) {
         let Decision {
             before,
             after,
             reason,
         } = &decision;
-        info!(
-            before,
-            after, reason, "the number of storage servers changes"
-        );
+        info!(before, after, reason, "the number of {of}s changes");
         if self.0.len() >= DECISIONS_MAX {
             self.0.pop_front();
         }

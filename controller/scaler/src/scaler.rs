@@ -1,4 +1,4 @@
-//! What starts storage servers: processes of this machine, pods, or nobody.
+//! What starts the servers of a pool: processes of this machine, pods, or nobody.
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -48,7 +48,7 @@ pub enum ScalerError {
     Failed(String),
 }
 
-/// Starts storage servers, and starts those that crash again.
+/// Starts servers of one pool, and starts those that crash again.
 ///
 /// A server ends by itself when it was drained (see `pocket_proto::control::Leave`); the scaler then
 /// does not start it again. All operations return soon: what they began goes on behind them.

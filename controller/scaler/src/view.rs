@@ -1,11 +1,11 @@
-//! The storage servers as the arbiter sees them, from what controller and scaler say.
+//! The servers of a pool as the arbiter sees them, from what controller and scaler say.
 
 use std::collections::HashSet;
 
-use pocket_policy::{Member, Needs, Pool, Tier};
+use pocket_policy::{Member, MetadataMember, Needs, Pool};
 use pocket_proto::control::{LeaveStage, ListServersReply, ServerRole, ServerStatus};
 
-use crate::{AutoscaleSettings, Instance, InstanceState};
+use crate::{AutoscaleSettings, Instance, InstanceState, PoolKey};
 
 /// What is there.
 #[derive(Clone, Debug, Default)]
@@ -57,14 +57,15 @@ impl View {
         reply: ListServersReply,
         instances: &[Instance],
         departing: &Departing,
-        tier: Option<Tier>,
+        of: PoolKey,
     ) -> Self {
-        let counts = |server: &ServerStatus| {
-            server.role() == ServerRole::Storage
-                && server.alive
-                && tier.is_none_or(|tier| server.tier == tier.name())
-        };
+        let counts = |server: &ServerStatus| server.alive && of.has(server);
         let alive: Vec<_> = reply.servers.into_iter().filter(counts).collect();
+        // Room that somebody waits for is on storage servers.
+        let of_storage = |count: u32| match of.role {
+            ServerRole::Metadata => 0,
+            ServerRole::Storage | ServerRole::Unspecified => count,
+        };
         let known: HashSet<&str> = alive
             .iter()
             .map(|server| server.endpoint.as_str())
@@ -86,9 +87,9 @@ impl View {
             staying: at(LeaveStage::Stays),
             may_stay: at(LeaveStage::Closed),
             starting,
-            waiting: reply.waiting,
+            waiting: of_storage(reply.waiting),
             wanted_bytes: reply.wanted_bytes,
-            wanted_servers: reply.wanted_servers,
+            wanted_servers: of_storage(reply.wanted_servers),
             ours: instances
                 .iter()
                 .filter_map(|i| i.endpoint.clone())
@@ -101,10 +102,34 @@ impl View {
         staying.saturating_add(self.starting)
     }
 
-    /// For the arbiter. While jobs wait, servers that are free or starting are theirs; otherwise it
+    /// For the arbiter.
+    pub(crate) fn pool(&self, settings: &AutoscaleSettings) -> Pool {
+        match settings.of.role {
+            ServerRole::Metadata => self.pool_of_metadata(settings),
+            ServerRole::Storage | ServerRole::Unspecified => self.pool_of_storage(settings),
+        }
+    }
+
+    fn pool_of_metadata(&self, settings: &AutoscaleSettings) -> Pool {
+        let there = self.staying.iter().map(|server| {
+            let usage = server.usage.unwrap_or_default();
+            MetadataMember {
+                operations_per_second: usage.operations_per_second,
+                inodes: server.inodes,
+                cpu_permille: usage.cpu_permille,
+                threads: usage.threads,
+                ours: self.ours.contains(&server.endpoint),
+            }
+        });
+        let coming = MetadataMember::default();
+        let starting = std::iter::repeat_n(coming, self.starting as usize);
+        Pool::of_metadata(there.chain(starting), settings.scaling.servers_min)
+    }
+
+    /// While jobs wait, servers that are free or starting are theirs; otherwise it
     /// sizes those. The processors of servers that share a machine do not count, as more servers there
     /// would not bring more of them.
-    pub(crate) fn pool(&self, settings: &AutoscaleSettings) -> Pool {
+    fn pool_of_storage(&self, settings: &AutoscaleSettings) -> Pool {
         let needed = self.waiting > 0;
         let there = self.staying.iter().map(|server| Member {
             has: Needs {
@@ -165,7 +190,7 @@ pub(crate) fn used_bytes(server: &ServerStatus) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use pocket_policy::ScalingSettings;
+    use pocket_policy::{ScalingSettings, Tier};
     use pocket_proto::control::{Leave, Usage};
 
     use super::*;
@@ -176,7 +201,7 @@ mod tests {
             capacity_bytes: 100,
             bytes_per_second: 0,
             drain_deadline: None,
-            tier: None,
+            of: PoolKey::STORAGE,
         }
     }
 
@@ -227,7 +252,7 @@ mod tests {
             instance(Some("new:1")),
             instance(None),
         ];
-        let view = View::of(reply, &instances, &Departing::default(), None);
+        let view = View::of(reply, &instances, &Departing::default(), PoolKey::STORAGE);
         assert_eq!(
             (view.servers(), view.starting, view.may_stay.len()),
             (3, 2, 1)
@@ -248,7 +273,12 @@ mod tests {
         };
         let instances = ["a:1", "b:1", "new:1"].map(|endpoint| instance(Some(endpoint)));
         let pool = |waiting| {
-            let view = View::of(reply(waiting), &instances, &Departing::default(), None);
+            let view = View::of(
+                reply(waiting),
+                &instances,
+                &Departing::default(),
+                PoolKey::STORAGE,
+            );
             let pool = view.pool(&settings());
             (pool.servers, pool.promised, pool.removable)
         };
@@ -269,7 +299,7 @@ mod tests {
             servers: vec![over, server("b:1", 0, LeaveStage::Stays)],
             ..ListServersReply::default()
         };
-        let view = View::of(reply, &[], &Departing::default(), None);
+        let view = View::of(reply, &[], &Departing::default(), PoolKey::STORAGE);
         assert_eq!(view.pool(&settings()).capacity_permille, 500);
     }
 
@@ -287,12 +317,15 @@ mod tests {
         let one = reply(vec![staying]);
         departing.note(&one, &instances);
         assert_eq!(
-            View::of(one.clone(), &instances, &departing, None).starting,
+            View::of(one.clone(), &instances, &departing, PoolKey::STORAGE).starting,
             0
         );
         // Seen to have ended, it may come back under the same address.
         departing.note(&one, &instances[1..]);
-        assert_eq!(View::of(one, &instances, &departing, None).starting, 1);
+        assert_eq!(
+            View::of(one, &instances, &departing, PoolKey::STORAGE).starting,
+            1
+        );
     }
 
     #[test]
@@ -305,8 +338,59 @@ mod tests {
             servers: vec![on("dram", "a:1"), on("nvme", "b:1")],
             ..ListServersReply::default()
         };
-        let servers = |tier| View::of(reply.clone(), &[], &Departing::default(), tier).servers();
+        let servers = |tier| {
+            View::of(
+                reply.clone(),
+                &[],
+                &Departing::default(),
+                PoolKey {
+                    tier,
+                    ..PoolKey::STORAGE
+                },
+            )
+            .servers()
+        };
         assert_eq!((servers(None), servers(Some(Tier::Dram))), (2, 1));
+    }
+
+    #[test]
+    fn metadata_servers_are_sized_by_what_they_report_and_who_waits_for_room_is_none_of_theirs() {
+        let metadata = |endpoint: &str, operations_per_second, inodes| ServerStatus {
+            role: ServerRole::Metadata.into(),
+            inodes,
+            usage: Some(Usage {
+                operations_per_second,
+                threads: 2,
+                cpu_permille: 300,
+                ..Usage::default()
+            }),
+            ..server(endpoint, 0, LeaveStage::Stays)
+        };
+        let reply = ListServersReply {
+            servers: vec![
+                metadata("a:1", 90_000, 0),
+                metadata("b:1", 9_000, 8_000_000),
+                server("s:1", 0, LeaveStage::Stays),
+            ],
+            waiting: 3,
+            wanted_servers: 2,
+            ..ListServersReply::default()
+        };
+        let settings = AutoscaleSettings {
+            of: PoolKey::METADATA,
+            ..settings()
+        };
+        let instances = [instance(Some("b:1"))];
+        let view = View::of(reply, &instances, &Departing::default(), PoolKey::METADATA);
+        assert_eq!((view.servers(), view.lacking()), (2, 0));
+        let pool = view.pool(&settings);
+        let uses = (
+            pool.network_permille,
+            pool.capacity_permille,
+            pool.cpu_permille,
+        );
+        assert_eq!(uses, (550, 100, 300));
+        assert_eq!(pool.removable, 1, "the other is not ours");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Whoever starts and ends storage servers: what it says, and what it is told.
+//! Whoever starts and ends servers: what it says, and what it is told.
 
 use std::time::{Duration, Instant};
 
 use pocket_policy::{Catalogue, Market, Needs, Provision, Startable, StorageSpace, Tier};
-use pocket_proto::control::PoolStatus;
+use pocket_proto::control::{PoolStatus, ServerRole};
 use tracing::warn;
 
 use super::{
@@ -17,6 +17,26 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const SERVERS_COME_WITHIN: Duration = Duration::from_secs(30);
 /// So many of those who wait are provided for at a time; the others when these have found room.
 const PROVIDED_MAX: usize = 32;
+
+/// What the servers of a pool are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PoolRole {
+    Storage,
+    Metadata,
+}
+
+impl PoolRole {
+    fn of(status: &PoolStatus) -> Self {
+        match status.role() {
+            ServerRole::Metadata => PoolRole::Metadata,
+            ServerRole::Storage | ServerRole::Unspecified => PoolRole::Storage,
+        }
+    }
+}
+
+fn is_recent(heard: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(heard) < SILENCE_MAX
+}
 
 /// What can be started: by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,7 +78,7 @@ impl Cluster {
     /// Takes what the scaler says of the pool.
     pub(crate) fn report_pool(&mut self, status: PoolStatus, now: Instant) {
         let before = self.offer(now).map(|offer| offer.startable);
-        self.pool = Some((status, now));
+        self.pools.insert(PoolRole::of(&status), (status, now));
         let offer = self.offer(now).map(|offer| offer.startable);
         if offer == Some(None) && before != offer {
             warn!(
@@ -69,11 +89,17 @@ impl Cluster {
         self.changed |= offer != before;
     }
 
-    /// What the scaler last said, unless it has fallen silent.
+    /// What the scaler of storage servers last said, unless it has fallen silent.
     pub(super) fn pool(&self, now: Instant) -> Option<PoolStatus> {
-        let (status, heard) = self.pool.as_ref()?;
-        let silent = now.saturating_duration_since(*heard);
-        (silent < SILENCE_MAX).then(|| status.clone())
+        let (status, heard) = self.pools.get(&PoolRole::Storage)?;
+        is_recent(*heard, now).then(|| status.clone())
+    }
+
+    /// All pools whose scaler has not fallen silent.
+    pub(super) fn all_pools(&self, now: Instant) -> Vec<PoolStatus> {
+        let pools = self.pools.values();
+        let heard = pools.filter(|(_, heard)| is_recent(*heard, now));
+        heard.map(|(status, _)| status.clone()).collect()
     }
 
     /// What can be started, or is starting; `None` if nobody starts servers.

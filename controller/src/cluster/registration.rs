@@ -24,10 +24,6 @@ use super::{
 
 /// More than any cluster runs; bounds what is remembered.
 const JOBS_MAX: usize = 100_000;
-/// What a metadata server does on one core (paper, section 6.2).
-const METADATA_OPERATIONS_PER_SECOND: u64 = 90_000;
-/// Inodes that its 16 GB of memory hold at some 400 bytes each (m5.xlarge, as there).
-const METADATA_INODES: u64 = 40_000_000;
 /// Where no other metadata server answers, one that failed is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -311,8 +307,8 @@ impl Cluster {
                 inodes,
                 // What it does now, should that be more than anybody predicted.
                 operations_per_second: predicted.max(server.usage.operations_per_second),
-                operations_per_second_max: METADATA_OPERATIONS_PER_SECOND,
-                inodes_max: METADATA_INODES,
+                operations_per_second_max: policy::METADATA_OPERATIONS_PER_SECOND,
+                inodes_max: policy::METADATA_INODES,
                 suspect: server.is_suspect(now),
             }
         };

@@ -93,6 +93,7 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             pool: self.pool(now),
+            pools: self.all_pools(now),
             wanted_bytes: wanted.bytes,
             waiting: wanted.waiting,
             wanted_servers: wanted.servers,

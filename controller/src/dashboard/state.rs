@@ -21,7 +21,7 @@ pub(super) struct State {
     jobs: Vec<Job>,
     ended: Vec<Job>,
     waiting: Vec<String>,
-    pool: Option<Pool>,
+    pools: Vec<Pool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +80,7 @@ struct Epoch {
 
 #[derive(Debug, Serialize)]
 struct Pool {
+    role: &'static str,
     scaler: String,
     servers_min: u32,
     servers_max: u32,
@@ -109,7 +110,7 @@ impl State {
                 .map(Job::from)
                 .collect(),
             waiting: jobs.waiting,
-            pool: servers.pool.map(Pool::from),
+            pools: servers.pools.into_iter().map(Pool::from).collect(),
         }
     }
 }
@@ -193,6 +194,10 @@ impl From<JobStatus> for Job {
 
 impl From<PoolStatus> for Pool {
     fn from(pool: PoolStatus) -> Self {
+        let role = match pool.role() {
+            ServerRole::Metadata => "metadata",
+            ServerRole::Storage | ServerRole::Unspecified => "storage",
+        };
         let decisions = pool.decisions.into_iter().map(|decision| Decision {
             age_seconds: decision.age_seconds,
             before: decision.before,
@@ -200,6 +205,7 @@ impl From<PoolStatus> for Pool {
             reason: decision.reason,
         });
         Pool {
+            role,
             scaler: pool.scaler,
             servers_min: pool.servers_min,
             servers_max: pool.servers_max,

@@ -14,7 +14,7 @@ use pocket_mounts::command_line::{
 };
 use pocket_policy::{ScalingSettings, Tier};
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_scaler::{AutoscaleSettings, Autoscaler, Scaler};
+use pocket_scaler::{AutoscaleSettings, Autoscaler, PoolKey, Scaler};
 use pocket_scaler_kubernetes::{KubernetesScaler, KubernetesSettings, LeaseSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -199,7 +199,10 @@ impl Arguments {
             capacity_bytes: self.capacity.0,
             bytes_per_second: self.bandwidth.map_or(0, |rate| rate.bytes_per_second),
             drain_deadline: Some(self.drain_deadline),
-            tier: Some(self.tier),
+            of: PoolKey {
+                tier: Some(self.tier),
+                ..PoolKey::STORAGE
+            },
         }
     }
 }

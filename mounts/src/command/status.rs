@@ -5,7 +5,12 @@ use pocket_proto::{ByteCount, control::PoolStatus};
 use serde::Serialize;
 
 use super::control::ReadArguments;
-use crate::{output, runtime::block_on, units::show_seconds, view::ServerView};
+use crate::{
+    output,
+    runtime::block_on,
+    units::show_seconds,
+    view::{ServerView, role_of_pool},
+};
 
 /// Show the state of a cluster in a few lines
 #[derive(Args, Debug)]
@@ -27,13 +32,16 @@ struct StatusView {
     used_bytes: u64,
     jobs: usize,
     mounts: u64,
-    /// Absent where nobody starts and ends servers.
+    /// Of storage servers; absent where nobody starts and ends them.
     pool: Option<PoolView>,
+    /// All of them, that one included.
+    pools: Vec<PoolView>,
 }
 
-/// Who starts and ends storage servers, and the latest decisions, oldest first.
-#[derive(Debug, Serialize)]
+/// Who starts and ends servers of a role, and the latest decisions, oldest first.
+#[derive(Clone, Debug, Serialize)]
 struct PoolView {
+    role: &'static str,
     scaler: String,
     servers_min: u32,
     servers_max: u32,
@@ -41,7 +49,7 @@ struct PoolView {
     decisions: Vec<DecisionView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct DecisionView {
     age_seconds: u64,
     before: u32,
@@ -51,6 +59,7 @@ struct DecisionView {
 
 impl From<PoolStatus> for PoolView {
     fn from(pool: PoolStatus) -> Self {
+        let role = role_of_pool(&pool);
         let decisions = pool.decisions.into_iter().map(|decision| DecisionView {
             age_seconds: decision.age_seconds,
             before: decision.before,
@@ -58,6 +67,7 @@ impl From<PoolStatus> for PoolView {
             reason: decision.reason,
         });
         PoolView {
+            role,
             scaler: pool.scaler,
             servers_min: pool.servers_min,
             servers_max: pool.servers_max,
@@ -82,7 +92,7 @@ impl StatusArguments {
         for (label, value) in status.details() {
             output::line(format_args!("{label:<12}{value}"))?;
         }
-        if let Some(pool) = &status.pool {
+        for pool in &status.pools {
             pool.print()?;
         }
         Ok(())
@@ -98,6 +108,7 @@ impl StatusArguments {
             jobs: jobs.len(),
             mounts: jobs.iter().map(|job| u64::from(job.mounts)).sum(),
             pool: servers.pool.map(PoolView::from),
+            pools: servers.pools.into_iter().map(PoolView::from).collect(),
             ..StatusView::default()
         };
         servers
@@ -111,6 +122,7 @@ impl StatusArguments {
 impl PoolView {
     fn print(&self) -> anyhow::Result<()> {
         let PoolView {
+            role,
             scaler,
             servers_min,
             servers_max,
@@ -118,7 +130,7 @@ impl PoolView {
             decisions,
         } = self;
         output::line(format_args!(
-            "scaler      {scaler}: {servers} of {servers_min} to {servers_max} storage servers"
+            "scaler      {scaler}: {servers} of {servers_min} to {servers_max} {role} servers"
         ))?;
         for decision in decisions {
             let DecisionView {

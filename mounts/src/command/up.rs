@@ -8,9 +8,9 @@ use std::{env, fs, path::PathBuf, time::Duration};
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_controller_client::ControllerClient;
-use pocket_policy::ScalingSettings;
+use pocket_policy::{PoolKind, ScalingSettings};
 use pocket_proto::{Bandwidth, ByteCount, ServerId};
-use pocket_scaler::{AutoscaleSettings, Autoscaler, Scaler};
+use pocket_scaler::{AutoscaleSettings, Autoscaler, PoolKey, Scaler};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,9 @@ use crate::{
     units::{parse_capacity, parse_server_bandwidth, parse_time},
 };
 
+/// What servers are called before their number, for people.
+const METADATA_SERVER: &str = "metadata server";
+const STORAGE_SERVER: &str = "storage server";
 /// From the start of the last server until the controller has heard of all of them.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
 const READY_POLL: Duration = Duration::from_millis(50);
@@ -45,7 +48,7 @@ pub(super) struct UpArguments {
     )]
     storage_servers: u16,
 
-    /// Start and end storage servers as jobs need them
+    /// Start and end servers as jobs need them
     #[arg(long)]
     autoscale: bool,
 
@@ -68,6 +71,16 @@ pub(super) struct UpArguments {
         requires = "autoscale"
     )]
     max: u16,
+
+    /// With --autoscale: the most metadata servers; there is always one
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        requires = "autoscale"
+    )]
+    metadata_max: u16,
 
     /// With --autoscale: a server that shall go has its blocks moved after this time
     #[arg(
@@ -122,7 +135,7 @@ struct Processes {
     tasks: JoinSet<Ended>,
     stop: CancellationToken,
     key: Option<String>,
-    scaler: Option<LocalScaler>,
+    scalers: Vec<LocalScaler>,
 }
 
 impl UpArguments {
@@ -168,42 +181,25 @@ impl UpArguments {
         let controller = processes.start("controller", &controller).await?;
         let address = controller.endpoint.clone();
         let mut servers = vec![controller];
-        let meta = [
-            "meta",
-            "--listen",
-            "127.0.0.1:0",
-            "--control-listen",
-            "127.0.0.1:0",
-        ];
-        let mut meta = [&meta[..], &["--controller", &address]].concat();
-        let beside = self.metrics.as_deref().map(metrics::beside);
-        if let Some(beside) = &beside {
-            meta.extend(["--metrics", beside]);
-        }
-        servers.push(processes.start("metadata server", &meta).await?);
-        let mut storage: Vec<String> = ["storage", "--listen", "127.0.0.1:0"]
-            .map(str::to_owned)
-            .into();
-        storage.extend(["--capacity".to_owned(), capacity.0.to_string()]);
-        storage.extend(["--controller".to_owned(), address.clone()]);
-        if let Some(beside) = beside {
-            storage.extend(["--metrics".to_owned(), beside]);
-        }
-        if let Some(rate) = self.bandwidth {
-            storage.extend([
-                "--bandwidth".to_owned(),
-                format!("{}B/s", rate.bytes_per_second),
-            ]);
-        }
+        let meta = self.metadata_arguments(&address);
+        let arguments: Vec<&str> = meta.iter().map(String::as_str).collect();
+        servers.push(processes.start(METADATA_SERVER, &arguments).await?);
+        let storage = self.storage_arguments(&address, capacity);
         if self.autoscale {
-            let scaler = processes.scale(storage)?;
+            let scaler = processes.scale(STORAGE_SERVER, storage)?;
             scaler.start(self.min.into()).await?;
             wait_ready(&address, 1 + usize::from(self.min)).await?;
-            processes.follow_load(&address, scaler, self.scaling(capacity))?;
+            let client = ControllerClient::connect(&address)?;
+            let mut autoscaler = Autoscaler::new(client, scaler, self.scaling(capacity));
+            if self.metadata_max > 1 {
+                let scaler = processes.scale(METADATA_SERVER, meta)?;
+                autoscaler = autoscaler.and(scaler, self.metadata_scaling());
+            }
+            tokio::spawn(autoscaler.run(processes.stop.clone()));
         } else {
             for number in 1..=self.storage_servers {
                 let arguments: Vec<&str> = storage.iter().map(String::as_str).collect();
-                let name = format!("storage server {number}");
+                let name = format!("{STORAGE_SERVER} {number}");
                 servers.push(processes.start(&name, &arguments).await?);
             }
             // The controller itself is not among those it lists.
@@ -214,6 +210,45 @@ impl UpArguments {
             capacity_bytes: capacity.0,
             servers,
         })
+    }
+
+    fn metadata_arguments(&self, controller: &str) -> Vec<String> {
+        let any = "127.0.0.1:0";
+        let own = ["meta", "--listen", any, "--control-listen", any];
+        [&own[..], &["--controller", controller]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .chain(self.metrics_of_servers())
+            .collect()
+    }
+
+    fn storage_arguments(&self, controller: &str, capacity: ByteCount) -> Vec<String> {
+        let capacity = capacity.0.to_string();
+        let own = [
+            "storage",
+            "--listen",
+            "127.0.0.1:0",
+            "--capacity",
+            &capacity,
+        ];
+        let rate = self.bandwidth.into_iter().flat_map(|rate| {
+            let rate = format!("{}B/s", rate.bytes_per_second);
+            ["--bandwidth".to_owned(), rate]
+        });
+        [&own[..], &["--controller", controller]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .chain(self.metrics_of_servers())
+            .chain(rate)
+            .collect()
+    }
+
+    fn metrics_of_servers(&self) -> Vec<String> {
+        let beside = self.metrics.as_deref().map(metrics::beside);
+        let arguments = beside.map(|beside| ["--metrics".to_owned(), beside]);
+        arguments.into_iter().flatten().collect()
     }
 
     /// The controller's file in the state directory, which is made if it is not there.
@@ -250,7 +285,25 @@ impl UpArguments {
             capacity_bytes: capacity.0,
             bytes_per_second: self.bandwidth.map_or(0, |rate| rate.bytes_per_second),
             drain_deadline: Some(self.drain_deadline),
-            tier: None,
+            of: PoolKey::STORAGE,
+        }
+    }
+
+    fn metadata_scaling(&self) -> AutoscaleSettings {
+        AutoscaleSettings {
+            scaling: ScalingSettings {
+                kind: PoolKind::Metadata,
+                servers_min: 1,
+                servers_max: self.metadata_max.into(),
+                // A server has as many as it will ever have.
+                threads_max: 1,
+                ..ScalingSettings::default()
+            },
+            capacity_bytes: 0,
+            bytes_per_second: 0,
+            // Jobs are not moved.
+            drain_deadline: None,
+            of: PoolKey::METADATA,
         }
     }
 
@@ -331,7 +384,7 @@ impl Processes {
             tasks: JoinSet::new(),
             stop: CancellationToken::new(),
             key: (!given).then(made_up),
-            scaler: None,
+            scalers: Vec::new(),
         }
     }
 
@@ -343,24 +396,11 @@ impl Processes {
         Ok(announcement)
     }
 
-    /// What will start storage servers with these arguments.
-    fn scale(&mut self, arguments: Vec<String>) -> anyhow::Result<LocalScaler> {
-        let scaler = LocalScaler::new(this_program()?, arguments, self.key.clone());
-        self.scaler = Some(scaler.clone());
+    /// What will start servers of that name with these arguments.
+    fn scale(&mut self, name: &'static str, arguments: Vec<String>) -> anyhow::Result<LocalScaler> {
+        let scaler = LocalScaler::new(name, this_program()?, arguments, self.key.clone());
+        self.scalers.push(scaler.clone());
         Ok(scaler)
-    }
-
-    /// Has as many storage servers from now on as the jobs need.
-    fn follow_load(
-        &self,
-        controller: &str,
-        scaler: LocalScaler,
-        settings: AutoscaleSettings,
-    ) -> anyhow::Result<()> {
-        let client = ControllerClient::connect(controller)?;
-        let autoscaler = Autoscaler::new(client, scaler, settings);
-        tokio::spawn(autoscaler.run(self.stop.clone()));
-        Ok(())
     }
 
     /// Waits for a signal, and reports every process that ends before.
@@ -380,7 +420,7 @@ impl Processes {
     /// Ends all of them, and reports those that did not go well.
     async fn end(&mut self) {
         self.stop.cancel();
-        if let Some(scaler) = &self.scaler {
+        for scaler in &self.scalers {
             scaler.end().await;
         }
         while let Some(ended) = self.tasks.join_next().await {

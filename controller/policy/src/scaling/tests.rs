@@ -336,3 +336,94 @@ proptest! {
         prop_assert!(changes.iter().all(|(_, servers, _)| (2..=50).contains(servers)));
     }
 }
+
+/// Servers that do so many thousand operations a second each, all of them to be told to go.
+fn metadata(thousands: &[u64]) -> Pool {
+    let member = |thousands: &u64| MetadataMember {
+        operations_per_second: thousands * 1_000,
+        inodes: 0,
+        cpu_permille: 0,
+        threads: 2,
+        ours: true,
+    };
+    Pool::of_metadata(thousands.iter().map(member), 1)
+}
+
+fn metadata_settings() -> ScalingSettings {
+    ScalingSettings {
+        kind: PoolKind::Metadata,
+        servers_min: 1,
+        servers_max: 4,
+        threads_max: 1,
+        ..ScalingSettings::default()
+    }
+}
+
+#[test]
+fn metadata_servers_follow_operations_inodes_and_cpu_one_as_the_other() {
+    let of = |member| Pool::of_metadata([member, MetadataMember::default()], 1);
+    let busy = MetadataMember {
+        operations_per_second: METADATA_OPERATIONS_PER_SECOND,
+        inodes: METADATA_INODES / 2,
+        cpu_permille: 900,
+        threads: 3,
+        ours: true,
+    };
+    let pool = of(busy);
+    assert_eq!(
+        (pool.network_permille, pool.capacity_permille),
+        (500, 250),
+        "one of two that can do as much"
+    );
+    assert_eq!(
+        pool.cpu_permille, 675,
+        "of four threads, one of whom is the other's"
+    );
+    assert_eq!((pool.servers, pool.removable), (2, 1));
+    let none = Pool::of_metadata([], 1);
+    assert_eq!(
+        (
+            none.network_permille,
+            none.capacity_permille,
+            none.cpu_permille
+        ),
+        (0, 0, 0)
+    );
+    let alone = Pool::of_metadata([busy], 1);
+    assert_eq!(alone.removable, 0, "one stays at least");
+}
+
+#[test]
+fn a_metadata_pool_grows_to_the_middle_of_its_range_and_shrinks_again_without_a_flap() {
+    let mut arbiter = Arbiter::new(metadata_settings());
+    let mut now_ms = 0;
+    let mut decide = |pool: Pool, for_ms: u64| {
+        let until = now_ms + for_ms;
+        let mut made = Vec::new();
+        while now_ms < until {
+            if let Decision::Scale {
+                servers, reason, ..
+            } = arbiter.decide(&pool, now_ms)
+            {
+                made.push((servers, reason));
+            }
+            now_ms += 500;
+        }
+        made
+    };
+    let grown = decide(metadata(&[85]), 4_000);
+    assert_eq!(
+        grown,
+        [(
+            2,
+            "the rate of operations was above its range for 3 s".to_owned()
+        )]
+    );
+    assert_eq!(decide(metadata(&[85, 0]), 60_000), [], "the same load");
+    let shrunk = decide(metadata(&[10, 10]), 4_000);
+    assert_eq!(
+        shrunk,
+        [(1, "everything was below its range for 5 s".to_owned())]
+    );
+    assert_eq!(decide(metadata(&[20]), 60_000), [], "there is always one");
+}

@@ -25,7 +25,7 @@ use pocket_proto::{
     ByteCount, ClusterKey, PROTOCOL_VERSION, ServerId,
     control::{DeregisterJobRequest, Hints, RegisterJobRequest, ServerRole},
 };
-use pocket_scaler::{AutoscaleSettings, Autoscaler};
+use pocket_scaler::{AutoscaleSettings, Autoscaler, PoolKey};
 use pocket_storage::{StorageConfig, StorageServer, Store, StoreBandwidth};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -174,7 +174,10 @@ async fn pods_come_with_jobs_and_go_with_them_and_none_goes_that_was_not_drained
         capacity_bytes: 64 * MIB,
         bytes_per_second: 0,
         drain_deadline: Some(Duration::ZERO),
-        tier: Some(Tier::Dram),
+        of: PoolKey {
+            tier: Some(Tier::Dram),
+            ..PoolKey::STORAGE
+        },
     };
     let stop = CancellationToken::new();
     let autoscaler = Autoscaler::new(client.clone(), scaler.clone(), settings);

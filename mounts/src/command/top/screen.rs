@@ -101,7 +101,7 @@ pub(super) fn picture(
 
 fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::new(Look::Bold, snapshot.headline())];
-    lines.extend(snapshot.pool().map(|pool| Line::new(Look::Plain, pool)));
+    lines.extend(snapshot.pools().map(|pool| Line::new(Look::Plain, pool)));
     let tiers = snapshot.tiers();
     lines.extend(tiers.iter().map(|tier| tier_line(tier, width)));
     let waiting = snapshot.waiting.iter();

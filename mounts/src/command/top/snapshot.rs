@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     output::{self, Column},
     units::show_seconds,
-    view::{JobView, ServerView},
+    view::{JobView, ServerView, role_of_pool},
 };
 
 /// What comes first.
@@ -116,19 +116,21 @@ impl Snapshot {
         )
     }
 
-    /// Who starts and ends servers, and the last decision.
-    pub(super) fn pool(&self) -> Option<String> {
-        let pool = self.servers.pool.as_ref()?;
-        let range = format!(
-            "scaler {}: {} of {} to {} servers",
-            pool.scaler, pool.servers, pool.servers_min, pool.servers_max
-        );
-        Some(match pool.decisions.last() {
-            None => range,
-            Some(last) => {
-                let ago = show_seconds(last.age_seconds);
-                let (before, after) = (last.before, last.after);
-                format!("{range}; {ago} ago {before} to {after}: {}", last.reason)
+    /// Who starts and ends servers, and the last decision, of each role.
+    pub(super) fn pools(&self) -> impl Iterator<Item = String> {
+        self.servers.pools.iter().map(|pool| {
+            let role = role_of_pool(pool);
+            let range = format!(
+                "scaler {}: {} of {} to {} {role} servers",
+                pool.scaler, pool.servers, pool.servers_min, pool.servers_max
+            );
+            match pool.decisions.last() {
+                None => range,
+                Some(last) => {
+                    let ago = show_seconds(last.age_seconds);
+                    let (before, after) = (last.before, last.after);
+                    format!("{range}; {ago} ago {before} to {after}: {}", last.reason)
+                }
             }
         })
     }
@@ -221,7 +223,7 @@ impl Snapshot {
     /// Prints it, for whoever has no terminal.
     pub(super) fn print(&self) -> anyhow::Result<()> {
         output::line(self.headline())?;
-        if let Some(pool) = self.pool() {
+        for pool in self.pools() {
             output::line(pool)?;
         }
         for tier in self.tiers() {

@@ -1,4 +1,4 @@
-//! Storage servers as processes of this machine, started and looked after by this one.
+//! Servers of one role as processes of this machine, started and looked after by this one.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A server that has run for so long has not crashed in a row.
 const RUN_MIN: Duration = Duration::from_secs(30);
 
-/// Starts storage servers here. Cheap to clone: all clones are one.
+/// Starts servers of one role here. Cheap to clone: all clones are one.
 #[derive(Clone)]
 pub(crate) struct LocalScaler {
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    /// What a server is called, before its number.
+    name: &'static str,
     program: PathBuf,
     arguments: Vec<String>,
     key: Option<String>,
@@ -44,11 +46,17 @@ struct Instances {
 }
 
 impl LocalScaler {
-    /// A scaler of no servers yet, which will be this program with these arguments, and the
+    /// A scaler of no servers yet, which will be called so, and be this program with these arguments, and the
     /// cluster's key if it is not in the environment.
-    pub(crate) fn new(program: PathBuf, arguments: Vec<String>, key: Option<String>) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        program: PathBuf,
+        arguments: Vec<String>,
+        key: Option<String>,
+    ) -> Self {
         LocalScaler {
             shared: Arc::new(Shared {
+                name,
                 program,
                 arguments,
                 key,
@@ -92,12 +100,16 @@ impl Scaler for LocalScaler {
 }
 
 impl Shared {
+    fn name_of(&self, number: u32) -> String {
+        format!("{} {number}", self.name)
+    }
+
     fn add(&self) -> u32 {
         let mut instances = self.instances.lock();
         instances.last += 1;
         let number = instances.last;
         let instance = Instance {
-            name: format!("storage server {number}"),
+            name: self.name_of(number),
             endpoint: None,
             state: InstanceState::Starting,
             rank: 0,
@@ -139,7 +151,7 @@ impl Shared {
 
     /// One life of a server. Fails with how it ended, if it was not to.
     async fn run(&self, number: u32) -> Result<(), String> {
-        let name = format!("storage server {number}");
+        let name = self.name_of(number);
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let text = |error: anyhow::Error| format!("{error:#}");
         let key = self.key.as_deref();

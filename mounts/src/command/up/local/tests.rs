@@ -1,4 +1,4 @@
-//! Stand-ins for storage servers: what is looked after are real processes.
+//! Stand-ins for servers: what is looked after are real processes.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -10,11 +10,11 @@ use pocket_scaler::conformance::{World, check};
 
 use super::*;
 
-/// Announces itself as a storage server does, with its process as the port, and ends in order when
-/// asked to.
+/// Announces itself as a server of the role that is its argument does, with its process as the port, and
+/// ends in order when asked to.
 const STAND_IN: &str = r#"#!/bin/sh
 trap 'exit 0' TERM
-echo "{\"role\":\"storage\",\"endpoint\":\"127.0.0.1:$$\",\"pid\":$$}"
+echo "{\"role\":\"$1\",\"endpoint\":\"127.0.0.1:$$\",\"pid\":$$}"
 while :; do sleep 0.05; done
 "#;
 
@@ -41,17 +41,29 @@ impl World for Processes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_of_this_machine_conform_and_none_is_left_behind() {
+async fn storage_servers_of_this_machine_conform_and_none_is_left_behind() {
+    conforms_and_leaves_none_behind("storage server", "storage").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_servers_of_this_machine_conform_and_none_is_left_behind() {
+    conforms_and_leaves_none_behind("metadata server", "meta").await;
+}
+
+async fn conforms_and_leaves_none_behind(name: &'static str, role: &str) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("server");
     fs::write(&program, STAND_IN).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let scaler = LocalScaler::new(program, Vec::new(), None);
+    let scaler = LocalScaler::new(name, program, vec![role.to_owned()], None);
     check(&scaler, &Processes).await.unwrap();
-    let running: Vec<_> = scaler
-        .instances()
-        .await
-        .unwrap()
+    let instances = scaler.instances().await.unwrap();
+    assert!(
+        instances
+            .iter()
+            .all(|instance| instance.name.starts_with(name))
+    );
+    let running: Vec<_> = instances
         .into_iter()
         .filter_map(|instance| instance.endpoint)
         .collect();
