@@ -196,7 +196,7 @@ impl Cluster {
             } => Some(StorageSpace {
                 server: server.id,
                 tier,
-                node: None,
+                node: self.node_said_of(tier),
                 capacity_bytes,
                 reserved_bytes: self.jobs.ledger().reserved_bytes(server.id),
                 // Nothing more goes to a server that is nearly full, if others have room.
@@ -228,14 +228,18 @@ impl Cluster {
         }
     }
 
-    /// What these shares cost, by the first node type of each tier in the price table.
+    /// What these shares cost, by the node type that the pool of the tier says, or the first of the tier in
+    /// the price table.
     fn bill(&self, shares: &[Share]) -> Bill {
         let mut bill = Bill::default();
         for share in shares {
             if let Some(Role::Storage { tier, .. }) =
                 self.servers.get(share.server).map(|server| &server.role)
             {
-                let node = self.catalogue.typical(*tier);
+                let said = self
+                    .node_said_of(*tier)
+                    .and_then(|at| self.catalogue.nodes.get(at));
+                let node = said.or_else(|| self.catalogue.typical(*tier));
                 let price = node.map(|node| self.catalogue.share_price(node, share.needs()));
                 bill.add(*tier, share.needs(), price);
             }

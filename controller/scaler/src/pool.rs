@@ -48,7 +48,7 @@ impl PoolKey {
 }
 
 /// Settings of a pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AutoscaleSettings {
     /// Limits and ranges.
     pub scaling: ScalingSettings,
@@ -60,6 +60,8 @@ pub struct AutoscaleSettings {
     pub drain_deadline: Option<Duration>,
     /// Which servers it is of.
     pub of: PoolKey,
+    /// Their node type, as the controller's price table calls it; `None`: the first of the tier.
+    pub node: Option<String>,
 }
 
 /// A pool with what decides about it and what acts.
@@ -75,8 +77,8 @@ impl ScaledPool {
     pub(crate) fn new(scaler: impl Scaler + 'static, settings: AutoscaleSettings) -> Self {
         ScaledPool {
             scaler: Box::new(scaler),
-            settings,
             arbiter: Arbiter::new(settings.scaling),
+            settings,
             decisions: Decisions::default(),
             departing: Departing::default(),
         }
@@ -126,6 +128,7 @@ impl ScaledPool {
             capacity_bytes: self.settings.capacity_bytes,
             tier: self.settings.of.tier.map_or("", Tier::name).to_owned(),
             role: self.settings.of.role.into(),
+            node: self.settings.node.clone().unwrap_or_default(),
             bandwidth_bytes_per_second: self.settings.bytes_per_second,
             decisions: self.decisions.show(Instant::now()),
         };

@@ -202,6 +202,7 @@ mod tests {
             bytes_per_second: 0,
             drain_deadline: None,
             of: PoolKey::STORAGE,
+            node: None,
         }
     }
 

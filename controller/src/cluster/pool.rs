@@ -82,8 +82,8 @@ impl Cluster {
         let offer = self.offer(now).map(|offer| offer.startable);
         if offer == Some(None) && before != offer {
             warn!(
-                "the price table has no node of the tier whose servers can be started: none are \
-                 started for jobs that wait (pocket controller --tiers)"
+                "the price table has no node of the tier and name whose servers can be started: none \
+                 are started for jobs that wait (pocket controller --tiers)"
             );
         }
         self.changed |= offer != before;
@@ -106,23 +106,49 @@ impl Cluster {
     pub(super) fn offer(&self, now: Instant) -> Option<Offer> {
         let pool = self.pool(now)?;
         let only: Option<Tier> = pool.tier.parse().ok();
-        let tier = only.unwrap_or(Tier::Dram);
         let counts = |server: &&Server| match server.role {
             Role::Storage { tier, .. } => only.is_none_or(|only| tier == only),
             Role::Metadata { .. } => false,
         };
         let there = self.servers.staying_storage().filter(counts).count();
         let there = u32::try_from(there).unwrap_or(u32::MAX);
-        let mut nodes = self.catalogue.nodes.iter();
-        let node = nodes.position(|node| node.tier == tier);
-        Some(Offer {
-            startable: node.map(|node| Startable {
+        let or_its = |said: u64, of_table: u64| if said > 0 { said } else { of_table };
+        let count = pool.servers_max.saturating_sub(there);
+        let startable = self.node_of(&pool).map(|node| match pool.node.is_empty() {
+            true => Startable {
                 node,
                 capacity_bytes: pool.capacity_bytes,
                 bytes_per_second: pool.bandwidth_bytes_per_second,
-                count: pool.servers_max.saturating_sub(there),
-            }),
-        })
+                count,
+            },
+            false => {
+                let of_table = Startable::of_table(node, count, &self.catalogue);
+                Startable {
+                    capacity_bytes: or_its(pool.capacity_bytes, of_table.capacity_bytes),
+                    bytes_per_second: or_its(
+                        pool.bandwidth_bytes_per_second,
+                        of_table.bytes_per_second,
+                    ),
+                    ..of_table
+                }
+            }
+        });
+        Some(Offer { startable })
+    }
+
+    /// The node type of a pool's servers, by its place in the price table.
+    fn node_of(&self, pool: &PoolStatus) -> Option<usize> {
+        let tier = pool.tier.parse().unwrap_or(Tier::Dram);
+        let mut nodes = self.catalogue.nodes.iter();
+        nodes.position(|node| node.tier == tier && (pool.node.is_empty() || node.name == pool.node))
+    }
+
+    /// The node type that servers of a tier are taken for, by its place in the price table, where the
+    /// pool of that tier says which; no server says so itself.
+    pub(super) fn node_said_of(&self, tier: Tier) -> Option<usize> {
+        let (pool, _) = self.pools.get(&PoolRole::Storage)?;
+        let node = self.node_of(pool).filter(|_| !pool.node.is_empty())?;
+        (self.catalogue.nodes.get(node)?.tier == tier).then_some(node)
     }
 
     /// Bytes that the storage servers hold together, those that can be started included.

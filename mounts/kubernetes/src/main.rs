@@ -52,6 +52,10 @@ struct Arguments {
     #[arg(long, value_name = "TIER", default_value = "dram")]
     tier: Tier,
 
+    /// Their node type in the controller's price table [default: the first of the tier]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
     /// The fewest storage servers
     #[arg(
         long,
@@ -203,6 +207,7 @@ impl Arguments {
                 tier: Some(self.tier),
                 ..PoolKey::STORAGE
             },
+            node: self.node.clone(),
         }
     }
 }

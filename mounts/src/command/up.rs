@@ -286,6 +286,7 @@ impl UpArguments {
             bytes_per_second: self.bandwidth.map_or(0, |rate| rate.bytes_per_second),
             drain_deadline: Some(self.drain_deadline),
             of: PoolKey::STORAGE,
+            node: None,
         }
     }
 
@@ -304,6 +305,7 @@ impl UpArguments {
             // Jobs are not moved.
             drain_deadline: None,
             of: PoolKey::METADATA,
+            node: None,
         }
     }
 

@@ -178,6 +178,7 @@ async fn pods_come_with_jobs_and_go_with_them_and_none_goes_that_was_not_drained
             tier: Some(Tier::Dram),
             ..PoolKey::STORAGE
         },
+        node: None,
     };
     let stop = CancellationToken::new();
     let autoscaler = Autoscaler::new(client.clone(), scaler.clone(), settings);

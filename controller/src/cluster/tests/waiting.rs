@@ -101,6 +101,80 @@ fn pool(servers_max: u32) -> PoolStatus {
     }
 }
 
+/// Two node types of a tier: the first holds 8 GiB, the other eight times that.
+const TWO_OF_A_TIER: &str = r#"
+[machine]
+price_per_hour = "0.1"
+[default]
+nodes = 1
+node_bandwidth = "8Gb/s"
+node_capacity = "6GiB"
+task_bandwidth = "0.6Gb/s"
+[[node]]
+name = "dram"
+tier = "dram"
+capacity = "8GiB"
+bandwidth = "8Gb/s"
+get_us = 400
+put_us = 500
+price_per_hour = "0.2"
+[[node]]
+name = "dram-large"
+tier = "dram"
+capacity = "64GiB"
+bandwidth = "8Gb/s"
+get_us = 400
+put_us = 500
+price_per_hour = "0.5"
+"#;
+
+#[test]
+fn a_pool_is_provided_for_with_the_capacity_and_price_of_its_own_node_type() {
+    let mut world = World::new(0);
+    world.cluster.catalogue = Catalogue::parse(TWO_OF_A_TIER).expect("it is sound");
+    let of_node = |node: &str| PoolStatus {
+        tier: "dram".to_owned(),
+        node: node.to_owned(),
+        servers_max: 8,
+        ..PoolStatus::default()
+    };
+    let offered = |world: &World| {
+        let offer = world.cluster.offer(world.now).expect("a pool reports");
+        let market = offer.market(&world.cluster.catalogue);
+        let offered = market.startable.first().copied();
+        offered.map(|kind| (kind.node, kind.capacity_bytes, kind.bytes_per_second))
+    };
+    world.cluster.report_pool(of_node("dram-large"), world.now);
+    assert_eq!(offered(&world), Some((1, 64 * GIB, 1_000_000_000)));
+    let mut large = job_of("large", 60 * GIB);
+    if let Some(hints) = &mut large.hints {
+        hints.bandwidth_bytes_per_second = Some(1_000_000);
+    }
+    assert!(matches!(world.step(&large), RegisterStep::Wait(..)));
+    let wanted = |world: &World| world.cluster.list_servers(world.now).wanted_servers;
+    assert_eq!(wanted(&world), 1, "of the first type it would be eight");
+    // What the pool says of its servers counts before the table.
+    let said = PoolStatus {
+        capacity_bytes: 16 * GIB,
+        ..of_node("dram-large")
+    };
+    world.cluster.report_pool(said, world.now);
+    assert_eq!(offered(&world), Some((1, 16 * GIB, 1_000_000_000)));
+
+    let price = |node: &str| {
+        let mut world = World::new(1);
+        world.cluster.catalogue = Catalogue::parse(TWO_OF_A_TIER).expect("it is sound");
+        world.cluster.report_pool(of_node(node), world.now);
+        world.mount(&job_of("x", 4 * GIB));
+        world.jobs()[0].nanodollars_per_hour
+    };
+    // Of a medium of 0.1 dollars for 8 GiB, or of 0.4 for 64.
+    assert_eq!(price("") - price("dram-large"), 50_000_000 - 25_000_000);
+    // A name that the table does not have is no reason to start others.
+    world.cluster.report_pool(of_node("dram-huge"), world.now);
+    assert_eq!(offered(&world), None);
+}
+
 #[test]
 fn servers_are_wanted_for_all_who_wait_and_no_more_than_there_may_be() {
     let mut world = World::new(1);
