@@ -88,6 +88,14 @@ fn data_of_jobs_that_persist_are_on_long_running_servers_until_they_are_removed(
         status.contains("2 servers alive, 1 long-running"),
         "{status}"
     );
+    let planned = |capacity: &str| {
+        let ran = up.pocket(&["plan", "--persist", "--capacity", capacity]);
+        ran.assert_code(0);
+        ran.stdout
+    };
+    assert!(planned("1MiB").contains("1 long-running server with"));
+    assert!(planned("1GiB").contains("would be refused: pocket storage --class long-running"));
+
     // What does not fit there is refused, though there is room elsewhere.
     let refused = up.pocket(&["put", "huge/x", &data, "--persist", "--capacity", "65MiB"]);
     refused.assert_code(1);
