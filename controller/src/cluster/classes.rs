@@ -34,13 +34,17 @@ impl Cluster {
         policy::class_of(true, None, &self.spaces_of(StorageClass::LongRunning))
     }
 
-    /// Where a running job's new data go, by its map.
-    pub(super) fn class_now(&self, job: &Job) -> StorageClass {
-        let map = job.spec.weight_map.as_ref();
-        match job.spec.persist && map.is_some_and(|map| self.names_long_running(map)) {
-            true => StorageClass::LongRunning,
-            false => StorageClass::Regular,
+    /// Where a running job's new data go, by its map. `None` for one that persists as long as its map
+    /// names servers that are not known, or of both classes: it is about to get another one.
+    pub(super) fn class_now(&self, job: &Job) -> Option<StorageClass> {
+        if !job.spec.persist {
+            return Some(StorageClass::Regular);
         }
+        let map = job.spec.weight_map.as_ref()?;
+        let classes = [StorageClass::Regular, StorageClass::LongRunning];
+        classes
+            .into_iter()
+            .find(|class| self.is_within(map, *class))
     }
 
     /// Where they ought to go with the servers there are.
@@ -48,9 +52,10 @@ impl Cluster {
         if !job.spec.persist {
             return StorageClass::Regular;
         }
-        let moves = match self.class_now(job) {
-            StorageClass::Regular => Some(job.reservation.needs.capacity_bytes),
-            StorageClass::LongRunning => None,
+        let map = job.spec.weight_map.as_ref();
+        let moves = match map.is_some_and(|map| self.names_long_running(map)) {
+            true => None,
+            false => Some(job.reservation.needs.capacity_bytes),
         };
         policy::class_of(true, moves, &self.spaces_of(StorageClass::LongRunning))
     }

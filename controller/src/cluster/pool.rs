@@ -115,7 +115,7 @@ impl Cluster {
 
     /// What all who wait for regular servers lack, and running jobs that found no room to grow there.
     pub(super) fn wanted(&self, now: Instant) -> Wanted {
-        let regular = |job: &Job| self.class_now(job) == StorageClass::Regular;
+        let regular = |job: &Job| self.class_now(job) == Some(StorageClass::Regular);
         let lacking = self.lacking(now).filter(|(job, _)| regular(job));
         let lacking: Vec<_> = lacking.collect();
         let waiting = lacking.len() + self.waiting_for_regular().count();

@@ -144,7 +144,7 @@ impl Cluster {
                 ByteCount(has.capacity_bytes)
             )
         };
-        let class = self.class_now(job);
+        let class = self.class_now(job)?;
         if let Some(offer) = self.offer_of(class, now) {
             let shares = self.extended(job, wanted, offer, now)?;
             let reason = reason(total(&shares));
@@ -172,7 +172,7 @@ impl Cluster {
     /// The job's shares with others beside them, as simulations place them; `None` if there is no room
     /// yet.
     fn extended(&self, job: &Job, wanted: Needs, offer: Offer, now: Instant) -> Option<Vec<Share>> {
-        let spaces = self.spaces_of(self.class_now(job));
+        let spaces = self.spaces_of(self.class_now(job)?);
         let demand = job.reservation.demand();
         let ask = |offer: Offer| {
             let market = offer.market(&self.catalogue);
@@ -247,7 +247,7 @@ impl Cluster {
             let reserved = rate_text(has.bytes_per_second);
             format!("{why}: {reserved} are reserved now")
         };
-        let class = self.class_now(job);
+        let class = self.class_now(job)?;
         let spaces = self.spaces_of(class);
         let widened = policy::widen(&job.shares, rate, &tiers, &spaces).filter(|widened| {
             let has = total(&widened.shares).bytes_per_second;
@@ -326,7 +326,9 @@ impl Cluster {
                 && (job.reservation.needs.capacity_bytes < most || job.spec.capacity_bytes < most)
         };
         let lent = self.jobs.all().filter(lent);
-        let lent: Vec<_> = lent.map(|job| (job.id, self.class_now(job))).collect();
+        let lent: Vec<_> = lent
+            .filter_map(|job| Some((job.id, self.class_now(job)?)))
+            .collect();
         if lent.is_empty() {
             return;
         }

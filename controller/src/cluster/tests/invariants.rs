@@ -190,6 +190,22 @@ fn a_server_that_is_alone_after_restarts_promises_no_more_than_it_has() {
     }
 }
 
+#[test]
+fn a_job_whose_servers_a_new_controller_does_not_know_grows_on_none_of_another_class() {
+    let mut world = world();
+    for event in [
+        Event::Register(0, None, true),
+        Event::Restart,
+        Event::Use(0, 3 << 30),
+        Event::Pool(0),
+        Event::AddStorage(1),
+        Event::Pass(1, Vec::new()),
+    ] {
+        happen(&mut world, event);
+        check_classes(&world);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
