@@ -18,7 +18,7 @@ pub enum ParseUnitError {
     #[error("'{0}' is more than any file system holds: write less than 8EiB")]
     TooLarge(String),
     /// Not a block size.
-    #[error("block size {0} is not a power of two from 4KiB to 16MiB")]
+    #[error("block size {0} is not a power of two from 4KiB to 16MiB: give one, as 1MiB")]
     BlockBytes(u64),
     /// Not a rate.
     #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
