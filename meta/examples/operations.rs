@@ -41,6 +41,7 @@ async fn main() -> Result<(), Failure> {
     let config = LocalJobConfig {
         job: JOB,
         capacity_bytes: 1 << 40,
+        awaited_bytes_max: 0,
         block_bytes: 1 << 20,
         weight_map: weight_map.clone(),
         lease: Duration::from_secs(5),

@@ -1,5 +1,5 @@
 //! Writes that do not fit wait for the controller to give the job more, where it may: it compares what
-//! jobs want with what they have every second.
+//! jobs want with what they have every second. Room that the job itself makes meanwhile is taken at once.
 
 use std::time::Duration;
 
@@ -18,21 +18,34 @@ pub(crate) struct Growth {
     wanted_bytes: u64,
     /// Since when the job has not been given more.
     since: Option<Instant>,
-    /// Counts the times when it was.
-    given: watch::Sender<u64>,
+    /// What there is for those who wait.
+    room: watch::Sender<Room>,
 }
 
-/// That a job is given more, or that it is in vain to wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    /// Counts the times when the job was given more.
+    given: u64,
+    /// Of what it has.
+    free_bytes: u64,
+}
+
+/// That a job is given more or has room for a write, or that it is in vain to wait.
 #[derive(Debug)]
 pub(crate) struct Given {
-    times: watch::Receiver<u64>,
+    room: watch::Receiver<Room>,
+    /// As often it had been given more before.
+    given: u64,
+    needed_bytes: u64,
     until: Instant,
 }
 
 impl Given {
-    /// Waits for one or the other.
-    pub(crate) async fn either(mut self) {
-        let _ = timeout_at(self.until, self.times.changed()).await;
+    /// Waits for any of these.
+    pub(crate) async fn any(mut self) {
+        let (given, needed) = (self.given, self.needed_bytes);
+        let enough = |room: &Room| room.given != given || room.free_bytes >= needed;
+        let _ = timeout_at(self.until, self.room.wait_for(enough)).await;
     }
 }
 
@@ -42,12 +55,13 @@ impl Growth {
         Growth {
             wanted_bytes: 0,
             since: None,
-            given: watch::Sender::new(0),
+            room: watch::Sender::default(),
         }
     }
 
-    /// A write would have the job hold so much; what to wait for, if it is not in vain.
-    pub(crate) fn want(&mut self, bytes: u64, now: Instant) -> Option<Given> {
+    /// A write that cannot do without `needed_bytes` would have the job hold `bytes`; what to wait for, if
+    /// it is not in vain.
+    pub(crate) fn want(&mut self, needed_bytes: u64, bytes: u64, now: Instant) -> Option<Given> {
         let over = |since: &Instant| {
             now.saturating_duration_since(*since) >= GROWTH_PATIENCE + GROWTH_PAUSE
         };
@@ -60,16 +74,31 @@ impl Growth {
             return None;
         }
         self.wanted_bytes = self.wanted_bytes.max(bytes);
-        let times = self.given.subscribe();
-        let until = since + GROWTH_PATIENCE;
-        Some(Given { times, until })
+        let room = self.room.subscribe();
+        let given = room.borrow().given;
+        Some(Given {
+            room,
+            given,
+            needed_bytes,
+            until: since + GROWTH_PATIENCE,
+        })
     }
 
     /// The job was given more: who waits asks again.
     pub(crate) fn give(&mut self) {
         self.wanted_bytes = 0;
         self.since = None;
-        self.given.send_modify(|times| *times += 1);
+        self.room.send_modify(|room| room.given += 1);
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.room.receiver_count() > 0
+    }
+
+    /// So much of what the job has is free: for whom that is enough asks again.
+    pub(crate) fn make_room(&self, free_bytes: u64) {
+        self.room.send_modify(|room| room.free_bytes = free_bytes);
     }
 
     /// Bytes that the job would hold if nobody had to wait; 0 if nobody does.
@@ -84,6 +113,8 @@ impl Growth {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -92,26 +123,53 @@ mod tests {
         let after = |seconds| begin + Duration::from_secs(seconds);
         let mut growth = Growth::new();
         assert_eq!(growth.wanted_bytes(begin), 0);
-        assert!(growth.want(100, begin).is_some());
-        assert!(growth.want(50, after(4)).is_some());
+        assert!(growth.want(9, 100, begin).is_some());
+        assert!(growth.want(9, 50, after(4)).is_some());
         assert_eq!(growth.wanted_bytes(after(4)), 100);
-        assert!(growth.want(100, after(5)).is_none());
+        assert!(growth.want(9, 100, after(5)).is_none());
         assert_eq!(growth.wanted_bytes(after(5)), 0);
-        assert!(growth.want(100, after(14)).is_none());
-        assert!(growth.want(70, after(15)).is_some());
+        assert!(growth.want(9, 100, after(14)).is_none());
+        assert!(growth.want(9, 70, after(15)).is_some());
         assert_eq!(growth.wanted_bytes(after(15)), 70);
     }
 
-    #[test]
-    fn who_waits_is_told_of_more_and_may_wait_for_yet_more() {
+    /// Whether it is over, before any time has passed.
+    fn is_over(given: Given) -> bool {
+        given.any().now_or_never().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_of_more_and_may_wait_for_yet_more() {
         let begin = Instant::now();
         let mut growth = Growth::new();
-        let given = growth.want(100, begin).expect("waits").times;
-        assert!(!given.has_changed().expect("lives"));
+        let want = |growth: &mut Growth, at| growth.want(9, 100, at).expect("waits");
+        assert!(!is_over(want(&mut growth, begin)));
+        let given = want(&mut growth, begin);
         growth.give();
-        assert!(given.has_changed().expect("lives"));
+        assert!(is_over(given));
         assert_eq!(growth.wanted_bytes(begin), 0);
+        assert!(!is_over(want(&mut growth, begin)), "it is given once");
         let later = begin + GROWTH_PATIENCE;
-        assert!(growth.want(200, later).is_some(), "patience begins anew");
+        growth.give();
+        want(&mut growth, later);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_ends_the_wait_of_those_for_whom_it_is_enough() {
+        let begin = Instant::now();
+        let mut growth = Growth::new();
+        assert!(!growth.is_awaited());
+        let large = growth.want(20, 100, begin).expect("waits");
+        let small = growth.want(10, 100, begin).expect("waits");
+        assert!(growth.is_awaited());
+        growth.make_room(10);
+        assert!(is_over(small) && !is_over(large));
+        assert!(!growth.is_awaited());
+        assert_eq!(growth.wanted_bytes(begin), 100, "the rest is still wanted");
+        growth.make_room(9);
+        let small = growth.want(10, 100, begin).expect("waits anew");
+        assert!(!is_over(small), "somebody took it");
+        let later = begin + GROWTH_PATIENCE;
+        assert!(growth.want(20, 100, later).is_none(), "patience is not");
     }
 }

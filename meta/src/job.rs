@@ -310,6 +310,7 @@ impl Job {
         state.leases.sweep(now.tick, LEASES_SWEPT_MAX);
         self.begin_overdue(&mut state, now);
         self.begin_clearing(&mut state);
+        state.wake_for_room(self);
         state.drop_due_orphans(self)
     }
 }

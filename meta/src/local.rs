@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pocket_meta_client::{Answered, Metadata, RecallHandler, SessionInfo};
-use pocket_proto::control::CreateJobRequest;
+use pocket_proto::control::{CreateJobRequest, Reservation};
 use pocket_proto::session::{Goodbye, KeepAlive, Recall, Reply, Request, WeightMap, request};
 use pocket_proto::{Failure, JobId, Status};
 use prost::Message;
@@ -40,6 +40,8 @@ pub struct LocalJobConfig {
     pub job: JobId,
     /// Its allocation in bytes.
     pub capacity_bytes: u64,
+    /// Where it may hold less than this, writes that do not fit wait for more.
+    pub awaited_bytes_max: u64,
     /// Its block size in bytes.
     pub block_bytes: u32,
     /// Where its first files' blocks go.
@@ -62,6 +64,10 @@ impl LocalJob {
             capacity_bytes: config.capacity_bytes,
             block_bytes: config.block_bytes,
             weight_map: Some(config.weight_map),
+            reservation: Some(Reservation {
+                awaited_bytes_max: config.awaited_bytes_max,
+                ..Reservation::default()
+            }),
             ..CreateJobRequest::default()
         })?;
         let job = jobs.get(config.job)?;

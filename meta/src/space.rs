@@ -46,11 +46,16 @@ impl Space {
         self.granted_bytes
     }
 
+    /// Bytes that neither files hold nor sessions were granted.
+    pub(crate) fn free_bytes(&self, allocated_bytes: u64) -> u64 {
+        let used = allocated_bytes.saturating_add(self.granted_bytes);
+        self.capacity_bytes.saturating_sub(used)
+    }
+
     /// Grants what is wanted, but no more than a small share of what is free, so that the other
     /// sessions find most of it; and at least what is needed. Fails if that much is not free.
     pub(crate) fn grant(&mut self, wish: GrantWish) -> Result<u64, Failure> {
-        let used = wish.allocated_bytes.saturating_add(self.granted_bytes);
-        let free = self.capacity_bytes.saturating_sub(used);
+        let free = self.free_bytes(wish.allocated_bytes);
         if wish.needed_bytes > free {
             return Err(Failure::new(
                 Status::QuotaExceeded,

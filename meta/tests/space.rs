@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use pocket_proto::Status;
 use pocket_proto::session::*;
 use support::*;
@@ -51,6 +53,49 @@ async fn returned_space_can_be_granted_to_another() {
     });
     one.call(returned).await.unwrap();
     assert_eq!(two.grant(10, 10).await, Ok(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_a_job_makes_itself_ends_the_wait_for_more_at_once() {
+    let returned = Operation::GrantSpace(GrantSpace {
+        returned_bytes: 10,
+        ..GrantSpace::default()
+    });
+    let full = async |file_bytes| {
+        let job = growing_job();
+        let (one, two) = (Mount::new(&job), Mount::new(&job));
+        let file = one.touch(ROOT, "f").await;
+        one.write(file, file_bytes).await;
+        one.grant(CAPACITY, CAPACITY - file_bytes).await.unwrap();
+        (job, one, two, file)
+    };
+    for (file_bytes, makes_room) in [
+        (10, remove(ROOT, "f")),
+        (10, returned),
+        (CAPACITY - 10, Operation::Goodbye(Goodbye {})),
+    ] {
+        let (_job, one, two, _) = full(file_bytes).await;
+        let begun = tokio::time::Instant::now();
+        let waiting = two.grant(10, 10);
+        tokio::pin!(waiting);
+        tokio::select! {
+            biased;
+            granted = &mut waiting => panic!("there was no room: {granted:?}"),
+            status = one.status() => assert_eq!(status.used_bytes, CAPACITY),
+        }
+        let (granted, _) = tokio::join!(waiting, one.call(makes_room.clone()));
+        assert_eq!(
+            (granted, begun.elapsed()),
+            (Ok(10), Duration::ZERO),
+            "{makes_room:?}"
+        );
+    }
+    // What is too little for it wakes nobody, and the wait has an end.
+    let (_job, one, two, file) = full(10).await;
+    let begun = tokio::time::Instant::now();
+    let (granted, _) = tokio::join!(two.grant(11, 11), one.entry(truncate(file, 0)));
+    assert_eq!(granted, Err(Status::QuotaExceeded));
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{ArgAction, Parser, error::ErrorKind};
+use pocket_policy::{RequestError, check_name};
 use pocket_proto::ByteCount;
 use thiserror::Error;
 
@@ -191,6 +192,9 @@ pub(crate) enum ArgumentError {
     /// A time to live without what it is for.
     #[error("--ttl is how long a job persists: give --persist as well, or --lease instead")]
     TtlAlone,
+    /// No job can be so: hints, each in range or together, or names.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The mount helper was called in a way mount(8) never does.
     #[error("{0}\nusage: mount.pocket JOB MOUNTPOINT [-sfnv] [-o OPTIONS]")]
     Helper(String),
@@ -288,7 +292,8 @@ impl MountRequest {
         terms.delete_after_read |= options.setting("delete_after_read").is_some();
         self.existing |= options.setting("existing").is_some();
         self.existing |= options.setting("attach").is_some();
-        terms.check_ttl()?;
+        terms.check()?;
+        check_name(&self.job)?;
         Ok(())
     }
 }

@@ -4,7 +4,9 @@
 
 use pocket_proto::{
     Bandwidth, ByteCount, JobId, ServerId,
-    control::{JobStatus, Leave, LeaveStage, PoolStatus, ServerRole, ServerStatus, Usage},
+    control::{
+        JobStatus, Leave, LeaveStage, PoolStatus, ServerRole, ServerStatus, StorageClass, Usage,
+    },
 };
 use serde::Serialize;
 
@@ -289,6 +291,8 @@ pub(crate) struct ServerView {
     pub(crate) role: &'static str,
     endpoint: String,
     tier: String,
+    /// What a storage server is there for: "regular" or "long-running"; else empty.
+    pub(crate) class: &'static str,
     pub(crate) alive: bool,
     last_heartbeat_ms_ago: u64,
     cpu_fraction: f64,
@@ -345,6 +349,10 @@ impl std::fmt::Display for LeaveView {
 impl From<ServerStatus> for ServerView {
     fn from(status: ServerStatus) -> Self {
         let role = status.role();
+        let class = match role {
+            ServerRole::Storage => status.storage_class().name(),
+            _ => "",
+        };
         let Usage {
             cpu_fraction,
             network_bytes_per_second,
@@ -358,6 +366,7 @@ impl From<ServerStatus> for ServerView {
             role: role_name(role),
             endpoint: status.endpoint,
             tier: status.tier,
+            class,
             alive: status.alive,
             last_heartbeat_ms_ago: status.last_heartbeat_ms_ago,
             cpu_fraction,
@@ -402,11 +411,7 @@ impl ServerView {
         [
             self.endpoint.clone(),
             self.role.to_owned(),
-            if self.tier.is_empty() {
-                "-".to_owned()
-            } else {
-                self.tier.clone()
-            },
+            self.kind(),
             self.state(),
             format!("{:.0}%", self.cpu_fraction * 100.0),
             rate.to_string(),
@@ -414,6 +419,15 @@ impl ServerView {
             bytes(self.reserved_bytes),
             bytes(self.capacity_bytes),
         ]
+    }
+
+    /// The tier, with the class where that is not the usual one.
+    fn kind(&self) -> String {
+        match self.class == StorageClass::LongRunning.name() {
+            _ if self.tier.is_empty() => "-".to_owned(),
+            true => format!("{}, {}", self.tier, self.class),
+            false => self.tier.clone(),
+        }
     }
 
     fn state(&self) -> String {

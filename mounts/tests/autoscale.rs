@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use pocket_controller_client::{Report, ServerAgent, ServerIdentity};
 use pocket_proto::{
     ClusterKey, Incarnation, ServerId,
-    control::{ServerRole, Usage},
+    control::{ServerRole, StorageClass, Usage},
 };
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -147,6 +147,7 @@ impl Reporter {
             endpoint: "reporter:1".to_owned(),
             control_endpoint: "reporter:2".to_owned(),
             tier: String::new(),
+            class: StorageClass::Regular,
             capacity_bytes: 0,
             bandwidth_bytes_per_second: 0,
             cluster_key: ClusterKey::from_passphrase(KEY),

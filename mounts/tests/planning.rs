@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{Run, Up, pocket, until};
+use common::{Folder, Run, Up, is_mounted, pocket, pocket_mount, until};
 use pocket_proto::ByteCount;
 use serde_json::Value;
 
@@ -303,6 +303,75 @@ fn hints_out_of_range_are_refused_by_name_with_the_fix() {
         ),
     ] {
         assert_refused(&pocket(&[&["plan"], hints].concat()), &parts);
+        if hints[0] != "--profile" {
+            assert_not_mounted("job", hints, &parts);
+        }
+    }
+}
+
+/// `pocket-mount` with these flags, and no controller, says so and exits as mount(8) does.
+#[track_caller]
+fn assert_not_mounted(job: &str, flags: &[&str], parts: &[&str]) {
+    let folder = Folder::new();
+    let ran = pocket_mount(&[&[job, folder.text()], flags].concat());
+    ran.assert_code(1);
+    assert_refused(&ran, parts);
+    assert!(!is_mounted(folder.path()));
+}
+
+#[test]
+fn terms_out_of_range_are_refused_by_name_with_the_fix() {
+    for (flags, parts) in [
+        (
+            &["--max-capacity", "1GiB"][..],
+            ["max-capacity", "hint a capacity as well"],
+        ),
+        (
+            &["--capacity", "2GiB", "--max-capacity", "1GiB"],
+            ["max-capacity is 1GiB", "give as much or more"],
+        ),
+        (&["--lease", "-1s"], ["--lease", "as 60s, 5m or 2h"]),
+        (&["--lease", "0"], ["--lease", "between 1s and 7 days"]),
+        (&["--lease", "8d"], ["--lease", "--keep"]),
+        (
+            &["--lease", "99999999999999999999d"],
+            ["--lease", "as 60s, 5m or 2h"],
+        ),
+        (&["--wait", "-5s"], ["--wait", "as 60s, 5m or 2h"]),
+        (&["--wait", "8d"], ["--wait", "7 days"]),
+        (&["--persist", "--ttl", "-1"], ["--ttl", "as 60s, 5m or 2h"]),
+        (
+            &["--persist", "--ttl", "0"],
+            ["--ttl", "between 1s and 365 days"],
+        ),
+        (&["--ttl", "1d"], ["--persist", "Usage:"]),
+        (
+            &["--persist", "--keep"],
+            ["--persist", "cannot be used with '--keep'"],
+        ),
+        (&["--block-size", "-1"], ["--block-size", "as 10GiB"]),
+        (
+            &["--block-size", "3MiB"],
+            ["--block-size", "give one, as 1MiB"],
+        ),
+        (
+            &["--profile", "a/b"],
+            ["profile 'a/b' contains '/'", "use letters"],
+        ),
+        (&["--profile", ""], ["profile '' is empty", "use 1 to 128"]),
+        (
+            &["-o", "capacity=1B"],
+            ["hint capacity is 1B", "at least 4KiB"],
+        ),
+        (&["-o", "max_tasks=0"], ["max_tasks=0", "at least 1 task"]),
+    ] {
+        assert_not_mounted("job", flags, &parts);
+    }
+    for (job, parts) in [
+        ("a/b", ["job name 'a/b' contains '/'", "use letters"]),
+        ("", ["job name '' is empty", "use 1 to 128"]),
+    ] {
+        assert_not_mounted(job, &[], &parts);
     }
 }
 
@@ -401,6 +470,21 @@ fn a_broken_line_of_a_trace_is_named_with_the_field_and_the_fix() {
         ),
         (
             JOB,
+            "set hints none\nset hints full",
+            ["line 4, set hints", "line 3 has set it already: remove one"],
+        ),
+        (
+            JOB,
+            "ran p capacity=1GB bandwidth=0MB/s",
+            ["line 3, bandwidth", "as 3GB/s"],
+        ),
+        (
+            "1MB/s",
+            "1MB/s object=8EiB",
+            ["line 3, object", "write less than 8EiB"],
+        ),
+        (
+            JOB,
             "set hints some",
             ["line 3, set hints", "write none, tasks"],
         ),
@@ -438,6 +522,13 @@ fn wrong_usage_of_simulate_is_told_before_anything_runs() {
         (&[&trace, "--set", "hints"], "write NAME=VALUE"),
         (&[&trace, "--set", "colour=red"], "there are hints"),
         (&[&trace, "--set", "servers-max=0"], "give at least 1"),
+        (&[&trace, "--set", "low-permille=0"], "give at least 1"),
+        (&[&trace, "--set", "hints=-5%"], "a percentage as 60%"),
+        (&[&trace, "--set", "start-ms=-1"], "from 0 to 600000"),
+        (
+            &[&trace, "--set", "servers-min=6000"],
+            "servers-max 5000: correct one",
+        ),
         (&["--generate", "steps"], "use bursts, diurnal"),
         (
             &["--generate", "bursts", "--seed", "-1"],

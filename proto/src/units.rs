@@ -14,11 +14,11 @@ pub enum ParseUnitError {
     /// Not a number with a known suffix.
     #[error("'{0}' is not a size: write a number and a unit, as 10GiB, 500MB or 4096")]
     Size(String),
-    /// Larger than 2^63 bytes.
-    #[error("'{0}' is more than any file system holds (8EiB)")]
+    /// 2^63 bytes or more.
+    #[error("'{0}' is more than any file system holds: write less than 8EiB")]
     TooLarge(String),
     /// Not a block size.
-    #[error("block size {0} is not a power of two from 4KiB to 16MiB")]
+    #[error("block size {0} is not a power of two from 4KiB to 16MiB: give one, as 1MiB")]
     BlockBytes(u64),
     /// Not a rate.
     #[error("'{0}' is not a rate: write bits as 8Gb/s or bytes as 1GB/s")]
@@ -201,10 +201,14 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(matches!(
-            "16EiB".parse::<ByteCount>(),
-            Err(ParseUnitError::TooLarge(_))
-        ));
+        assert_eq!(
+            "7.9EiB".parse::<ByteCount>().map(|size| size.0 >> 60),
+            Ok(7)
+        );
+        for text in ["8EiB", "16EiB", "9223372036854775808"] {
+            let error = text.parse::<ByteCount>().expect_err(text).to_string();
+            assert!(error.contains("write less than 8EiB"), "{error}");
+        }
     }
 
     #[test]

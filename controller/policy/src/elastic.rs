@@ -3,7 +3,8 @@
 //! Gaps of running servers are filled before one is started, tier by tier: fastest first for a job
 //! to which latency matters (or that does not say), else in the order of what the job would cost
 //! on each node type, which is the cheapest mix (see [`crate::cheapest_mix`]). A tier is left for the
-//! next one only when it can neither take the job nor grow.
+//! next one only when it can neither take the job nor grow, or when the servers there may be in all would
+//! not hold the job otherwise.
 
 use crate::{
     Catalogue, Demand, Needs, Room, Share, StorageSpace, Tier, WHOLE,
@@ -111,6 +112,7 @@ fn grow_into(
     };
     let mut start = vec![0; market.startable.len()];
     let mut startable_in_all = market.startable_in_all;
+    let mut ranked = Vec::with_capacity(start.len());
     for class in order(needs, demand, market.catalogue) {
         if packed.left <= rounding(needs) {
             break;
@@ -124,7 +126,8 @@ fn grow_into(
         let gaps = pack(needs, packed.left, &rooms, Packing::Fill);
         packed.parts.extend(gaps.parts);
         packed.left = gaps.left;
-        for (startable, start) in market.startable.iter().zip(&mut start) {
+        let kinds = market.startable.iter().enumerate().zip(&mut start);
+        for ((at, startable), start) in kinds {
             if class != Class::Node(startable.node) {
                 continue;
             }
@@ -136,8 +139,12 @@ fn grow_into(
             startable_in_all -= count;
             let taken = u128::from(count) * parts;
             packed.left -= taken.min(packed.left.into()) as u64;
+            ranked.push((at, parts));
         }
     }
+    let lacks = packed.left.saturating_sub(rounding(needs));
+    let gained = make_way(lacks, &ranked, market.startable, &mut start);
+    packed.left -= gained.min(packed.left.into()) as u64;
     let starts = start.iter().any(|count| *count > 0);
     // A third of a job is not a whole number of parts: the last server takes what rounding left, which
     // is nothing.
@@ -152,6 +159,32 @@ fn grow_into(
         (0, false) => Growth::Placed(to_shares(needs, &packed)),
         (parts_left, _) => Growth::Full { parts_left },
     }
+}
+
+/// Where so many parts of a job lack room as the servers there may be in all are spent on kinds that hold
+/// little, these give way to later kinds that hold more: no more of them than it takes, and the least
+/// first, to the best one. `kinds` are those to be started in the order of preference, with the parts
+/// that one holds. Says how many parts more they then hold.
+fn make_way(
+    lacks: u64,
+    kinds: &[(usize, u128)],
+    startable: &[Startable],
+    start: &mut [u32],
+) -> u128 {
+    let (lacks, mut gained) = (u128::from(lacks), 0);
+    for (rank, &(to, holds)) in kinds.iter().enumerate() {
+        let mut lesser: Vec<_> = kinds[..rank].iter().filter(|kind| kind.1 < holds).collect();
+        lesser.sort_by_key(|kind| kind.1);
+        for &&(from, held) in &lesser {
+            let count = lacks.saturating_sub(gained).div_ceil(holds - held);
+            let most = start[from].min(startable[to].count.saturating_sub(start[to]));
+            let count = count.min(most.into()) as u32;
+            start[from] -= count;
+            start[to] += count;
+            gained += u128::from(count) * (holds - held);
+        }
+    }
+    gained
 }
 
 /// Finds room for a running job that was given so much and wants so much in all: in the shape of what it

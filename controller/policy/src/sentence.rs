@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A size that people may type back: unlike the rounded `ByteCount` never more than it is.
+/// A size that people may type back, in four digits or more: unlike the rounded `ByteCount` never more
+/// than it is.
 pub(crate) fn at_most(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
         ("TiB", 1 << 40),
@@ -10,13 +11,19 @@ pub(crate) fn at_most(bytes: u64) -> String {
         ("MiB", 1 << 20),
         ("KiB", 1 << 10),
     ];
-    for (unit, size) in UNITS {
-        // Whole units, or so many of them that what is cut off does not matter.
-        if bytes >= size && (bytes.is_multiple_of(size) || bytes / size >= 1_000) {
-            return format!("{}{unit}", bytes / size);
-        }
-    }
-    format!("{bytes}B")
+    let Some((unit, size)) = UNITS.into_iter().find(|(_, size)| bytes >= *size) else {
+        return format!("{bytes}B");
+    };
+    let whole = bytes / size;
+    let decimals = match whole {
+        0..10 => 3,
+        10..100 => 2,
+        100..1_000 => 1,
+        _ => return format!("{whole}{unit}"),
+    };
+    let parts = u128::from(bytes % size) * 10u128.pow(decimals) / u128::from(size);
+    let text = format!("{whole}.{parts:0width$}", width = decimals as usize);
+    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// "12 s", "3 min", "5 h", "2 days".
@@ -49,7 +56,7 @@ mod tests {
         fn a_suggested_size_fits_and_wastes_little(bytes in 0..=i64::MAX as u64) {
             let suggested: ByteCount = at_most(bytes).parse().expect("people can type it back");
             prop_assert!(suggested.0 <= bytes);
-            prop_assert!(suggested.0 >= bytes - bytes / 500);
+            prop_assert!(suggested.0 >= bytes - bytes / 999);
         }
     }
 
@@ -58,8 +65,14 @@ mod tests {
         for (bytes, text) in [
             (0, "0B"),
             (4 << 30, "4GiB"),
-            ((4 << 30) - 1, "4095MiB"),
-            (1500, "1500B"),
+            ((4 << 30) - 1, "3.999GiB"),
+            (1500, "1.464KiB"),
+            (225_792 << 10, "220.5MiB"),
+            ((10 << 20) + (52 << 10), "10.05MiB"),
+            (999 << 20, "999MiB"),
+            (1_001 << 40, "1001TiB"),
+            (1 << 10, "1KiB"),
+            (1_023, "1023B"),
         ] {
             assert_eq!(at_most(bytes), text);
         }

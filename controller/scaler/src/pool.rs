@@ -9,7 +9,7 @@ use pocket_controller_client::ControllerClient;
 use pocket_policy::{Arbiter, Decision as Arbitration, ScalingSettings, Tier};
 use pocket_proto::{
     ByteCount,
-    control::{DrainServerRequest, PoolStatus, ServerRole, ServerStatus},
+    control::{DrainServerRequest, PoolStatus, ServerRole, ServerStatus, StorageClass},
 };
 use tracing::{debug, warn};
 
@@ -24,26 +24,33 @@ use crate::{
 pub struct PoolKey {
     /// What they do.
     pub role: ServerRole,
+    /// The class of storage servers: those of others come and go by hand, or are another pool.
+    pub class: StorageClass,
     /// The tier of storage servers, where those of others are none of this pool's business; `None`: all
     /// count.
     pub tier: Option<Tier>,
 }
 
 impl PoolKey {
-    /// Storage servers of every tier.
+    /// Regular storage servers of every tier.
     pub const STORAGE: PoolKey = PoolKey {
         role: ServerRole::Storage,
+        class: StorageClass::Regular,
         tier: None,
     };
     /// Metadata servers.
     pub const METADATA: PoolKey = PoolKey {
         role: ServerRole::Metadata,
+        class: StorageClass::Regular,
         tier: None,
     };
 
     /// Whether a server is of this pool.
     pub(crate) fn has(self, server: &ServerStatus) -> bool {
-        server.role() == self.role && self.tier.is_none_or(|tier| server.tier == tier.name())
+        let of_class = self.role != ServerRole::Storage || server.storage_class() == self.class;
+        server.role() == self.role
+            && of_class
+            && self.tier.is_none_or(|tier| server.tier == tier.name())
     }
 }
 

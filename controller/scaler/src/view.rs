@@ -191,7 +191,7 @@ pub(crate) fn used_bytes(server: &ServerStatus) -> u64 {
 #[cfg(test)]
 mod tests {
     use pocket_policy::{ScalingSettings, Tier};
-    use pocket_proto::control::{Leave, Usage};
+    use pocket_proto::control::{Leave, StorageClass, Usage};
 
     use super::*;
 
@@ -392,6 +392,27 @@ mod tests {
         );
         assert_eq!(uses, (550, 100, 300));
         assert_eq!(pool.removable, 1, "the other is not ours");
+    }
+
+    #[test]
+    fn long_running_servers_are_neither_counted_nor_removed() {
+        let long_running = |endpoint, stage| ServerStatus {
+            storage_class: StorageClass::LongRunning.into(),
+            ..server(endpoint, 0, stage)
+        };
+        let reply = ListServersReply {
+            servers: vec![
+                server("a:1", 90, LeaveStage::Stays),
+                long_running("b:1", LeaveStage::Stays),
+                long_running("c:1", LeaveStage::Closed),
+            ],
+            ..ListServersReply::default()
+        };
+        let instances = [instance(Some("a:1"))];
+        let view = View::of(reply, &instances, &Departing::default(), PoolKey::STORAGE);
+        let pool = view.pool(&settings());
+        assert_eq!((pool.servers, pool.promised, pool.removable), (1, 1, 0));
+        assert!(view.may_stay.is_empty(), "{view:?}");
     }
 
     #[test]

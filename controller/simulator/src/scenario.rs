@@ -117,6 +117,10 @@ impl Scenario {
                 self.range.low_permille, self.range.high_permille
             ));
         }
+        if self.range.low_permille == 0 {
+            let reason = "low-permille is 0, so that no server is ever removed: give at least 1";
+            return Err(reason.to_owned());
+        }
         if self.servers_min > self.servers_max {
             return Err(format!(
                 "servers-min {} is more than servers-max {}: correct one of them",
@@ -266,6 +270,9 @@ mod tests {
         scenario
             .set("servers-min-type", "nvme")
             .expect("can be set");
+        scenario.set("low-permille", "0").expect("can be set");
+        let never = scenario.check().expect_err("never removes");
+        assert!(never.contains("give at least 1"), "{never}");
         scenario.set("low-permille", "900").expect("can be set");
         assert!(
             scenario

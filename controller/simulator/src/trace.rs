@@ -139,7 +139,18 @@ impl FromStr for Trace {
             let mut words = code.split_whitespace();
             match words.next() {
                 None => {}
-                Some("set") => trace.settings.push(setting(line, words)?),
+                Some("set") => {
+                    let setting = setting(line, words)?;
+                    let mut before = trace.settings.iter();
+                    if let Some(first) = before.find(|other| other.name == setting.name) {
+                        let reason = format!(
+                            "line {} has set it already: remove one",
+                            first.line.unwrap_or_default()
+                        );
+                        return Err(wrong(line, &format!("set {}", setting.name), reason));
+                    }
+                    trace.settings.push(setting);
+                }
                 Some("ran") => trace.ran.push(earlier_run(line, words)?),
                 Some("job") => {
                     let job = job(line, words)?;

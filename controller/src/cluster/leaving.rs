@@ -15,7 +15,7 @@ use std::{
 
 use pocket_proto::{
     Failure, ServerId, Status,
-    control::{DrainServerReply, DrainServerRequest, Leave, LeaveStage},
+    control::{DrainServerReply, DrainServerRequest, Leave, LeaveStage, StorageClass},
     session::StorageServer,
 };
 use tracing::info;
@@ -105,19 +105,20 @@ impl Cluster {
         request: &DrainServerRequest,
         now: Instant,
     ) -> Result<(), Failure> {
-        let is_storage = self.servers.get(id).is_some_and(Server::is_storage);
+        let server = self.servers.get(id).ok_or(Status::Internal)?;
+        let (is_storage, class) = (server.is_storage(), server.class());
         let stays = |server: &Server| {
             server.alive
                 && server.leaving.is_none()
                 && server.id != id
-                && server.is_storage() == is_storage
+                && (server.is_storage(), server.class()) == (is_storage, class)
         };
         if !self.servers.all().any(stays) {
-            let what = match is_storage {
-                true => "it is the last storage server that takes data: start another one first",
-                false => "it is the last metadata server that takes jobs: start another one first",
-            };
-            return Err(Failure::new(Status::Invalid, what));
+            let what = "it is the last metadata server that takes jobs: start another one first";
+            return Err(match is_storage {
+                true => Failure::new(Status::Invalid, self.last_of(class)),
+                false => Failure::new(Status::Invalid, what),
+            });
         }
         let deadline = request.deadline_seconds.map(Duration::from_secs);
         let deadline = deadline.filter(|_| is_storage);
@@ -140,6 +141,19 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Why the last server of a class that takes data does not leave: jobs have no other place.
+    fn last_of(&self, class: StorageClass) -> String {
+        let (kind, how) = match class {
+            StorageClass::LongRunning => (
+                "long-running storage",
+                " (pocket storage --class long-running)",
+            ),
+            StorageClass::Regular if self.has_long_running() => ("regular storage", ""),
+            StorageClass::Regular => ("storage", ""),
+        };
+        format!("it is the last {kind} server that takes data: start another one first{how}")
     }
 
     fn stay(&mut self, id: ServerId) -> Result<(), Failure> {

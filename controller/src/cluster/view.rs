@@ -133,6 +133,7 @@ impl Cluster {
             reserved_bandwidth_bytes_per_second: ledger.reserved_bytes_per_second(server.id),
             jobs: of_jobs.map_or(0, |load| load.jobs),
             inodes: of_jobs.map_or(0, |load| load.inodes),
+            storage_class: server.class().into(),
         }
     }
 }

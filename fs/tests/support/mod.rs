@@ -215,6 +215,7 @@ impl Job {
         let config = LocalJobConfig {
             job: JOB,
             capacity_bytes: CAPACITY_BYTES,
+            awaited_bytes_max: 0,
             block_bytes,
             weight_map: WeightMap {
                 epoch: 1,

@@ -139,7 +139,7 @@ impl Job {
                     work.progress.moved = Some(self.move_block(wanted).await);
                 }
                 // Late or not, the space is looked at again.
-                Step::AwaitGrowth(given) => given.either().await,
+                Step::AwaitGrowth(given) => given.any().await,
                 Step::AwaitRoom => self.environment.reaper.settled(ROOM_PATIENCE).await,
                 Step::Done(_) => unreachable!("what is done has no further round"),
             }
@@ -171,7 +171,9 @@ impl Work {
             progress: &mut self.progress,
             now,
         };
-        operation::attempt(&mut context, &self.operation)
+        let attempted = operation::attempt(&mut context, &self.operation);
+        state.wake_for_room(job);
+        attempted
     }
 
     /// Gives back what was held meanwhile, and keeps the answer for a mutation asked again.

@@ -103,6 +103,7 @@ impl Job {
             for session in ending {
                 state.end_session(session, Now::take());
             }
+            state.wake_for_room(self);
         }
     }
 }

@@ -4,7 +4,7 @@ use pocket_proto::session::{GrantSpace, GrantSpaceReply, reply};
 use pocket_proto::{Failure, Status};
 
 use super::{Context, Step};
-use crate::job::JobState;
+use crate::job::{Job, JobState};
 use crate::now::Now;
 use crate::space::GrantWish;
 
@@ -56,8 +56,19 @@ impl JobState {
         }
         let wanted = request.wanted_bytes.max(request.needed_bytes);
         let wanted = held.saturating_add(wanted).min(most);
-        let given = self.growth.want(wanted, now.tick);
+        let given = self.growth.want(request.needed_bytes, wanted, now.tick);
         given.map(Step::AwaitGrowth).ok_or(full)
+    }
+
+    /// Has writes that wait for room look again where there is some: what was removed makes it at once,
+    /// as it does for who does not wait.
+    pub(crate) fn wake_for_room(&mut self, job: &Job) {
+        if !self.growth.is_awaited() {
+            return;
+        }
+        self.drop_orphans(job);
+        let allocated = self.namespace.allocated_bytes();
+        self.growth.make_room(self.space.free_bytes(allocated));
     }
 
     fn grant(&mut self, request: &GrantSpace, sessions: u64) -> Result<u64, Failure> {

@@ -43,18 +43,32 @@ pub fn weight_map(epoch: u32, count: u64) -> WeightMap {
 
 /// A job of three storage servers that drop blocks into `blocks`.
 pub fn job_with(blocks: Arc<dyn BlockRemover>) -> LocalJob {
-    start(blocks, Duration::ZERO)
+    start(blocks, CAPACITY, Duration::ZERO)
+}
+
+/// A job that the controller may give twice as much.
+pub fn growing_job() -> LocalJob {
+    start(
+        Arc::new(pocket_meta::NoBlocks),
+        2 * CAPACITY,
+        Duration::ZERO,
+    )
 }
 
 /// A job that keeps what has no names and no opens for a while.
 pub fn graceful_job(orphan_grace: Duration) -> LocalJob {
-    start(Arc::new(pocket_meta::NoBlocks), orphan_grace)
+    start(Arc::new(pocket_meta::NoBlocks), CAPACITY, orphan_grace)
 }
 
-fn start(blocks: Arc<dyn BlockRemover>, orphan_grace: Duration) -> LocalJob {
+fn start(
+    blocks: Arc<dyn BlockRemover>,
+    awaited_bytes_max: u64,
+    orphan_grace: Duration,
+) -> LocalJob {
     let config = LocalJobConfig {
         job: JobId(1),
         capacity_bytes: CAPACITY,
+        awaited_bytes_max,
         block_bytes: BLOCK as u32,
         weight_map: weight_map(1, 3),
         lease: LEASE,

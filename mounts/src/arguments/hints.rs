@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use pocket_policy::{check_hints, check_profile};
 use pocket_proto::{Bandwidth, BlockBytes, ByteCount, control::Hints};
 
 use super::ArgumentError;
@@ -74,7 +75,7 @@ pub(crate) struct JobArguments {
     pub(crate) hints: HintArguments,
 
     /// How long the job outlives its last mount, as 60s, 5m or 2h [default: 60s]
-    #[arg(long, value_name = "TIME", env = "POCKET_LEASE", value_parser = parse_lease)]
+    #[arg(long, value_name = "TIME", env = "POCKET_LEASE", value_parser = parse_lease, allow_hyphen_values = true)]
     pub(crate) lease: Option<Duration>,
 
     /// Whose earlier runs stand in for missing hints [default: the job's name]
@@ -82,7 +83,7 @@ pub(crate) struct JobArguments {
     pub(crate) profile: Option<String>,
 
     /// How long the job may wait in the queue where there is no room, as 30s, 10m or 2h [default: 60s]
-    #[arg(long, value_name = "TIME", env = "POCKET_WAIT", value_parser = parse_wait)]
+    #[arg(long, value_name = "TIME", env = "POCKET_WAIT", value_parser = parse_wait, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
 
     /// Leave the job alive without a mount, until `pocket job deregister`
@@ -95,7 +96,7 @@ pub(crate) struct JobArguments {
     pub(crate) persist: bool,
 
     /// How long a job with --persist outlives its last mount, as 12h or 7d [default: 1d]
-    #[arg(long, value_name = "TIME", requires = "persist", value_parser = parse_ttl)]
+    #[arg(long, value_name = "TIME", requires = "persist", value_parser = parse_ttl, allow_hyphen_values = true)]
     pub(crate) ttl: Option<Duration>,
 
     /// Free each file when it is closed after it was read to the end, on whatever mount
@@ -103,7 +104,7 @@ pub(crate) struct JobArguments {
     pub(crate) delete_after_read: bool,
 
     /// Bytes of a block, a power of two from 4KiB to 16MiB [default: 1MiB]
-    #[arg(long, value_name = "SIZE", env = "POCKET_BLOCK_SIZE", value_parser = parse_block_bytes)]
+    #[arg(long, value_name = "SIZE", env = "POCKET_BLOCK_SIZE", value_parser = parse_block_bytes, allow_hyphen_values = true)]
     pub(crate) block_size: Option<BlockBytes>,
 }
 
@@ -123,12 +124,17 @@ impl HintArguments {
 }
 
 impl JobArguments {
-    /// A time to live is that of a job that persists.
-    pub(super) fn check_ttl(&self) -> Result<(), ArgumentError> {
-        match self.ttl {
-            Some(_) if !self.persist => Err(ArgumentError::TtlAlone),
-            _ => Ok(()),
+    /// Checks what a controller would refuse, whatever cluster there is; and a time to live is that of a
+    /// job that persists.
+    pub(super) fn check(&self) -> Result<(), ArgumentError> {
+        if self.ttl.is_some() && !self.persist {
+            return Err(ArgumentError::TtlAlone);
         }
+        check_hints(&self.hints.to_message())?;
+        if let Some(profile) = &self.profile {
+            check_profile(profile)?;
+        }
+        Ok(())
     }
 
     /// How long it waits for room.

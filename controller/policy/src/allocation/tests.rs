@@ -66,8 +66,8 @@ fn what_does_not_fit_is_refused_with_what_would() {
         (
             capacity(4 * GIB),
             &odd,
-            "job 'x' asks for 4GiB but the cluster has 4095MiB free of 4GiB on 1 storage server: \
-             ask for --capacity 4095MiB or less, or add storage servers",
+            "job 'x' asks for 4GiB but the cluster has 3.999GiB free of 4GiB on 1 storage server: \
+             ask for --capacity 3.999GiB or less, or add storage servers",
         ),
         (
             capacity(GIB),

@@ -20,6 +20,7 @@ struct World {
     catalogue: Catalogue,
     servers: Vec<StorageSpace>,
     startable: Vec<u32>,
+    startable_in_all: u32,
 }
 
 impl World {
@@ -28,6 +29,7 @@ impl World {
             catalogue: Catalogue::default(),
             servers: Vec::new(),
             startable: startable.to_vec(),
+            startable_in_all: startable.iter().sum(),
         }
     }
 
@@ -39,7 +41,7 @@ impl World {
         let market = Market {
             catalogue: &self.catalogue,
             startable: &kinds,
-            startable_in_all: self.startable.iter().sum(),
+            startable_in_all: self.startable_in_all,
         };
         let demand = Demand {
             capacity_bytes: Wanted::Exactly(needs.capacity_bytes),
@@ -55,6 +57,7 @@ impl World {
         if let Growth::Start(counts) = self.ask(needs, fastest_first) {
             for (node, count) in counts.into_iter().enumerate() {
                 self.startable[node] -= count;
+                self.startable_in_all -= count;
                 for _ in 0..count {
                     let id = ServerId(self.servers.len() as u64 + 1);
                     self.servers
@@ -251,6 +254,43 @@ fn spilling_goes_down_tier_by_tier() {
     ));
 }
 
+#[test]
+fn a_job_larger_than_all_dram_there_may_be_spills_instead() {
+    let limited = || World {
+        startable_in_all: 3,
+        ..World::new([9; 4])
+    };
+    let ask = |bytes| limited().ask(needs(bytes, GB), true);
+    assert_eq!(ask(180 * GB), Growth::Start(vec![3, 0, 0, 0]));
+    assert_eq!(ask(181 * GB), Growth::Start(vec![2, 1, 0, 0]));
+    assert_eq!(ask(2_081 * GB), Growth::Start(vec![1, 2, 0, 0]));
+    let mut world = limited();
+    let shares = world.register(needs(181 * GB, GB), true).expect("spills");
+    assert_eq!(world.tiers(&shares)[0].0, Tier::Dram);
+    // A running job as well.
+    let (given, wanted) = (needs(100 * GB, GB), needs(400 * GB, GB));
+    let kinds: Vec<_> = (0..4)
+        .map(|node| Startable::of_table(node, 9, &world.catalogue))
+        .collect();
+    let market = Market {
+        catalogue: &world.catalogue,
+        startable: &kinds,
+        startable_in_all: 2,
+    };
+    let demand = Demand {
+        capacity_bytes: Wanted::Exactly(given.capacity_bytes),
+        bytes_per_second: Wanted::Exactly(given.bytes_per_second),
+        latency_sensitive: true,
+        tiers: Tier::FASTEST_FIRST,
+        reasons: Vec::new(),
+    };
+    let grown = extend(given, wanted, &demand, &[], market);
+    assert!(
+        matches!(&grown, Some((_, Growth::Start(counts))) if counts[1] > 0),
+        "{grown:?}"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Register(u64, u64, bool),
@@ -304,6 +344,25 @@ proptest! {
         }
         jobs.into_iter().for_each(|shares| world.end(shares));
         prop_assert!(world.servers.iter().all(StorageSpace::is_free));
+    }
+
+    #[test]
+    fn no_limit_in_all_keeps_a_job_out_that_fits(
+        bytes in 1..9_000 * GB, rate in 0..8 * GB, fast in any::<bool>(),
+        limits in [0..4u32, 0..4u32, 0..4u32, 0..4u32], in_all in 0..8u32,
+    ) {
+        let needs = needs(bytes, rate);
+        let mut world = World { startable_in_all: in_all, ..World::new(limits) };
+        // Those that hold the most.
+        let kinds = limits.iter().enumerate().flat_map(|(node, count)| {
+            let kind = Startable::of_table(node, 1, &world.catalogue);
+            vec![kind.parts(needs); *count as usize]
+        });
+        let mut most: Vec<_> = kinds.collect();
+        most.sort_unstable_by_key(|parts| std::cmp::Reverse(*parts));
+        let most: u128 = most.into_iter().take(in_all as usize).sum();
+        let found = world.register(needs, fast);
+        prop_assert_eq!(found.is_some(), most >= u128::from(WHOLE - rounding(needs)));
     }
 
     #[test]

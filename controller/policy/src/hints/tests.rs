@@ -197,6 +197,109 @@ fn absurd_hints_are_named_with_the_fix() {
     }
 }
 
+/// Hints of so many tasks, of so much each and in all.
+fn of_tasks(tasks: u32, each: [u64; 2], all: [Option<u64>; 2]) -> Hints {
+    Hints {
+        max_tasks: Some(tasks),
+        task_capacity_bytes: Some(each[0]),
+        task_bandwidth_bytes_per_second: Some(each[1]),
+        capacity_bytes: all[0],
+        bandwidth_bytes_per_second: all[1],
+        ..Hints::default()
+    }
+}
+
+#[test]
+fn a_range_ends_where_its_sentence_says() {
+    const PIB: u64 = 1 << 50;
+    let capacity = |capacity_bytes, most| Hints {
+        capacity_bytes: Some(capacity_bytes),
+        capacity_bytes_max: most,
+        ..Hints::default()
+    };
+    let bandwidth = |bandwidth_bytes_per_second| Hints {
+        bandwidth_bytes_per_second: Some(bandwidth_bytes_per_second),
+        ..Hints::default()
+    };
+    let tasks = |max_tasks| Hints {
+        max_tasks: Some(max_tasks),
+        ..Hints::default()
+    };
+    for (within, beyond, part) in [
+        (tasks(1), tasks(0), "max-tasks is 0"),
+        (tasks(1_000_000), tasks(1_000_001), "at most 1000000"),
+        (
+            capacity(4_096, None),
+            capacity(4_095, None),
+            "at least 4KiB",
+        ),
+        (
+            capacity(8 * PIB, None),
+            capacity(8 * PIB + 1, None),
+            "at most 8192TiB",
+        ),
+        (
+            capacity(8_192, Some(8 * PIB)),
+            capacity(8_192, Some(8 * PIB + 1)),
+            "at most 8192TiB",
+        ),
+        (
+            capacity(8_192, Some(8_192)),
+            capacity(8_192, Some(8_191)),
+            "give as much or more",
+        ),
+        (
+            bandwidth(1_000),
+            bandwidth(999),
+            "in which nothing gets done",
+        ),
+        (
+            bandwidth(125_000_000_000_000),
+            bandwidth(125_000_000_000_001),
+            "at most 125000000000000 (1 Pb/s)",
+        ),
+        (
+            of_tasks(4, [1_024, 250], [None; 2]),
+            of_tasks(4, [1_023, 250], [None; 2]),
+            "at least 4KiB in all",
+        ),
+        (
+            of_tasks(8, [PIB, 1_000], [None; 2]),
+            of_tasks(8, [PIB + 1, 1_000], [None; 2]),
+            "at most 8192TiB in all",
+        ),
+        (
+            of_tasks(8, [9_999, 9_999], [Some(9_999); 2]),
+            of_tasks(8, [9_999, 9_999], [Some(9_999), Some(9_998)]),
+            "hint bandwidth only",
+        ),
+    ] {
+        assert_eq!(check_hints(&within), Ok(()));
+        let sentence = check_hints(&beyond).expect_err(part).to_string();
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    for (keep, persist, most) in [
+        (false, false, 604_800),
+        (true, false, 604_800),
+        (false, true, 31_536_000),
+    ] {
+        let lasting = |lease_seconds| RegisterJobRequest {
+            keep,
+            persist,
+            lease_seconds,
+            ..request("x")
+        };
+        assert!(check_request(&lasting(most)).is_ok());
+        let sentence = check_request(&lasting(most + 1))
+            .expect_err("beyond")
+            .to_string();
+        assert!(
+            sentence.contains(&format!("at most {most} s")),
+            "{sentence}"
+        );
+    }
+}
+
 #[test]
 fn absurd_terms_are_refused() {
     for (request, part) in [
@@ -216,14 +319,28 @@ fn absurd_terms_are_refused() {
         ),
         (
             RegisterJobRequest {
+                persist: true,
+                keep: true,
+                ..request("x")
+            },
+            "leave one out",
+        ),
+        (
+            RegisterJobRequest {
                 protocol_version: 99,
                 ..request("x")
             },
             "same release",
         ),
     ] {
-        let sentence = check_request(&request).expect_err(part).to_string();
+        let error = check_request(&request).expect_err(part);
+        let sentence = error.to_string();
         assert!(sentence.contains(part), "{sentence}");
+        let status = match part {
+            "same release" => Status::VersionMismatch,
+            _ => Status::Invalid,
+        };
+        assert_eq!(Failure::from(error).status, status);
     }
 }
 

@@ -111,8 +111,8 @@ fn a_cluster_that_can_grow_fills_gaps_and_starts_the_rest() {
     match decide(5 * GIB, 2) {
         Placement::Never(failure) => assert_eq!(
             failure.message,
-            "job 'x' asks for 5GiB but the cluster has 2560MiB free of 2GiB on 2 storage servers, \
-             and 2GiB that can be started: ask for --capacity 2560MiB or less, or add storage servers"
+            "job 'x' asks for 5GiB but the cluster has 2.5GiB free of 2GiB on 2 storage servers, \
+             and 2GiB that can be started: ask for --capacity 2.5GiB or less, or add storage servers"
         ),
         other => panic!("it fits nowhere: {other:?}"),
     }

@@ -84,6 +84,30 @@ fn a_table_of_dram_alone_serves_everybody() {
         assert_eq!(tiers(&plan), [(Tier::Dram, 98_000)]);
     }
 }
+
+#[test]
+fn an_insensitive_job_gets_no_dram_however_cheap_that_is() {
+    let mut table = Catalogue::default();
+    for node in &mut table.nodes[1..] {
+        node.price = node.price.times(100);
+    }
+    let hints = Hints {
+        latency_sensitive: Some(false),
+        capacity_bytes: Some(GB),
+        bandwidth_bytes_per_second: Some(GB),
+        ..Hints::default()
+    };
+    let plan = plan(&hints, &table, None);
+    assert!(table.nodes[1..].iter().all(|node| {
+        table.share_cost(&table.nodes[0], plan.needs) < table.share_cost(node, plan.needs)
+    }));
+    assert!(
+        plan.tiers.iter().all(|tier| tier.tier != Tier::Dram),
+        "{:?}",
+        plan.tiers
+    );
+}
+
 /// The built-in table with only these types.
 fn table_of(names: &[&str]) -> Catalogue {
     let mut table = Catalogue::default();
