@@ -1,6 +1,6 @@
 //! What this machine has: memory that a store may take, and the name it goes by.
 
-use std::fs;
+use std::{fs, thread};
 
 use pocket_proto::ByteCount;
 
@@ -14,6 +14,12 @@ pub(crate) fn memory_for_stores() -> ByteCount {
     let ByteCount(free) = available_memory();
     // Whole MiB read better.
     ByteCount((free / MEMORY_SHARE) >> 20 << 20)
+}
+
+/// Cores that a process may use here, if that can be found out.
+pub(crate) fn cores() -> Option<u32> {
+    let cores = thread::available_parallelism().ok()?;
+    u32::try_from(cores.get()).ok()
 }
 
 /// All memory of this machine, if it can be found out: more can never be stored in it.

@@ -27,7 +27,7 @@ impl Decisions {
             after,
             reason,
         } = &decision;
-        info!(before, after, reason, "the number of {of}s changes");
+        info!(before, after, reason, "decided about {of}s");
         if self.0.len() >= DECISIONS_MAX {
             self.0.pop_front();
         }

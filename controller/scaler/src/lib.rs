@@ -13,6 +13,7 @@ mod autoscaler;
 mod decisions;
 mod pool;
 mod scaler;
+mod threads;
 mod view;
 
 pub use autoscaler::Autoscaler;

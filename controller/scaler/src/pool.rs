@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use crate::{
     Instance, Scaler,
     decisions::{Decision, Decisions},
+    threads::Threads,
     view::{Departing, View, is_in_use, used_bytes},
 };
 
@@ -67,6 +68,8 @@ pub struct AutoscaleSettings {
     pub drain_deadline: Option<Duration>,
     /// Which servers it is of.
     pub of: PoolKey,
+    /// Cores of the machine that all of them run on, where it is one: more servers would not bring more.
+    pub cores: Option<u32>,
     /// Their node type, as the controller's price table calls it; `None`: the first of the tier.
     pub node: Option<String>,
 }
@@ -76,6 +79,7 @@ pub(crate) struct ScaledPool {
     scaler: Box<dyn Scaler>,
     settings: AutoscaleSettings,
     arbiter: Arbiter,
+    threads: Option<Threads>,
     decisions: Decisions,
     departing: Departing,
 }
@@ -85,6 +89,9 @@ impl ScaledPool {
         ScaledPool {
             scaler: Box::new(scaler),
             arbiter: Arbiter::new(settings.scaling),
+            threads: settings
+                .cores
+                .map(|cores| Threads::new(settings.scaling, cores)),
             settings,
             decisions: Decisions::default(),
             departing: Departing::default(),
@@ -126,6 +133,17 @@ impl ScaledPool {
                 false => self.shrink(client, &view, &instances, &decision).await,
             }
             self.decisions.note(self.name(), decision, Instant::now());
+        }
+        let now_ms = since_start.as_millis() as u64;
+        let threads = self.threads.as_mut();
+        if let Some(reason) = threads.and_then(|it| it.decide(&view.staying, now_ms)) {
+            let servers = view.servers();
+            let unchanged = Decision {
+                before: servers,
+                after: servers,
+                reason,
+            };
+            self.decisions.note(self.name(), unchanged, Instant::now());
         }
         let status = PoolStatus {
             scaler: self.scaler.name().to_owned(),

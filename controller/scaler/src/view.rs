@@ -203,6 +203,7 @@ mod tests {
             drain_deadline: None,
             of: PoolKey::STORAGE,
             node: None,
+            cores: None,
         }
     }
 

@@ -208,6 +208,7 @@ impl Arguments {
                 ..PoolKey::STORAGE
             },
             node: self.node.clone(),
+            cores: None,
         }
     }
 }

@@ -306,6 +306,7 @@ impl UpArguments {
             drain_deadline: Some(self.drain_deadline),
             of: PoolKey::STORAGE,
             node: None,
+            cores: machine::cores(),
         }
     }
 
@@ -325,6 +326,7 @@ impl UpArguments {
             drain_deadline: None,
             of: PoolKey::METADATA,
             node: None,
+            cores: None,
         }
     }
 

@@ -180,6 +180,7 @@ async fn pods_come_with_jobs_and_go_with_them_and_none_goes_that_was_not_drained
             ..PoolKey::STORAGE
         },
         node: None,
+        cores: None,
     };
     let stop = CancellationToken::new();
     let autoscaler = Autoscaler::new(client.clone(), scaler.clone(), settings);
