@@ -5,6 +5,7 @@
 //! What a job is given is decided in `pocket-policy`.
 
 mod account;
+mod classes;
 mod heartbeat;
 mod jobs;
 mod leaving;
@@ -172,6 +173,7 @@ impl Cluster {
         self.changed = true;
         // Who found no room may find some now.
         self.jobs.look_again();
+        self.sort_queue();
         self.trim_promises();
     }
 
@@ -186,12 +188,16 @@ impl Cluster {
 
     /// The living storage servers as policy sees them.
     fn spaces(&self) -> Vec<StorageSpace> {
-        let alive = self.servers.staying_storage();
+        self.as_spaces(self.servers.staying_storage())
+    }
+
+    fn as_spaces<'a>(&self, servers: impl Iterator<Item = &'a Server>) -> Vec<StorageSpace> {
         let space = |server: &Server| match server.role {
             Role::Storage {
                 tier,
                 capacity_bytes,
                 bytes_per_second,
+                ..
             } => Some(StorageSpace {
                 server: server.id,
                 tier,
@@ -208,7 +214,7 @@ impl Cluster {
             }),
             Role::Metadata { .. } => None,
         };
-        alive.filter_map(space).collect()
+        servers.filter_map(space).collect()
     }
 
     /// The weight map as mounts see it.

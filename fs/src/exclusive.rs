@@ -157,12 +157,17 @@ impl ExclusiveDirectories {
         self.inner.lock().forget(directory);
     }
 
-    /// Every lease is gone.
-    pub(crate) fn clear(&self) {
+    /// Every lease is gone. Answers the directories that this mount has changed under them, and may
+    /// have.
+    pub(crate) fn clear(&self) -> Vec<InodeId> {
         let mut inner = self.inner.lock();
+        let mut changed = std::mem::take(&mut inner.evicted);
+        let held = inner.directories.iter();
+        let held = held.filter(|(_, directory)| directory.last_change.is_some());
+        changed.extend(held.map(|(id, _)| *id));
         inner.directories.clear();
-        inner.evicted.clear();
         inner.names = 0;
+        changed
     }
 
     /// What is known of a name; none if that is nothing.

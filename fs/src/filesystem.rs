@@ -23,6 +23,7 @@ use crate::kernel_acls::KernelAcls;
 use crate::kernel_listings::KernelListings;
 use crate::listings::Listings;
 use crate::locks::MountLocks;
+use crate::lost_names::LostNames;
 use crate::maps::Maps;
 use crate::metrics::Counts;
 use crate::name_cache::NameCache;
@@ -44,6 +45,7 @@ pub struct FileSystem {
     pub(crate) names: NameCache,
     pub(crate) listings: Listings,
     pub(crate) exclusive: ExclusiveDirectories,
+    pub(crate) lost_names: LostNames,
     pub(crate) numbers: InodeNumbers,
     pub(crate) block_bytes: u32,
     pub(crate) object_lease_ms: u32,
@@ -112,6 +114,7 @@ impl FileSystem {
             names: NameCache::new(),
             listings: Listings::new(),
             exclusive: ExclusiveDirectories::new(),
+            lost_names: LostNames::new(),
             numbers: InodeNumbers::new(),
             block_bytes: session.block_bytes,
             object_lease_ms: u32::try_from(session.object_lease.as_millis()).unwrap_or(u32::MAX),

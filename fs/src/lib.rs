@@ -21,6 +21,7 @@ mod kernel_acls;
 mod kernel_listings;
 mod listings;
 mod locks;
+mod lost_names;
 mod maps;
 mod metrics;
 mod name_cache;

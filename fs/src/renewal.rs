@@ -106,7 +106,10 @@ impl RecallHandler for RecallInbox {
             fs.names.clear();
             fs.listings.clear();
             listings = fs.kernel_listings.end_all();
-            fs.exclusive.clear();
+            let changed = fs.exclusive.clear();
+            if !fs.metadata.is_settled() {
+                fs.lost_names.note(changed);
+            }
             fs.numbers.clear();
         });
         fs.space.reset();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pocket_fs::{NewNode, RenameMode, XattrMode};
+use pocket_fs::{Errno, NewNode, RenameMode, XattrMode};
 use pocket_meta_client::RecallHandler;
 use pocket_proto::session::Recall;
 use pocket_proto::{InodeId, Status};
@@ -216,6 +216,27 @@ fn fsync_after_a_lost_told_commit_fails() {
             "fsync: {synced:?}, but the file has {} bytes",
             two.stat(file).await.size_bytes
         );
+    });
+}
+
+/// A name is lost with the session; whoever syncs its directory, opened before or since, is told once.
+#[test]
+fn fsync_of_a_directory_tells_of_names_that_were_lost_with_the_session() {
+    runtime().block_on(async {
+        let job = Job::start(4096).await;
+        let one = Client::warm(&job).await;
+        let own = one.mkdir(InodeId::ROOT, b"own").await.unwrap();
+        let other = one.mkdir(InodeId::ROOT, b"other").await.unwrap();
+        one.fs.sync_directory(own).await.unwrap();
+        one.tap.on_tell(|op| matches!(op, Op::Create(_)), || false);
+        one.create(own, b"f", MODE).await.unwrap();
+        one.inbox.session_lost(Status::SessionEnded.into());
+        one.inbox.session_renewed(one.info.clone());
+        one.fs.sync_directory(other).await.unwrap();
+        let told = one.fs.sync_directory(own).await;
+        assert_eq!(told, Err(Errno(libc::EIO)));
+        one.fs.sync_directory(own).await.unwrap();
+        assert_eq!(Client::cold(&job).await.look(own, b"f").await, None);
     });
 }
 

@@ -7,7 +7,7 @@ use pocket_controller_client::{
     ControllerError, Report, ServerAgent, ServerIdentity, Totals, UsageMeter,
 };
 use pocket_proto::control::metadata_control_server::MetadataControlServer;
-use pocket_proto::control::{HeartbeatReply, ServerRole};
+use pocket_proto::control::{HeartbeatReply, ServerRole, StorageClass};
 use pocket_proto::{ClusterKey, ServerId};
 use pocket_storage_client::{ClusterStorage, StorageClientOptions};
 use pocket_wire::{ServerLimits, serve};
@@ -152,6 +152,7 @@ impl MetaServer {
             tier: String::new(),
             capacity_bytes: 0,
             bandwidth_bytes_per_second: 0,
+            class: StorageClass::Regular,
             cluster_key: config.cluster_key.clone(),
         };
         let agent = match &config.controller {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pocket_controller::{Controller, ControllerConfig, RunningController};
 use pocket_meta::{MetaConfig, MetaServer, RunningMeta};
-use pocket_proto::{ByteCount, ClusterKey, ServerId};
+use pocket_proto::{ByteCount, ClusterKey, ServerId, control::StorageClass};
 use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
 use thiserror::Error;
 
@@ -103,6 +103,7 @@ impl Cluster {
                 capacity: ByteCount(config.capacity.0.div_ceil(servers)),
                 store: Store::Dram,
                 bandwidth: StoreBandwidth::Unknown,
+                class: StorageClass::Regular,
                 cluster_key: config.cluster_key.clone(),
                 controller: Some(address.clone()),
                 advertise: None,

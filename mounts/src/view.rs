@@ -4,7 +4,7 @@
 
 use pocket_proto::{
     Bandwidth, ByteCount, JobId, ServerId,
-    control::{JobStatus, Leave, LeaveStage, ServerRole, ServerStatus, Usage},
+    control::{JobStatus, Leave, LeaveStage, ServerRole, ServerStatus, StorageClass, Usage},
 };
 use serde::Serialize;
 
@@ -289,6 +289,8 @@ pub(crate) struct ServerView {
     pub(crate) role: &'static str,
     endpoint: String,
     tier: String,
+    /// What a storage server is there for: "regular" or "long-running"; else empty.
+    pub(crate) class: &'static str,
     pub(crate) alive: bool,
     last_heartbeat_ms_ago: u64,
     cpu_fraction: f64,
@@ -339,6 +341,10 @@ impl std::fmt::Display for LeaveView {
 impl From<ServerStatus> for ServerView {
     fn from(status: ServerStatus) -> Self {
         let role = role_name(status.role());
+        let class = match status.role() {
+            ServerRole::Storage => status.storage_class().name(),
+            _ => "",
+        };
         let Usage {
             cpu_fraction,
             network_bytes_per_second,
@@ -350,6 +356,7 @@ impl From<ServerStatus> for ServerView {
             role,
             endpoint: status.endpoint,
             tier: status.tier,
+            class,
             alive: status.alive,
             last_heartbeat_ms_ago: status.last_heartbeat_ms_ago,
             cpu_fraction,
@@ -391,11 +398,7 @@ impl ServerView {
         [
             self.endpoint.clone(),
             self.role.to_owned(),
-            if self.tier.is_empty() {
-                "-".to_owned()
-            } else {
-                self.tier.clone()
-            },
+            self.kind(),
             self.state(),
             format!("{:.0}%", self.cpu_fraction * 100.0),
             rate.to_string(),
@@ -403,6 +406,15 @@ impl ServerView {
             bytes(self.reserved_bytes),
             bytes(self.capacity_bytes),
         ]
+    }
+
+    /// The tier, with the class where that is not the usual one.
+    fn kind(&self) -> String {
+        match self.class == StorageClass::LongRunning.name() {
+            _ if self.tier.is_empty() => "-".to_owned(),
+            true => format!("{}, {}", self.tier, self.class),
+            false => self.tier.clone(),
+        }
     }
 
     fn state(&self) -> String {

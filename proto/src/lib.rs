@@ -13,6 +13,7 @@ mod message;
 mod placement;
 mod span;
 mod status;
+mod storage_class;
 mod units;
 mod version;
 

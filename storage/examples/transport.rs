@@ -20,7 +20,7 @@ use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, Incarnation, InodeId, JobId,
-    Scope, ServerId, SessionId, SessionScope, VOUCH_LASTS, Vouch,
+    Scope, ServerId, SessionId, SessionScope, VOUCH_LASTS, Vouch, control::StorageClass,
     session::StorageServer as ServerAddress,
 };
 use pocket_storage::{StorageConfig, StorageServer, Store, StoreBandwidth};
@@ -77,6 +77,7 @@ async fn serve() -> Result<()> {
         capacity: ByteCount(CAPACITY),
         store: Store::Dram,
         bandwidth: StoreBandwidth::Unknown,
+        class: StorageClass::Regular,
         cluster_key: ClusterKey::open(),
         controller: None,
         advertise: None,

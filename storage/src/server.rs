@@ -8,7 +8,7 @@ use pocket_controller_client::{
 };
 use pocket_proto::{
     ByteCount, ClusterKey, Failure, Incarnation, ServerId,
-    control::{HeartbeatReply, ServerRole},
+    control::{HeartbeatReply, ServerRole, StorageClass},
 };
 use pocket_wire::{ServerLimits, serve};
 use thiserror::Error;
@@ -41,6 +41,8 @@ pub struct StorageConfig {
     pub store: Store,
     /// What it moves in a second, in and out together: then throughput is planned, and shared fairly.
     pub bandwidth: StoreBandwidth,
+    /// Whether it is there for jobs that persist, or for all others.
+    pub class: StorageClass,
     /// The cluster's key: credentials of other clusters are refused.
     pub cluster_key: ClusterKey,
     /// The controller to report to, where there is one.
@@ -146,7 +148,8 @@ impl StorageServer {
         let limits = ServerLimits::default();
         let serving = tokio::spawn(serve(listener, service, limits, stop.clone()));
         let (tier, capacity) = (config.store.tier(), config.capacity);
-        info!(%server, %endpoint, tier, %capacity, bandwidth, "storage server started");
+        let class = config.class.name();
+        info!(%server, %endpoint, tier, class, %capacity, bandwidth, "storage server started");
         Ok(RunningServer {
             endpoint,
             server,
@@ -248,6 +251,7 @@ fn identity(
         tier: config.store.tier().to_owned(),
         capacity_bytes: config.capacity.0,
         bandwidth_bytes_per_second,
+        class: config.class,
         cluster_key: config.cluster_key.clone(),
     }
 }

@@ -7,7 +7,7 @@ use pocket_proto::{
     ClusterKey, Credential, Incarnation, PROTOCOL_VERSION, Scope, ServerId,
     control::{
         HeartbeatReply, HeartbeatRequest, JobReport, JobTraffic, Leave, LeaveStage,
-        RegisterServerRequest, ServerRole, Usage,
+        RegisterServerRequest, ServerRole, StorageClass, Usage,
     },
 };
 use tokio::{
@@ -48,6 +48,8 @@ pub struct ServerIdentity {
     pub capacity_bytes: u64,
     /// What its network gives, in bytes per second; 0 where not known.
     pub bandwidth_bytes_per_second: u64,
+    /// Storage servers: what it is there for.
+    pub class: StorageClass,
     /// Proves that it belongs to the cluster.
     pub cluster_key: ClusterKey,
 }
@@ -208,6 +210,7 @@ where
             protocol_version: PROTOCOL_VERSION,
             credential: self.credential.clone().into(),
             leave: (self.report)().leave,
+            storage_class: identity.class.into(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use pocket_policy::{Member, Needs, Pool, Tier};
-use pocket_proto::control::{LeaveStage, ListServersReply, ServerRole, ServerStatus};
+use pocket_proto::control::{LeaveStage, ListServersReply, ServerRole, ServerStatus, StorageClass};
 
 use crate::{AutoscaleSettings, Instance, InstanceState};
 
@@ -59,8 +59,10 @@ impl View {
         departing: &Departing,
         tier: Option<Tier>,
     ) -> Self {
+        // Long-running servers come and go by hand.
         let counts = |server: &ServerStatus| {
             server.role() == ServerRole::Storage
+                && server.storage_class() == StorageClass::Regular
                 && server.alive
                 && tier.is_none_or(|tier| server.tier == tier.name())
         };
@@ -307,6 +309,27 @@ mod tests {
         };
         let servers = |tier| View::of(reply.clone(), &[], &Departing::default(), tier).servers();
         assert_eq!((servers(None), servers(Some(Tier::Dram))), (2, 1));
+    }
+
+    #[test]
+    fn long_running_servers_are_neither_counted_nor_removed() {
+        let long_running = |endpoint, stage| ServerStatus {
+            storage_class: StorageClass::LongRunning.into(),
+            ..server(endpoint, 0, stage)
+        };
+        let reply = ListServersReply {
+            servers: vec![
+                server("a:1", 90, LeaveStage::Stays),
+                long_running("b:1", LeaveStage::Stays),
+                long_running("c:1", LeaveStage::Closed),
+            ],
+            ..ListServersReply::default()
+        };
+        let instances = [instance(Some("a:1"))];
+        let view = View::of(reply, &instances, &Departing::default(), None);
+        let pool = view.pool(&settings());
+        assert_eq!((pool.servers, pool.promised, pool.removable), (1, 1, 0));
+        assert!(view.may_stay.is_empty(), "{view:?}");
     }
 
     #[test]

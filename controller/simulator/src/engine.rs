@@ -14,6 +14,7 @@ use pocket_policy::{
     AdmissionQueue, Allocation, Arbiter, Decision, Demand, History, Market, Needs, Placement, Run,
     ScalingSettings, Startable, Ticket, demand, place,
 };
+use pocket_proto::control::StorageClass;
 
 use self::tally::Tally;
 use crate::{
@@ -205,7 +206,7 @@ impl<'a> Engine<'a> {
     /// Registers the jobs that wait, in their order, and those that have come.
     fn admit(&mut self) {
         while let Some(&(ticket, job)) = self.waiting.front() {
-            if !self.queue.may_go(Some(ticket)) || !self.register(job) {
+            if !self.queue.may_go(StorageClass::Regular, Some(ticket)) || !self.register(job) {
                 break;
             }
             self.queue.leave(ticket);
@@ -216,10 +217,13 @@ impl<'a> Engine<'a> {
         {
             let at = self.next_job;
             self.next_job += 1;
-            if self.queue.may_go(None) && self.register(at) {
+            if self.queue.may_go(StorageClass::Regular, None) && self.register(at) {
                 continue;
             }
-            match self.queue.join("the cluster cannot grow") {
+            match self
+                .queue
+                .join(StorageClass::Regular, "the cluster cannot grow")
+            {
                 Some(ticket) => {
                     self.tally.queued += 1;
                     self.waiting.push_back((ticket, at));

@@ -12,7 +12,7 @@ use std::{
 
 use pocket_proto::{
     Failure, ServerId, Status,
-    control::{DrainServerReply, DrainServerRequest, Leave, LeaveStage},
+    control::{DrainServerReply, DrainServerRequest, Leave, LeaveStage, StorageClass},
     session::StorageServer,
 };
 use tracing::info;
@@ -93,10 +93,13 @@ impl Cluster {
         request: &DrainServerRequest,
         now: Instant,
     ) -> Result<(), Failure> {
-        let stays = |server: &&Server| server.leaving.is_none() && server.id != id;
-        if !self.servers.alive_storage().any(|server| stays(&server)) {
-            let what = "it is the last storage server that takes data: start another one first";
-            return Err(Failure::new(Status::Invalid, what));
+        let class = self.servers.get(id).ok_or(Status::Internal)?.class();
+        let others = self
+            .servers
+            .staying_storage()
+            .filter(|server| server.id != id);
+        if !others.into_iter().any(|server| server.class() == class) {
+            return Err(Failure::new(Status::Invalid, self.last_of(class)));
         }
         let deadline = request.deadline_seconds.map(Duration::from_secs);
         let server = self.servers.get_mut(id).ok_or(Status::Internal)?;
@@ -117,6 +120,19 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Why the last server of a class that takes data does not leave: jobs have no other place.
+    fn last_of(&self, class: StorageClass) -> String {
+        let (kind, how) = match class {
+            StorageClass::LongRunning => (
+                "long-running storage",
+                " (pocket storage --class long-running)",
+            ),
+            StorageClass::Regular if self.has_long_running() => ("regular storage", ""),
+            StorageClass::Regular => ("storage", ""),
+        };
+        format!("it is the last {kind} server that takes data: start another one first{how}")
     }
 
     fn stay(&mut self, id: ServerId) -> Result<(), Failure> {

@@ -6,13 +6,13 @@
 use std::{collections::HashMap, time::Instant};
 
 use pocket_policy::{Needs, Share, StorageSpace, rate_text, shrink};
-use pocket_proto::{JobId, ServerId};
+use pocket_proto::{JobId, ServerId, control::StorageClass};
 
 use super::{Cluster, jobs::Job};
 
 impl Cluster {
-    /// The storage servers as they would be without what jobs grew by.
-    pub(super) fn spaces_for_a_newcomer(&self) -> Vec<StorageSpace> {
+    /// The storage servers of a class as they would be without what jobs grew by.
+    pub(super) fn spaces_for_a_newcomer(&self, class: StorageClass) -> Vec<StorageSpace> {
         let mut lent: HashMap<ServerId, u64> = HashMap::new();
         for job in self.jobs.all().filter(|job| has_grown(job)) {
             for (share, kept) in job.shares.iter().zip(without_growth(job)) {
@@ -20,7 +20,7 @@ impl Cluster {
                     share.bytes_per_second - kept.bytes_per_second;
             }
         }
-        let mut spaces = self.spaces();
+        let mut spaces = self.spaces_of(class);
         for space in &mut spaces {
             let lent = lent.get(&space.server).copied().unwrap_or(0);
             let reserved = &mut space.reserved_bytes_per_second;

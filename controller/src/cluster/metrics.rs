@@ -219,6 +219,7 @@ impl Cluster {
                 tier,
                 capacity_bytes,
                 bytes_per_second,
+                ..
             } = server.role
             {
                 let sum = tiers.entry(tier.name()).or_default();

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pocket_policy::{Catalogue, Market, Needs, Provision, Startable, StorageSpace, Tier};
-use pocket_proto::control::PoolStatus;
+use pocket_proto::control::{PoolStatus, StorageClass};
 use tracing::warn;
 
 use super::{
     Cluster,
+    jobs::Job,
     servers::{Role, Server},
 };
 
@@ -82,7 +83,9 @@ impl Cluster {
         let only: Option<Tier> = pool.tier.parse().ok();
         let tier = only.unwrap_or(Tier::Dram);
         let counts = |server: &&Server| match server.role {
-            Role::Storage { tier, .. } => only.is_none_or(|only| tier == only),
+            Role::Storage { tier, class, .. } => {
+                class == StorageClass::Regular && only.is_none_or(|only| tier == only)
+            }
             Role::Metadata { .. } => false,
         };
         let there = self.servers.staying_storage().filter(counts).count();
@@ -99,24 +102,23 @@ impl Cluster {
         })
     }
 
-    /// Bytes that the storage servers hold together, those that can be started included.
-    pub(super) fn there_can_be(&self, now: Instant) -> u64 {
-        let capacity = |server: &Server| match server.role {
-            Role::Storage { capacity_bytes, .. } => capacity_bytes,
-            Role::Metadata { .. } => 0,
-        };
-        let there = self.servers.staying_storage().map(capacity);
-        let startable = self.offer(now).and_then(|offer| offer.startable);
+    /// Bytes that the storage servers of a class hold together, those that can be started included.
+    pub(super) fn there_can_be(&self, class: StorageClass, now: Instant) -> u64 {
+        let spaces = self.spaces_of(class).into_iter();
+        let there = spaces.map(|space| space.capacity_bytes);
+        let startable = self.offer_of(class, now).and_then(|offer| offer.startable);
         let startable = startable.map_or(0, |kind| {
             kind.capacity_bytes.saturating_mul(kind.count.into())
         });
         there.fold(startable, u64::saturating_add)
     }
 
-    /// What all who wait lack, and running jobs that found no room to grow.
+    /// What all who wait for regular servers lack, and running jobs that found no room to grow there.
     pub(super) fn wanted(&self, now: Instant) -> Wanted {
-        let lacking: Vec<_> = self.lacking(now).collect();
-        let waiting = lacking.len() + self.waiting.len();
+        let regular = |job: &Job| self.class_now(job) == Some(StorageClass::Regular);
+        let lacking = self.lacking(now).filter(|(job, _)| regular(job));
+        let lacking: Vec<_> = lacking.collect();
+        let waiting = lacking.len() + self.waiting_for_regular().count();
         if waiting == 0 {
             return Wanted::default();
         }
@@ -124,7 +126,9 @@ impl Cluster {
             let wanted = lack.wanted.capacity_bytes;
             wanted.saturating_sub(job.reserved.capacity_bytes)
         });
-        let asks = self.waiting.values().map(|waiting| waiting.asks_bytes());
+        let asks = self
+            .waiting_for_regular()
+            .map(|waiting| waiting.asks_bytes());
         let mut wanted = Wanted {
             waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
             bytes: lacks.chain(asks).fold(0, u64::saturating_add),
@@ -139,7 +143,7 @@ impl Cluster {
             provision.extend(job.reserved, lack.wanted, &job.reservation.demand());
         }
         // Whoever has to wait for others to end lets nobody past.
-        for waiting in self.waiting.values().take(PROVIDED_MAX) {
+        for waiting in self.waiting_for_regular().take(PROVIDED_MAX) {
             if !provision.admit(&waiting.name, &waiting.demand) {
                 break;
             }
@@ -148,10 +152,10 @@ impl Cluster {
         wanted
     }
 
-    /// The storage servers as they will be when the jobs that are ending have ended: room that is just
+    /// The regular servers as they will be when the jobs that are ending have ended: room that is just
     /// being made.
     fn spaces_when_ended(&self) -> Vec<StorageSpace> {
-        let mut spaces = self.spaces();
+        let mut spaces = self.spaces_of(StorageClass::Regular);
         let soon = |server| self.servers.get(server).is_some_and(|server| server.alive);
         let ending = self.jobs.ending().filter(|job| soon(job.metadata_server));
         for share in ending.flat_map(|job| &job.shares) {

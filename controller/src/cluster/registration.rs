@@ -9,7 +9,9 @@ use pocket_policy::{
 };
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
-    control::{CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest},
+    control::{
+        CreateJobRequest, DeregisterJobRequest, RegisterJobReply, RegisterJobRequest, StorageClass,
+    },
 };
 use tracing::info;
 
@@ -141,8 +143,9 @@ impl Cluster {
             let message = format!("the cluster has {JOBS_MAX} jobs, the most there may be");
             return RegisterStep::Refused(Failure::new(Status::LimitReached, message));
         }
+        let class = self.class_of_newcomer(terms.persist);
         // Others have waited for longer: nothing to look for.
-        if !self.queue.may_go(*ticket) {
+        if !self.queue.may_go(class, *ticket) {
             let name = &terms.name;
             let why = format!("job '{name}' waits for room, and others have waited for longer");
             return self.wait_in_turn(Failure::new(Status::NoSpace, why), terms, ticket, now);
@@ -153,10 +156,16 @@ impl Cluster {
             let message = "no metadata server is alive: start one (pocket meta)";
             return RegisterStep::Wait(unavailable(message.into()), None);
         }
-        let spaces = self.spaces_for_a_newcomer();
+        let spaces = self.spaces_for_a_newcomer(class);
         let since = self.waits_since(*ticket);
-        match self.place(&terms.name, &demand, &spaces, since, now) {
-            Placement::Placed(allocation) => {
+        let offer = self.offer_of(class, now);
+        let explained = |failure| policy::explain_class(failure, class, self.has_long_running());
+        match self.place(&terms.name, &demand, &spaces, offer, since, now) {
+            Placement::Placed(mut allocation) => {
+                if class == StorageClass::LongRunning {
+                    let reason = "on long-running servers, as it persists";
+                    allocation.reasons.push(reason.to_owned());
+                }
                 let metadata = MetadataDemand {
                     capacity_bytes: allocation.capacity_bytes,
                     bytes_per_second: allocation.bytes_per_second,
@@ -177,7 +186,7 @@ impl Cluster {
                 let may_hold = may_hold.map_or(0, |allocation| allocation.capacity_bytes);
                 let mut reservation =
                     Reservation::new(&demand, &terms.hints, &allocation, may_hold);
-                reservation.wait_for(self.there_can_be(now));
+                reservation.wait_for(self.there_can_be(class, now));
                 let step = self.begin(terms, allocation, reservation, server, now);
                 if let RegisterStep::Create(command) = &step
                     && let Some(job) = self.jobs.get_mut(command.job)
@@ -193,8 +202,8 @@ impl Cluster {
                     format!("job '{name}' waits for storage servers that start: {count} more");
                 self.wait_in_turn(Failure::new(Status::NoSpace, why), terms, ticket, now)
             }
-            Placement::Wait(failure) => self.wait_in_turn(failure, terms, ticket, now),
-            Placement::Never(failure) => RegisterStep::Refused(failure),
+            Placement::Wait(failure) => self.wait_in_turn(explained(failure), terms, ticket, now),
+            Placement::Never(failure) => RegisterStep::Refused(explained(failure)),
         }
     }
 
@@ -205,6 +214,7 @@ impl Cluster {
         name: &str,
         demand: &Demand,
         spaces: &[StorageSpace],
+        offer: Option<Offer>,
         since: Option<Instant>,
         now: Instant,
     ) -> Placement {
@@ -212,7 +222,6 @@ impl Cluster {
             let market = offer.as_ref().map(|offer| offer.market(&self.catalogue));
             policy::place(name, demand, spaces, market)
         };
-        let offer = self.offer(now);
         let found = decide(offer);
         let without = offer.and_then(|offer| offer.without_servers(since, now));
         if let (Placement::Start(_), Some(_)) = (&found, without)

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use pocket_policy::{
     self as policy, Growth, Needs, Revision, Share, Use, merge, rate_text, shrink, total,
 };
-use pocket_proto::{ByteCount, JobId, control};
+use pocket_proto::{
+    ByteCount, JobId,
+    control::{self, StorageClass},
+};
 use tracing::info;
 
 use super::{
@@ -141,7 +144,8 @@ impl Cluster {
                 ByteCount(has.capacity_bytes)
             )
         };
-        if let Some(offer) = self.offer(now) {
+        let class = self.class_now(job)?;
+        if let Some(offer) = self.offer_of(class, now) {
             let shares = self.extended(job, wanted, offer, now)?;
             let reason = reason(total(&shares));
             self.jobs.get_mut(id)?.why_capacity.clone_from(&reason);
@@ -156,7 +160,7 @@ impl Cluster {
             ..wanted
         };
         self.jobs.set_shares(id, Vec::new());
-        let placed = policy::reallocate(needs, &tiers, &self.spaces());
+        let placed = policy::reallocate(needs, &tiers, &self.spaces_of(class));
         let more = |shares: &[Share]| total(shares).capacity_bytes > given.capacity_bytes;
         self.jobs.set_shares(id, old);
         let (shares, _) = placed.filter(|(shares, _)| more(shares))?;
@@ -168,7 +172,8 @@ impl Cluster {
     /// The job's shares with others beside them, as simulations place them; `None` if there is no room
     /// yet.
     fn extended(&self, job: &Job, wanted: Needs, offer: Offer, now: Instant) -> Option<Vec<Share>> {
-        let (demand, spaces) = (job.reservation.demand(), self.spaces());
+        let spaces = self.spaces_of(self.class_now(job)?);
+        let demand = job.reservation.demand();
         let ask = |offer: Offer| {
             let market = offer.market(&self.catalogue);
             policy::extend(job.reserved, wanted, &demand, &spaces, market).map(|(_, growth)| growth)
@@ -242,12 +247,14 @@ impl Cluster {
             let reserved = rate_text(has.bytes_per_second);
             format!("{why}: {reserved} are reserved now")
         };
-        let widened = policy::widen(&job.shares, rate, &tiers, &self.spaces()).filter(|widened| {
+        let class = self.class_now(job)?;
+        let spaces = self.spaces_of(class);
+        let widened = policy::widen(&job.shares, rate, &tiers, &spaces).filter(|widened| {
             let has = total(&widened.shares).bytes_per_second;
             is_more(given.bytes_per_second, has)
         });
         let Some(widened) = widened else {
-            let shares = self.extended(job, wanted, self.offer(now)?, now)?;
+            let shares = self.extended(job, wanted, self.offer_of(class, now)?, now)?;
             let reason = reason(total(&shares));
             self.jobs.get_mut(id)?.why_throughput.clone_from(&reason);
             return self.grow_to(id, shares, reason, now);
@@ -318,16 +325,27 @@ impl Cluster {
             job.phase == Phase::Running
                 && (job.reservation.needs.capacity_bytes < most || job.spec.capacity_bytes < most)
         };
-        let ids: Vec<JobId> = self.jobs.all().filter(lent).map(|job| job.id).collect();
-        if ids.is_empty() {
+        let lent = self.jobs.all().filter(lent);
+        let lent: Vec<_> = lent
+            .filter_map(|job| Some((job.id, self.class_now(job)?)))
+            .collect();
+        if lent.is_empty() {
             return;
         }
-        let spaces = self.spaces();
         let free = |space: &policy::StorageSpace| {
             space.capacity_bytes.saturating_sub(space.reserved_bytes)
         };
-        let free_bytes = spaces.iter().map(free).fold(0, u64::saturating_add);
-        for id in ids {
+        let free_bytes = |class| {
+            let spaces = self.spaces_of(class);
+            spaces.iter().map(free).fold(0, u64::saturating_add)
+        };
+        let regular = free_bytes(StorageClass::Regular);
+        let long_running = free_bytes(StorageClass::LongRunning);
+        for (id, class) in lent {
+            let free_bytes = match class {
+                StorageClass::Regular => regular,
+                StorageClass::LongRunning => long_running,
+            };
             if let Some(job) = self.jobs.get_mut(id) {
                 job.set_quota(job.reservation.quota_bytes(free_bytes));
             }

@@ -7,7 +7,7 @@ use std::{
 
 use pocket_proto::{
     ByteCount, Failure, Incarnation, PROTOCOL_VERSION, ServerId, Status,
-    control::{RegisterServerRequest, ServerRole, Usage},
+    control::{RegisterServerRequest, ServerRole, StorageClass, Usage},
     session::StorageServer,
 };
 use tracing::{info, warn};
@@ -40,6 +40,7 @@ pub(crate) enum Role {
         tier: Tier,
         capacity_bytes: u64,
         bytes_per_second: u64,
+        class: StorageClass,
     },
 }
 
@@ -111,6 +112,7 @@ impl Server {
                 tier: request.tier.parse().map_err(invalid)?,
                 capacity_bytes: request.capacity_bytes,
                 bytes_per_second: request.bandwidth_bytes_per_second,
+                class: request.storage_class(),
             },
             ServerRole::Unspecified => {
                 return Err(invalid(format!("unknown server role {}", request.role)));
@@ -164,6 +166,14 @@ impl Server {
 
     pub(crate) fn is_storage(&self) -> bool {
         matches!(self.role, Role::Storage { .. })
+    }
+
+    /// What it is there for; a metadata server is as any other.
+    pub(crate) fn class(&self) -> StorageClass {
+        match self.role {
+            Role::Storage { class, .. } => class,
+            Role::Metadata { .. } => StorageClass::Regular,
+        }
     }
 
     /// Whether it failed lately.

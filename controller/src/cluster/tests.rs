@@ -13,6 +13,7 @@ use pocket_proto::{
 use super::*;
 use pocket_policy::{Ticket, check_request};
 
+mod classes;
 mod invariants;
 mod jobs;
 mod leaving;

@@ -9,6 +9,7 @@ use std::{
 use pocket_policy::{self as policy, Growth, Share, StorageSpace, Weight};
 use pocket_proto::{
     Failure, JobId, ServerId, Status,
+    control::StorageClass,
     session::{StorageServer, WeightMap},
 };
 use tracing::{info, warn};
@@ -193,9 +194,10 @@ impl Cluster {
         // What a dead server held is reserved again elsewhere.
         let reservation = job.reservation;
         let epoch = job.epoch().checked_add(1)?;
+        let class = self.class_wanted(job);
         // Its own promises are no obstacle to it.
         self.jobs.set_shares(id, Vec::new());
-        let Some((new, weights)) = self.placed_anew(&reservation, now) else {
+        let Some((new, weights)) = self.placed_anew(&reservation, class, now) else {
             warn!(job = %id, "no storage server is alive: the job's map stays as it is");
             self.jobs.set_shares(id, shares);
             return None;
@@ -215,15 +217,16 @@ impl Cluster {
         Some(map)
     }
 
-    /// Where a running job goes that has no shares: where servers are started and ended as needed into
+    /// Where a running job that has no shares goes on servers of this class: where servers are started and ended as needed into
     /// gaps, as when it was admitted.
     fn placed_anew(
         &self,
         reservation: &Reservation,
+        class: StorageClass,
         now: Instant,
     ) -> Option<(Vec<Share>, Vec<Weight>)> {
-        let (needs, spaces) = (reservation.needs, self.spaces());
-        if self.pool(now).is_some() {
+        let (needs, spaces) = (reservation.needs, self.spaces_of(class));
+        if self.offer_of(class, now).is_some() {
             let nothing = Offer::default();
             let market = nothing.market(&self.catalogue);
             let found = policy::grow(needs, &reservation.demand(), &spaces, market);
@@ -235,17 +238,18 @@ impl Cluster {
         policy::reallocate(needs, &reservation.tiers, &spaces)
     }
 
-    /// Whether the map names no server that died or changed, and misses none that has room. Where
+    /// Whether the map names no server that died or changed or is of another class than the job's, and
+    /// misses none that has room. Where
     /// servers are started and ended as needed, another one is no reason for another map: jobs on few
     /// servers leave the others free to go.
     fn map_suits(&self, id: JobId, now: Instant) -> bool {
-        let Some(map) = self
-            .jobs
-            .get(id)
-            .and_then(|job| job.spec.weight_map.as_ref())
-        else {
+        let Some(job) = self.jobs.get(id) else {
             return false;
         };
+        let Some(map) = job.spec.weight_map.as_ref() else {
+            return false;
+        };
+        let class = self.class_wanted(job);
         let named: HashSet<_> = named_by(map).map(|server| server.server).collect();
         let lives = |named: &StorageServer| {
             let server = self.servers.get(ServerId(named.server));
@@ -257,22 +261,26 @@ impl Cluster {
             let server = self.servers.get(ServerId(named.server));
             server.is_some_and(|server| server.full)
         };
-        let others_have_room = || self.servers.staying_storage().any(|server| !server.full);
+        let spaces = self.spaces_of(class);
+        let has_room = |space: &StorageSpace| {
+            let server = self.servers.get(space.server);
+            server.is_some_and(|server| !server.full)
+        };
+        let others_have_room = || spaces.iter().any(has_room);
         if named_by(map).any(full) && others_have_room() {
             return false;
         }
         let missed = |space: &StorageSpace| {
             space.reserved_bytes < space.capacity_bytes
                 && !named.contains(&space.server.0)
-                && !self
-                    .servers
-                    .get(space.server)
-                    .is_some_and(|server| server.full)
+                && has_room(space)
         };
-        let could_be_on_more = named.len() < policy::SPREAD_SERVERS_MAX && self.pool(now).is_none();
+        let could_be_on_more =
+            named.len() < policy::SPREAD_SERVERS_MAX && self.offer_of(class, now).is_none();
         !named.is_empty()
             && named_by(map).all(lives)
-            && !(could_be_on_more && self.spaces().iter().any(missed))
+            && self.is_within(map, class)
+            && !(could_be_on_more && spaces.iter().any(missed))
     }
 
     /// Takes the outcome of a command.
@@ -353,7 +361,7 @@ impl Cluster {
     }
 }
 
-fn named_by(map: &WeightMap) -> impl Iterator<Item = &StorageServer> {
+pub(super) fn named_by(map: &WeightMap) -> impl Iterator<Item = &StorageServer> {
     map.servers.iter().filter_map(|s| s.server.as_ref())
 }
 

@@ -113,6 +113,7 @@ impl Cluster {
             leave: server.leaving.as_ref().map(|leaving| leaving.show(now)),
             bandwidth_bytes_per_second: bandwidth,
             reserved_bandwidth_bytes_per_second: ledger.reserved_bytes_per_second(server.id),
+            storage_class: server.class().into(),
         }
     }
 }

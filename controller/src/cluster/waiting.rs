@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use pocket_policy::{self as policy, Demand, JobTerms, Ticket, Wanted};
-use pocket_proto::{Failure, JobId, Status, control::register_job_reply::Queued};
+use pocket_proto::{
+    Failure, JobId, Status,
+    control::{StorageClass, register_job_reply::Queued},
+};
 use tracing::info;
 
 use super::{Cluster, registration::RegisterStep};
@@ -19,6 +22,7 @@ pub(super) struct Waiting {
     key: u64,
     pub(super) name: String,
     pub(super) demand: Demand,
+    persist: bool,
     pub(super) since: Instant,
     /// Calls of its client that are under way.
     calls: u32,
@@ -104,7 +108,8 @@ impl Cluster {
     ) -> RegisterStep {
         let Failure { status, message } = failure;
         if ticket.is_none() {
-            *ticket = self.queue.join(message.clone());
+            let class = self.class_of_newcomer(terms.persist);
+            *ticket = self.queue.join(class, message.clone());
         }
         let Some(ticket) = *ticket else {
             let message = format!("{message}; and too many jobs wait for room already");
@@ -116,6 +121,7 @@ impl Cluster {
                 key: JobId::random().0,
                 name: terms.name.clone(),
                 demand: policy::demand(&terms.hints, &self.catalogue, past.as_ref()),
+                persist: terms.persist,
                 since: now,
                 calls: 1,
                 answered: now,
@@ -129,15 +135,30 @@ impl Cluster {
         RegisterStep::Wait(Failure::new(status, message), None)
     }
 
+    /// Those who wait to register a job that persists, in their order.
+    pub(super) fn waiting_to_persist(&self) -> Vec<Ticket> {
+        let persistent = self.waiting.iter().filter(|(_, waiting)| waiting.persist);
+        persistent.map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Those who wait for regular servers, in their order.
+    pub(super) fn waiting_for_regular(&self) -> impl Iterator<Item = &Waiting> {
+        let apart = self.has_long_running();
+        let waiting = self.waiting.values();
+        waiting.filter(move |waiting| !(apart && waiting.persist))
+    }
+
     /// Who waits for room and may have found some, or has it as another registered the same job: the
-    /// first where `changed` says that anything has happened.
+    /// first for servers of each class where `changed` says that anything has happened.
     pub(crate) fn take_woken(&mut self, changed: bool) -> Vec<Ticket> {
-        let mut woken: Vec<_> = self
-            .waiting
-            .keys()
-            .copied()
-            .take(usize::from(changed))
-            .collect();
+        let classes = [StorageClass::Regular, StorageClass::LongRunning];
+        let mut woken: Vec<_> = match changed {
+            true => classes
+                .iter()
+                .filter_map(|class| self.queue.first(*class))
+                .collect(),
+            false => Vec::new(),
+        };
         let registered = std::mem::take(&mut self.registered);
         if !registered.is_empty() {
             let joins = self

@@ -30,6 +30,7 @@ struct Server {
     role: &'static str,
     endpoint: String,
     tier: String,
+    class: &'static str,
     state: &'static str,
     silent_ms: u64,
     leave_reason: String,
@@ -120,6 +121,7 @@ impl From<ServerStatus> for Server {
             ServerRole::Storage => "storage",
             ServerRole::Unspecified => "unknown",
         };
+        let class = status.storage_class().name();
         let leave = status.leave.unwrap_or_default();
         let state = match (status.alive, leave.stage()) {
             (false, _) => "dead",
@@ -133,6 +135,7 @@ impl From<ServerStatus> for Server {
             role,
             endpoint: status.endpoint,
             tier: status.tier,
+            class,
             state,
             silent_ms: status.last_heartbeat_ms_ago,
             leave_reason: leave.reason,

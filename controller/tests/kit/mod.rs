@@ -22,6 +22,7 @@ use pocket_proto::{
     control::{
         CreateJobReply, CreateJobRequest, DropJobReply, DropJobRequest, HeartbeatReply, Hints,
         JobReport, RegisterJobRequest, ServerRole, SetWeightMapReply, SetWeightMapRequest,
+        StorageClass,
         metadata_control_server::{MetadataControl, MetadataControlServer},
     },
 };
@@ -111,6 +112,7 @@ fn identity(role: ServerRole, endpoint: &str) -> ServerIdentity {
         tier: String::new(),
         capacity_bytes: 0,
         bandwidth_bytes_per_second: 0,
+        class: StorageClass::Regular,
         cluster_key: key(),
     }
 }

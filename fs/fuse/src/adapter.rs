@@ -142,7 +142,7 @@ impl Handler for Adapter {
                 with_attributes,
             } => self.read_directory(call, handle, (cookie, bytes_max), with_attributes),
             Operation::ReleaseDirectory { handle } => self.release_directory(call, handle),
-            Operation::SyncDirectory => self.sync_names(call),
+            Operation::SyncDirectory => self.sync_directory(call),
 
             Operation::GetLock(lock) => self.get_lock(call, lock),
             Operation::SetLock { lock, wait } => self.set_lock(call, lock, wait),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pocket_proto::session::{KeepAlive, request};
-use pocket_proto::{Failure, Status};
+use pocket_proto::{Failure, InodeId, Status};
 
 use super::Access;
 use crate::handle::FileHandle;
@@ -96,6 +96,16 @@ impl FileSystem {
             self.call_done(sign).await?;
         }
         Ok(self.coherence.session() == session)
+    }
+
+    /// As [`FileSystem::sync_names`]. EIO, once, if names that were made, removed or renamed in the
+    /// directory may have been lost with a session since somebody last asked.
+    pub async fn sync_directory(&self, directory: InodeId) -> Result<(), Errno> {
+        self.sync_names().await?;
+        match self.lost_names.tell(directory) {
+            true => Err(Errno(libc::EIO)),
+            false => Ok(()),
+        }
     }
 
     /// Waits until the metadata server has done what it was told of so far: names made, removed and

@@ -13,9 +13,11 @@ use pocket_proto::InodeId;
 
 /// Cookie of the entry "..", which follows "." (1).
 pub(crate) const COOKIE_PARENT: u64 = 2;
-/// Cookie of the first name. Programs keep cookies as offsets of files: numbers of 64 bits with a
-/// sign, which is never set, and room above to count on.
-const COOKIE_FIRST: u64 = 1 << 62;
+/// Cookie of the first name. Programs keep cookies as offsets of files, with a sign that is never set:
+/// some in 32 bits.
+const COOKIE_FIRST: u64 = i32::MAX as u64;
+/// After the two thousand million names that have such cookies: of 64 bits, with room above to count on.
+const COOKIE_FIRST_LARGE: u64 = 1 << 62;
 
 /// One name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,10 @@ impl Directory {
     pub(super) fn insert(&mut self, name: &[u8], inode: InodeId) -> u64 {
         let name = Bytes::copy_from_slice(name);
         let cookie = self.next_cookie;
-        self.next_cookie -= 1;
+        self.next_cookie = match cookie - 1 {
+            COOKIE_PARENT => COOKIE_FIRST_LARGE,
+            next => next,
+        };
         self.order.insert(cookie, name.clone());
         let before = self.entries.insert(name, Dentry { inode, cookie });
         debug_assert!(before.is_none(), "inserted over a name");
@@ -106,5 +111,27 @@ impl Directory {
                 let inode = self.get(name).expect("ordered names are entries");
                 (cookie, name, inode)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_fit_32_bits_while_they_last_and_are_told_apart_ever_after() {
+        let mut directory = Directory::new(InodeId::ROOT);
+        let first = directory.insert(b"first", InodeId(7));
+        assert_eq!(i32::try_from(first), Ok(i32::MAX));
+        directory.next_cookie = COOKIE_PARENT + 1;
+        let last = directory.insert(b"last that fits", InodeId(8));
+        let large = directory.insert(b"large", InodeId(9));
+        let newest = directory.insert(b"newest", InodeId(10));
+        assert!(COOKIE_PARENT < last && last < first && first < newest && newest < large);
+        let listed = directory
+            .behind(COOKIE_PARENT)
+            .map(|(_, name, _)| &name[..]);
+        let expected: [&[u8]; 4] = [b"last that fits", b"first", b"newest", b"large"];
+        assert_eq!(listed.collect::<Vec<_>>(), expected);
     }
 }

@@ -1,5 +1,7 @@
 //! `pocket plan`: what a job would get and cost, without registering it.
 
+mod persistence;
+
 use anyhow::Context;
 use clap::Args;
 use pocket_controller_client::ControllerClient;
@@ -9,6 +11,7 @@ use pocket_policy::{
 use pocket_proto::{ByteCount, control::Hints};
 use serde::Serialize;
 
+use self::persistence::{LongRunning, without_a_cluster};
 use super::tiers::TierArguments;
 use crate::{
     arguments::HintArguments,
@@ -23,6 +26,10 @@ pub(super) struct PlanArguments {
     #[command(flatten)]
     hints: HintArguments,
 
+    /// For a job that persists: say whether it goes to long-running servers, as far as that is known
+    #[arg(long)]
+    persist: bool,
+
     /// Whose earlier runs stand in for missing hints, as the controller remembers them
     #[arg(
         long,
@@ -32,7 +39,7 @@ pub(super) struct PlanArguments {
     )]
     profile: Option<String>,
 
-    /// The cluster's controller, to be asked for earlier runs
+    /// The cluster's controller, to be asked for earlier runs and long-running servers
     #[arg(long, value_name = "HOST:PORT", env = "POCKET_CONTROLLER")]
     controller: Option<ControllerAddress>,
 
@@ -103,6 +110,9 @@ impl PlanArguments {
             let reason = format!("no run of '{profile}' is remembered: planned without");
             planned.reasons.push(reason);
         }
+        if self.persist {
+            planned.reasons.push(self.persistence(&hints)?);
+        }
         match self.json {
             true => output::json(&planned),
             false => print(&planned),
@@ -111,6 +121,19 @@ impl PlanArguments {
 }
 
 impl PlanArguments {
+    /// Which servers a job that persists goes to.
+    fn persistence(&self, hints: &Hints) -> anyhow::Result<String> {
+        let Some(controller) = &self.controller else {
+            return Ok(without_a_cluster());
+        };
+        let reply = block_on(async {
+            let client = ControllerClient::connect(controller.as_str())?;
+            Ok(client.list_servers().await?)
+        })?;
+        let long_running = LongRunning::among(&reply.servers);
+        Ok(long_running.sentence(hints.capacity_bytes))
+    }
+
     /// What the controller's memory foretells of the profile, where one is named.
     fn past(&self) -> anyhow::Result<Option<Forecast>> {
         let (Some(profile), Some(controller)) = (&self.profile, &self.controller) else {

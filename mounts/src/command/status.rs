@@ -1,7 +1,10 @@
 //! `pocket status`: a cluster in a few lines.
 
 use clap::Args;
-use pocket_proto::{ByteCount, control::PoolStatus};
+use pocket_proto::{
+    ByteCount,
+    control::{PoolStatus, StorageClass},
+};
 use serde::Serialize;
 
 use super::control::ReadArguments;
@@ -21,6 +24,8 @@ struct StatusView {
     uptime_seconds: u64,
     metadata_servers: Count,
     storage_servers: Count,
+    /// Of the storage servers alive, those for jobs that persist.
+    long_running_servers: usize,
     /// Of the storage servers alive.
     capacity_bytes: u64,
     reserved_bytes: u64,
@@ -151,6 +156,8 @@ impl StatusView {
             self.reserved_bytes += server.reserved_bytes;
             if server.role == "storage" {
                 self.used_bytes += server.used_bytes;
+                let long_running = server.class == StorageClass::LongRunning.name();
+                self.long_running_servers += usize::from(long_running);
             }
         }
     }
@@ -168,10 +175,14 @@ impl StatusView {
             self.version,
             show_seconds(self.uptime_seconds)
         );
+        let long_running = match self.long_running_servers {
+            0 => String::new(),
+            count => format!(", {count} long-running"),
+        };
         [
             ("controller", controller),
             ("metadata", self.metadata_servers.to_string()),
-            ("storage", self.storage_servers.to_string()),
+            ("storage", format!("{}{long_running}", self.storage_servers)),
             ("space", space),
             (
                 "jobs",
@@ -201,13 +212,10 @@ mod tests {
     #[test]
     fn the_dead_count_but_their_space_does_not() {
         let mut status = StatusView::default();
-        for (role, alive) in [
-            (ServerRole::Storage, true),
-            (ServerRole::Storage, false),
-            (ServerRole::Metadata, true),
-        ] {
+        let count = |status: &mut StatusView, role: ServerRole, alive, class: StorageClass| {
             let server = ServerStatus {
                 role: role.into(),
+                storage_class: class.into(),
                 alive,
                 capacity_bytes: if role == ServerRole::Storage {
                     1 << 30
@@ -217,10 +225,36 @@ mod tests {
                 ..ServerStatus::default()
             };
             status.count(&server.into());
-        }
+        };
+        count(
+            &mut status,
+            ServerRole::Storage,
+            true,
+            StorageClass::Regular,
+        );
+        count(
+            &mut status,
+            ServerRole::Storage,
+            false,
+            StorageClass::LongRunning,
+        );
+        count(
+            &mut status,
+            ServerRole::Metadata,
+            true,
+            StorageClass::Regular,
+        );
         let [_, metadata, storage, space, _] = status.details();
         assert_eq!(metadata.1, "1 server alive");
         assert_eq!(storage.1, "1 server alive, 1 dead");
         assert_eq!(space.1, "0B of 1GiB used, 0B reserved by jobs");
+        count(
+            &mut status,
+            ServerRole::Storage,
+            true,
+            StorageClass::LongRunning,
+        );
+        let [_, _, storage, ..] = status.details();
+        assert_eq!(storage.1, "2 servers alive, 1 dead, 1 long-running");
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_metrics::MetricsServer;
-use pocket_proto::{Bandwidth, ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId, control::StorageClass};
 use pocket_storage::{
     RunningServer, StorageConfig, StorageMetrics, StorageServer, Store, StoreBandwidth,
 };
@@ -64,6 +64,16 @@ pub(super) struct StorageArguments {
     )]
     bandwidth: Option<Bandwidth>,
 
+    /// What this server is there for: long-running ones hold the data of jobs with --persist, and no
+    /// others, and no scaler has them leave; jobs with --persist go nowhere else where there are any
+    #[arg(
+        long,
+        value_name = "CLASS",
+        env = "POCKET_STORAGE_CLASS",
+        default_value_t = StorageClass::Regular
+    )]
+    class: StorageClass,
+
     /// Measure at start what each medium moves where nobody says so; takes two seconds
     #[arg(long)]
     calibrate: bool,
@@ -104,6 +114,7 @@ impl StorageArguments {
             metrics,
             server,
             calibrate,
+            class,
             ..
         } = self;
         check_memory(&tiers, machine::total_memory())?;
@@ -122,6 +133,7 @@ impl StorageArguments {
                             None if calibrate => StoreBandwidth::Measured,
                             None => StoreBandwidth::Unknown,
                         },
+                        class,
                         cluster_key: cluster_key.clone(),
                         controller: Some(controller.to_string()),
                         server: ServerId::random(),

@@ -3,13 +3,13 @@
 mod child;
 mod local;
 
-use std::{env, fs, path::PathBuf, time::Duration};
+use std::{env, ffi::OsStr, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use pocket_controller_client::ControllerClient;
 use pocket_policy::ScalingSettings;
-use pocket_proto::{Bandwidth, ByteCount, ServerId};
+use pocket_proto::{Bandwidth, ByteCount, ServerId, control::StorageClass};
 use pocket_scaler::{AutoscaleSettings, Autoscaler, Scaler};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -44,6 +44,15 @@ pub(super) struct UpArguments {
         conflicts_with = "autoscale"
     )]
     storage_servers: u16,
+
+    /// Number of long-running storage servers beside these, for the data of jobs with --persist alone
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(0..=64)
+    )]
+    long_running: u16,
 
     /// Start and end storage servers as jobs need them
     #[arg(long)]
@@ -195,18 +204,28 @@ impl UpArguments {
                 format!("{}B/s", rate.bytes_per_second),
             ]);
         }
+        // Whatever the environment says.
+        let of = |class: StorageClass| {
+            let class = ["--class".to_owned(), class.to_string()];
+            [&storage[..], &class].concat()
+        };
+        let long_running = of(StorageClass::LongRunning);
+        let storage = of(StorageClass::Regular);
+        for number in 1..=self.long_running {
+            let name = format!("long-running storage server {number}");
+            servers.push(processes.start(&name, &long_running).await?);
+        }
         if self.autoscale {
             let scaler = processes.scale(storage)?;
             scaler.start(self.min.into()).await?;
-            wait_ready(&address, 1 + usize::from(self.min)).await?;
+            // The controller itself is not among those it lists.
+            wait_ready(&address, servers.len() - 1 + usize::from(self.min)).await?;
             processes.follow_load(&address, scaler, self.scaling(capacity))?;
         } else {
             for number in 1..=self.storage_servers {
-                let arguments: Vec<&str> = storage.iter().map(String::as_str).collect();
                 let name = format!("storage server {number}");
-                servers.push(processes.start(&name, &arguments).await?);
+                servers.push(processes.start(&name, &storage).await?);
             }
-            // The controller itself is not among those it lists.
             wait_ready(&address, servers.len() - 1).await?;
         }
         Ok(Cluster {
@@ -235,7 +254,8 @@ impl UpArguments {
             true => self.max,
             false => self.storage_servers,
         };
-        let share = || machine::memory_for_stores().0 / u64::from(most);
+        let servers = u64::from(most) + u64::from(self.long_running);
+        let share = || machine::memory_for_stores().0 / servers;
         self.capacity
             .unwrap_or_else(|| ByteCount(share() >> 20 << 20))
     }
@@ -268,8 +288,12 @@ impl UpArguments {
             false => self.storage_servers.to_string(),
         };
         let each = ByteCount(*capacity_bytes);
+        let long_running = match self.long_running {
+            0 => String::new(),
+            count => format!(", and {count} long-running"),
+        };
         output::line(format_args!(
-            "cluster ready: {count} storage servers of {each}"
+            "cluster ready: {count} storage servers of {each}{long_running}"
         ))?;
         for server in servers {
             let Announcement {
@@ -336,7 +360,11 @@ impl Processes {
     }
 
     /// Starts one and waits until it says that it serves.
-    async fn start(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<Announcement> {
+    async fn start(
+        &mut self,
+        name: &str,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> anyhow::Result<Announcement> {
         let mut child = ChildServer::start(&this_program()?, name, arguments, self.key.as_deref())?;
         let announcement = child.announcement().await?;
         self.tasks.spawn(child.supervise(self.stop.clone()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pocket_proto::{
     BlockAddress, BlockIndex, ByteCount, ClusterKey, Credential, Incarnation, InodeId, JobId,
-    Scope, ServerId, SessionId, SessionScope, VOUCH_LASTS, Vouch,
+    Scope, ServerId, SessionId, SessionScope, VOUCH_LASTS, Vouch, control::StorageClass,
     session::StorageServer as ServerAddress,
 };
 use pocket_storage::{RunningServer, StorageConfig, StorageServer, Store, StoreBandwidth};
@@ -33,6 +33,7 @@ pub fn config(capacity: u64) -> StorageConfig {
         capacity: ByteCount(capacity),
         store: Store::Dram,
         bandwidth: StoreBandwidth::Unknown,
+        class: StorageClass::Regular,
         cluster_key: key(),
         controller: None,
         advertise: None,

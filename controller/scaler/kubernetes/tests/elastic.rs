@@ -23,7 +23,7 @@ use pocket_meta::{MetaConfig, MetaServer};
 use pocket_policy::{ScalingSettings, Tier};
 use pocket_proto::{
     ByteCount, ClusterKey, PROTOCOL_VERSION, ServerId,
-    control::{DeregisterJobRequest, Hints, RegisterJobRequest, ServerRole},
+    control::{DeregisterJobRequest, Hints, RegisterJobRequest, ServerRole, StorageClass},
 };
 use pocket_scaler::{AutoscaleSettings, Autoscaler};
 use pocket_storage::{StorageConfig, StorageServer, Store, StoreBandwidth};
@@ -84,6 +84,7 @@ impl Machines {
             capacity: ByteCount(64 * MIB),
             store: Store::Dram,
             bandwidth: StoreBandwidth::Unknown,
+            class: StorageClass::Regular,
             cluster_key: key(),
             controller: Some(self.controller.clone()),
             advertise: None,

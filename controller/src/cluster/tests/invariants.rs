@@ -1,13 +1,14 @@
 //! What holds after any sequence of events.
 
-use pocket_proto::control::PoolStatus;
+use pocket_proto::control::{PoolStatus, StorageClass};
 use proptest::prelude::*;
 
 use super::*;
 
 #[derive(Clone, Debug)]
 enum Event {
-    Register(usize, Option<u64>),
+    /// A job, its capacity, and whether it persists.
+    Register(usize, Option<u64>, bool),
     Deregister(usize),
     Mounts(usize, u32),
     Pass(u64, Vec<u64>),
@@ -22,20 +23,29 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (0..5usize, proptest::option::of(1..9 * GIB)).prop_map(|(n, c)| Event::Register(n, c)),
+        4 => (0..5usize, proptest::option::of(1..9 * GIB), any::<bool>())
+            .prop_map(|(n, c, persist)| Event::Register(n, c, persist)),
         2 => (0..5usize).prop_map(Event::Deregister),
         2 => (0..5usize, 0..3u32).prop_map(|(n, mounts)| Event::Mounts(n, mounts)),
-        4 => (1..70u64, proptest::collection::vec(1..6u64, 0..4)).prop_map(|(s, d)| Event::Pass(s, d)),
-        1 => (1..6u64).prop_map(Event::AddStorage),
-        1 => (1..6u64).prop_map(Event::NewIncarnation),
+        4 => (1..70u64, proptest::collection::vec(1..8u64, 0..4)).prop_map(|(s, d)| Event::Pass(s, d)),
+        2 => (1..8u64).prop_map(Event::AddStorage),
+        1 => (1..8u64).prop_map(Event::NewIncarnation),
         1 => Just(Event::Restart),
         2 => (0..8u32).prop_map(Event::Pool),
         2 => (0..5usize, 0..9 * GIB).prop_map(|(n, bytes)| Event::Use(n, bytes)),
     ]
 }
 
+/// From here on servers are long-running.
+const LONG_RUNNING_FROM: u64 = 6;
+
 fn server(id: u64) -> RegisterServerRequest {
+    let class = match id < LONG_RUNNING_FROM {
+        true => StorageClass::Regular,
+        false => StorageClass::LongRunning,
+    };
     RegisterServerRequest {
+        storage_class: class.into(),
         bandwidth_bytes_per_second: 1_000_000_000,
         ..storage_server(id, 8 * GIB)
     }
@@ -54,19 +64,33 @@ fn check_promises(world: &World) {
     }
 }
 
+/// No share of a job that does not persist is on a long-running server, and no job's data are divided
+/// between the classes.
+fn check_classes(world: &World) {
+    for job in world.cluster.jobs.all() {
+        let promised = job.shares.iter().map(|share| share.server.0);
+        let map = job.spec.weight_map.as_ref().expect("has a map");
+        let on: Vec<u64> = promised.chain(servers_of(map)).collect();
+        let long_running = on.iter().filter(|id| **id >= LONG_RUNNING_FROM).count();
+        assert!(long_running == 0 || long_running == on.len(), "{on:?}");
+        assert!(long_running == 0 || job.spec.persist, "{on:?}");
+    }
+}
+
 fn name(n: usize) -> String {
     format!("job-{n}")
 }
 
 fn happen(world: &mut World, event: Event) {
     match event {
-        Event::Register(n, capacity_bytes) => {
+        Event::Register(n, capacity_bytes, persist) => {
             let hints = Hints {
                 capacity_bytes: capacity_bytes.map(|c| c.max(4_096)),
                 ..Hints::default()
             };
             let request = RegisterJobRequest {
                 hints: Some(hints),
+                persist,
                 ..job(&name(n))
             };
             match world.step(&request) {
@@ -139,13 +163,13 @@ fn check_new_map(world: &World, command: &Command) {
     }
 }
 
-/// Three servers, and the metadata server.
+/// Three regular servers and a long-running one, and the metadata server.
 fn world() -> World {
     let mut world = World::new(0);
-    for id in 1..=3 {
+    world.storage = vec![1, 2, 3, LONG_RUNNING_FROM];
+    for id in world.storage.clone() {
         world.register(server(id));
     }
-    world.storage = (1..=3).collect();
     world
 }
 
@@ -153,8 +177,8 @@ fn world() -> World {
 fn a_server_that_is_alone_after_restarts_promises_no_more_than_it_has() {
     let mut world = world();
     for event in [
-        Event::Register(2, Some(247_429_172)),
-        Event::Register(0, Some(8_342_505_421)),
+        Event::Register(2, Some(247_429_172), false),
+        Event::Register(0, Some(8_342_505_421), false),
         Event::Restart,
         Event::NewIncarnation(5),
         Event::Pass(1, Vec::new()),
@@ -163,6 +187,22 @@ fn a_server_that_is_alone_after_restarts_promises_no_more_than_it_has() {
     ] {
         happen(&mut world, event);
         check_promises(&world);
+    }
+}
+
+#[test]
+fn a_job_whose_servers_a_new_controller_does_not_know_grows_on_none_of_another_class() {
+    let mut world = world();
+    for event in [
+        Event::Register(0, None, true),
+        Event::Restart,
+        Event::Use(0, 3 << 30),
+        Event::Pool(0),
+        Event::AddStorage(1),
+        Event::Pass(1, Vec::new()),
+    ] {
+        happen(&mut world, event);
+        check_classes(&world);
     }
 }
 
@@ -177,13 +217,15 @@ proptest! {
         for event in events {
             happen(&mut world, event);
             check_promises(&world);
+            check_classes(&world);
         }
         // Everybody lives long enough for the maps to be right ...
-        for id in 1..6 {
+        for id in 1..8 {
             world.register(server(id));
         }
-        world.storage = (1..6).collect();
+        world.storage = (1..8).collect();
         world.pass(8);
+        check_classes(&world);
         for job in world.jobs() {
             let held = world.held[&META].iter().filter_map(|report| report.job.as_ref());
             let held = held.into_iter().find(|held| held.job == job.job).expect("still held");

@@ -59,8 +59,8 @@ impl Adapter {
         });
     }
 
-    pub(super) fn sync_names(&self, call: Call) {
-        self.run(|fs| async move { reply_empty(fs.sync_names().await, call.reply) });
+    pub(super) fn sync_directory(&self, call: Call) {
+        self.run(|fs| async move { reply_empty(fs.sync_directory(call.inode).await, call.reply) });
     }
 
     pub(super) fn release_directory(&self, call: Call, handle: u64) {

@@ -248,8 +248,6 @@ impl Link {
             state.lost = Some(reason);
             state.line = None;
             state.away_since.get_or_insert_with(Instant::now);
-            state.told.clear();
-            state.told_bytes = 0;
             self.work.notify_one();
         }
     }
@@ -287,6 +285,11 @@ impl Link {
         let mut state = self.state.lock();
         if state.over.is_some() {
             return;
+        }
+        if state.lost.is_some() {
+            // It went with the session that it was of.
+            state.told.clear();
+            state.told_bytes = 0;
         }
         for body in &state.told {
             line.send(job, body.clone(), When::Now);

@@ -1,7 +1,9 @@
 //! One server process of a local cluster, seen from the process that started it.
 
 use std::{
-    env, fmt, io,
+    env,
+    ffi::OsStr,
+    fmt, io,
     path::Path,
     process::{self, ExitStatus, Stdio},
     time::Duration,
@@ -46,7 +48,7 @@ impl ChildServer {
     pub(super) fn start(
         program: &Path,
         name: &str,
-        arguments: &[&str],
+        arguments: &[impl AsRef<OsStr>],
         key: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(program);

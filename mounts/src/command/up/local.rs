@@ -140,10 +140,9 @@ impl Shared {
     /// One life of a server. Fails with how it ended, if it was not to.
     async fn run(&self, number: u32) -> Result<(), String> {
         let name = format!("storage server {number}");
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let text = |error: anyhow::Error| format!("{error:#}");
-        let key = self.key.as_deref();
-        let mut child = ChildServer::start(&self.program, &name, &arguments, key).map_err(text)?;
+        let (arguments, key) = (&self.arguments, self.key.as_deref());
+        let mut child = ChildServer::start(&self.program, &name, arguments, key).map_err(text)?;
         let announced = self.stop.run_until_cancelled(child.announcement()).await;
         if let Some(announced) = announced {
             let Announcement {
