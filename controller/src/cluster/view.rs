@@ -130,11 +130,12 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
     let mut allocation = job.allocation();
     let counted = job.account.age(now);
     if counted < job.age(now) {
-        allocation.reasons.push(format!(
+        let told = format!(
             "cost {} so far: counted for {} only, since the controller was started again",
             job.account.cost(now),
             pocket_policy::age(counted)
-        ));
+        );
+        allocation.reasons.insert(0, told);
     }
     let tiers = job
         .account

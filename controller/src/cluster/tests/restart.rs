@@ -42,7 +42,7 @@ fn the_jobs_are_known_again_as_they_were() {
     };
     for (now, before) in world.jobs().iter_mut().zip(&jobs) {
         let allocation = now.allocation.as_mut().expect("has one");
-        let told = allocation.reasons.pop().expect("has reasons");
+        let told = allocation.reasons.remove(0);
         assert!(
             told.ends_with("counted for 0 s only, since the controller was started again"),
             "{told}"
