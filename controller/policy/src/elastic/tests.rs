@@ -300,7 +300,7 @@ fn a_job_larger_than_all_dram_there_may_be_spills_instead() {
 #[test]
 fn a_running_job_gets_what_it_may_have_in_its_shape_or_at_least_what_it_lacks() {
     let catalogue = Catalogue::default();
-    let more = |capacity_bytes, free_bytes| {
+    let more_of = |capacity_bytes, free_bytes, free_rate, lacks_bytes| {
         let demand = Demand {
             capacity_bytes,
             bytes_per_second: Wanted::Expected(GB),
@@ -310,6 +310,7 @@ fn a_running_job_gets_what_it_may_have_in_its_shape_or_at_least_what_it_lacks() 
         };
         let space = StorageSpace {
             capacity_bytes: free_bytes,
+            bytes_per_second: free_rate,
             ..StorageSpace::empty(ServerId(1), 0, &catalogue)
         };
         let market = Market {
@@ -317,12 +318,14 @@ fn a_running_job_gets_what_it_may_have_in_its_shape_or_at_least_what_it_lacks() 
             startable: &[],
             startable_in_all: 0,
         };
-        let (given, wanted) = (needs(9 * GB, GB), needs(9 * GB, GB + GB / 2));
+        let given = needs(9 * GB, GB);
+        let wanted = needs(9 * GB + lacks_bytes, GB + GB / 2);
         match extend(given, wanted, &demand, &[space], market) {
             Some((more, Growth::Placed(shares))) => (more, crate::total(&shares)),
             other => panic!("no room: {other:?}"),
         }
     };
+    let more = |capacity_bytes, free_bytes| more_of(capacity_bytes, free_bytes, GB, 0);
     let in_shape = needs(9 * GB / 2, GB / 2);
     assert_eq!(
         more(Wanted::Expected(9 * GB), 60 * GB),
@@ -333,6 +336,10 @@ fn a_running_job_gets_what_it_may_have_in_its_shape_or_at_least_what_it_lacks() 
     assert_eq!(more(Wanted::Exactly(GB), 60 * GB), (hinted, hinted));
     let lacks = needs(1, GB / 2);
     assert_eq!(more(Wanted::Expected(9 * GB), GB), (lacks, lacks));
+    // Its writes must not fail for want of throughput.
+    let bytes = needs(GB, 0);
+    let found = more_of(Wanted::Expected(9 * GB), 60 * GB, GB / 10, GB);
+    assert_eq!(found, (bytes, bytes));
 }
 
 #[derive(Clone, Debug)]
