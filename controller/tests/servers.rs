@@ -111,6 +111,20 @@ async fn servers_may_start_before_their_controller() {
     assert_eq!(client.list_servers().await.unwrap().servers.len(), 1);
 }
 
+#[tokio::test]
+async fn a_registration_waits_for_a_controller_that_is_started_again() {
+    let (endpoint, _reservation) = kit::reserved();
+    let dying = TcpListener::bind(&endpoint).await.unwrap();
+    let client = kit::client(&endpoint);
+    let registered = tokio::spawn(async move { client.register_job(job("x")).await });
+    // It ends with the request in hand.
+    drop(dying.accept().await.unwrap());
+    drop(dying);
+    let _controller = kit::controller_at(&endpoint, Duration::ZERO).await;
+    let _servers = (kit::storage(&endpoint, GIB), kit::metadata(&endpoint).await);
+    assert!(registered.await.unwrap().unwrap().created);
+}
+
 fn registration(credential: &Credential) -> RegisterServerRequest {
     RegisterServerRequest {
         server: 1,

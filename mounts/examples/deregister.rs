@@ -46,11 +46,13 @@ async fn main() -> anyhow::Result<()> {
     let controller = ControllerClient::connect(&address)?;
 
     let other = open(&address, "deregister-other", 1 << 20).await?;
+    let before = held(&controller).await?;
     let large = open(&address, "deregister-large", files * ROOM_BYTES).await?;
     let start = Instant::now();
     fill(large.fs(), files).await?;
     println!("{files} files made in {:.1?}", start.elapsed());
-    let held = held_bytes(&controller).await?;
+    let full = wait_until(&controller, |held| held.used_bytes >= files * FILE_BYTES).await?;
+    println!("storage servers hold {} MiB for it", full.used_bytes >> 20);
 
     let stop = CancellationToken::new();
     let asking = tokio::spawn(ask(Arc::clone(other.fs()), stop.clone()));
@@ -63,10 +65,19 @@ async fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     deregister(&controller, &large).await?;
     println!("deregistered in {:.3?}", start.elapsed());
-    while held_bytes(&controller).await? > held / 100 {
-        tokio::time::sleep(LOOK_PAUSE).await;
-    }
-    println!("capacity was back after {:.3?}", start.elapsed());
+    wait_until(&controller, |held| {
+        held.reserved_bytes <= before.reserved_bytes
+    })
+    .await?;
+    println!(
+        "its capacity was free for others after {:.3?}",
+        start.elapsed()
+    );
+    wait_until(&controller, |held| held.used_bytes <= before.used_bytes).await?;
+    println!(
+        "storage servers held nothing of it after {:.3?}",
+        start.elapsed()
+    );
     tokio::time::sleep(WATCH).await;
     stop.cancel();
     report("others meanwhile", asking.await??);
@@ -100,11 +111,33 @@ async fn deregister(controller: &ControllerClient, job: &JobConnection) -> anyho
     Ok(())
 }
 
-/// What all storage servers hold, as they last reported.
-async fn held_bytes(controller: &ControllerClient) -> anyhow::Result<u64> {
+/// Of all storage servers, as they last reported.
+struct Held {
+    used_bytes: u64,
+    /// What is promised to jobs.
+    reserved_bytes: u64,
+}
+
+async fn held(controller: &ControllerClient) -> anyhow::Result<Held> {
     let servers = controller.list_servers().await?.servers;
     let used = servers.iter().filter_map(|server| server.usage.as_ref());
-    Ok(used.map(|usage| usage.used_bytes).sum())
+    Ok(Held {
+        used_bytes: used.map(|usage| usage.used_bytes).sum(),
+        reserved_bytes: servers.iter().map(|server| server.reserved_bytes).sum(),
+    })
+}
+
+async fn wait_until(
+    controller: &ControllerClient,
+    is_so: impl Fn(&Held) -> bool,
+) -> anyhow::Result<Held> {
+    loop {
+        let held = held(controller).await?;
+        if is_so(&held) {
+            return Ok(held);
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
 }
 
 async fn fill(fs: &Arc<FileSystem>, files: u64) -> anyhow::Result<()> {

@@ -13,13 +13,16 @@ pub mod differential;
 mod file_handle;
 mod frames;
 pub mod history;
+pub mod load;
 mod log;
+pub mod metrics;
 mod mount;
 mod network;
 mod process;
 mod rights;
 mod scratch;
 mod shell;
+pub mod soak;
 mod syscall;
 mod wait;
 

@@ -107,6 +107,15 @@ impl Mount {
         &mut self.process
     }
 
+    /// Where the process serves its metrics, if it was told to.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let log = self.process.log();
+        let served = log.split("http://").nth(1);
+        let endpoint = served.and_then(|rest| rest.split("/metrics").next());
+        endpoint.expect("--metrics was given").to_owned()
+    }
+
     /// Excuses log lines with `words`.
     pub fn expect_in_log(&mut self, words: &str) {
         self.process.expect_in_log(words);

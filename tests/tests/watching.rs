@@ -5,8 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
-    net::TcpStream,
+    io::{Read, Seek, SeekFrom},
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     process::{Command, Stdio},
@@ -19,8 +18,8 @@ use nix::{
     sys::signal::Signal,
 };
 use pocket_tests::{
-    Process, Scratch, binary, can_mount, errno_of, get_xattr, mount_command, set_xattr, shell_as,
-    try_until, with_cluster, with_mount,
+    Process, Scratch, binary, can_mount, errno_of, get_xattr, metrics::http, mount_command,
+    set_xattr, shell_as, try_until, with_cluster, with_mount,
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -172,18 +171,6 @@ fn the_control_files_tell_the_mounts_settings_and_its_job() {
         }
         mount.finish();
     });
-}
-
-/// What is served at a path of "host:port".
-fn http(endpoint: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(endpoint).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer
 }
 
 /// The sum of a metric's samples on a page.

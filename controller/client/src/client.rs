@@ -8,7 +8,7 @@ use pocket_proto::control::{
     ListServersRequest, PoolStatus, RegisterJobReply, RegisterJobRequest, RegisterServerRequest,
     Run, controller_client::ControllerClient as Stub, register_job_reply::Queued,
 };
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tonic::{
     Response, Status,
     transport::{Channel, Endpoint},
@@ -27,7 +27,10 @@ const REGISTER_JOB_DEADLINE: Duration = Duration::from_secs(9);
 const DEREGISTER_JOB_DEADLINE: Duration = Duration::from_secs(7);
 /// Heartbeats are due every second and a server counts as dead after three.
 const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
-/// Who waits in the queue asks again after this when the controller is away.
+/// A registration waits so long for a controller that cannot be reached: as long as one takes to be
+/// started again, and not for one that nobody starts.
+const AWAY_PATIENCE: Duration = Duration::from_secs(3);
+/// Who registers asks again after this when the controller is away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Notices a controller whose machine vanished without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
@@ -88,8 +91,28 @@ impl ControllerClient {
     }
 
     /// Registers a job or joins the one of that name; returns when the resources exist.
-    /// Idempotent by name.
+    /// Idempotent by name, so that a controller that ends meanwhile, and is back within seconds, is
+    /// asked again.
     pub async fn register_job(
+        &self,
+        request: RegisterJobRequest,
+    ) -> Result<RegisterJobReply, ControllerError> {
+        let mut away_since = None;
+        loop {
+            match self.register_job_once(request.clone()).await {
+                Err(error @ ControllerError::Unreachable { .. }) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= AWAY_PATIENCE {
+                        return Err(error);
+                    }
+                    sleep(RETRY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn register_job_once(
         &self,
         request: RegisterJobRequest,
     ) -> Result<RegisterJobReply, ControllerError> {
@@ -130,7 +153,7 @@ impl ControllerClient {
                             gives_up: true,
                             ..request.clone()
                         };
-                        let _ = self.register_job(leaves).await;
+                        let _ = self.register_job_once(leaves).await;
                         return Err(place.given_up(patience));
                     }
                 },

@@ -167,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn throughput_is_shared_as_room_is() {
+        with(9, 0, |mut provision| {
+            provision.spaces[0].bytes_per_second = 100;
+            provision.startable[0].bytes_per_second = 100;
+            let demand = Demand {
+                bytes_per_second: Wanted::Exactly(60),
+                ..wants(GIB)
+            };
+            assert!(provision.admit("a", &demand));
+            assert_eq!(provision.counts(), [0]);
+            assert!(provision.admit("b", &demand));
+            assert_eq!(provision.counts(), [1], "there are 40 left for it");
+        });
+    }
+
+    #[test]
     fn no_more_is_started_than_there_may_be() {
         with(1, 0, |mut provision| {
             assert!(!provision.admit("giant", &wants(17 * GIB)));

@@ -52,6 +52,8 @@ pub(crate) struct Account {
     tiers: BTreeMap<Tier, TierUse>,
     /// The cost is settled up to here.
     settled: Instant,
+    /// And counted from here.
+    opened: Instant,
     pub(crate) peak_used_bytes: u64,
     /// Files and directories when it used the most.
     peak_inodes: u64,
@@ -75,10 +77,16 @@ impl Account {
             cost: Cost::default(),
             tiers: BTreeMap::new(),
             settled: now,
+            opened: now,
             peak_used_bytes: 0,
             peak_inodes: 0,
             epochs: VecDeque::new(),
         }
+    }
+
+    /// For how long it has counted.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
     }
 
     /// What its metadata server counts now.

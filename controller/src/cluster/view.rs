@@ -147,6 +147,16 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
     });
     let left = job.lease().left(job.idle(now));
     let reserved = job.reserved;
+    let mut allocation = job.allocation();
+    let counted = job.account.age(now);
+    if counted < job.age(now) {
+        let told = format!(
+            "cost {} so far: counted for {} only, since the controller was started again",
+            job.account.cost(now),
+            pocket_policy::age(counted)
+        );
+        allocation.reasons.insert(0, told);
+    }
     let tiers = job
         .account
         .tiers(now)
@@ -159,7 +169,7 @@ fn job_status(job: &Job, now: Instant) -> JobStatus {
         job: job.id.0,
         name: job.spec.name.clone(),
         hints: job.spec.hints,
-        allocation: Some(job.allocation()),
+        allocation: Some(allocation),
         metadata_server: job.metadata_server.0,
         used_bytes: job.used_bytes,
         inodes: job.inodes,

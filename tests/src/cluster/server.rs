@@ -20,6 +20,7 @@ pub struct Server {
     arguments: Vec<String>,
     endpoint: Endpoint,
     control_endpoint: Option<Endpoint>,
+    metrics: Endpoint,
     folder: PathBuf,
     pub(super) process: Process,
     /// Whether a test had its hands on the process.
@@ -83,8 +84,10 @@ impl Server {
         endpoint: Endpoint,
         control_endpoint: Option<Endpoint>,
     ) -> Self {
+        let metrics = Endpoint::reserve();
         Server {
-            process: Process::start(name, folder, server_command(&arguments)),
+            process: Process::start(name, folder, server_command(&arguments, &metrics)),
+            metrics,
             name: name.to_owned(),
             arguments,
             endpoint,
@@ -104,6 +107,11 @@ impl Server {
         self.control_endpoint.as_deref()
     }
 
+    /// Where it serves its metrics.
+    pub fn metrics(&self) -> &str {
+        &self.metrics
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         self.touched = true;
@@ -121,7 +129,8 @@ impl Server {
         self.kill();
         self.process.check_log();
         let expected = self.process.take_expected();
-        self.process = Process::start(&self.name, &self.folder, server_command(&self.arguments));
+        let command = server_command(&self.arguments, &self.metrics);
+        self.process = Process::start(&self.name, &self.folder, command);
         for words in expected {
             self.process.expect_in_log(&words);
         }
@@ -132,11 +141,12 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn server_command(arguments: &[String]) -> Command {
+fn server_command(arguments: &[String], metrics: &str) -> Command {
     let mut command = Command::new(binary("pocket"));
     command
         .args(arguments)
         .env("POCKET_CLUSTER_KEY", CLUSTER_KEY)
+        .env("POCKET_METRICS", metrics)
         .env("NO_COLOR", "1");
     command
 }

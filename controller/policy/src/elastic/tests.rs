@@ -264,6 +264,12 @@ fn a_job_larger_than_all_dram_there_may_be_spills_instead() {
     assert_eq!(ask(180 * GB), Growth::Start(vec![3, 0, 0, 0]));
     assert_eq!(ask(181 * GB), Growth::Start(vec![2, 1, 0, 0]));
     assert_eq!(ask(2_081 * GB), Growth::Start(vec![1, 2, 0, 0]));
+    let too_few = World {
+        startable_in_all: 1,
+        ..World::new([9, 1, 0, 0])
+    };
+    let none = too_few.ask(needs(2_000 * GB, GB), true);
+    assert!(matches!(none, Growth::Full { .. }), "{none:?}");
     let mut world = limited();
     let shares = world.register(needs(181 * GB, GB), true).expect("spills");
     assert_eq!(world.tiers(&shares)[0].0, Tier::Dram);
@@ -289,6 +295,51 @@ fn a_job_larger_than_all_dram_there_may_be_spills_instead() {
         matches!(&grown, Some((_, Growth::Start(counts))) if counts[1] > 0),
         "{grown:?}"
     );
+}
+
+#[test]
+fn a_running_job_gets_what_it_may_have_in_its_shape_or_at_least_what_it_lacks() {
+    let catalogue = Catalogue::default();
+    let more_of = |capacity_bytes, free_bytes, free_rate, lacks_bytes| {
+        let demand = Demand {
+            capacity_bytes,
+            bytes_per_second: Wanted::Expected(GB),
+            latency_sensitive: true,
+            tiers: Tier::FASTEST_FIRST,
+            reasons: Vec::new(),
+        };
+        let space = StorageSpace {
+            capacity_bytes: free_bytes,
+            bytes_per_second: free_rate,
+            ..StorageSpace::empty(ServerId(1), 0, &catalogue)
+        };
+        let market = Market {
+            catalogue: &catalogue,
+            startable: &[],
+            startable_in_all: 0,
+        };
+        let given = needs(9 * GB, GB);
+        let wanted = needs(9 * GB + lacks_bytes, GB + GB / 2);
+        match extend(given, wanted, &demand, &[space], market) {
+            Some((more, Growth::Placed(shares))) => (more, crate::total(&shares)),
+            other => panic!("no room: {other:?}"),
+        }
+    };
+    let more = |capacity_bytes, free_bytes| more_of(capacity_bytes, free_bytes, GB, 0);
+    let in_shape = needs(9 * GB / 2, GB / 2);
+    assert_eq!(
+        more(Wanted::Expected(9 * GB), 60 * GB),
+        (in_shape, in_shape)
+    );
+    // It may come to hold ten times what was hinted.
+    let hinted = needs(GB, GB / 2);
+    assert_eq!(more(Wanted::Exactly(GB), 60 * GB), (hinted, hinted));
+    let lacks = needs(1, GB / 2);
+    assert_eq!(more(Wanted::Expected(9 * GB), GB), (lacks, lacks));
+    // Its writes must not fail for want of throughput.
+    let bytes = needs(GB, 0);
+    let found = more_of(Wanted::Expected(9 * GB), 60 * GB, GB / 10, GB);
+    assert_eq!(found, (bytes, bytes));
 }
 
 #[derive(Clone, Debug)]

@@ -40,7 +40,13 @@ fn the_jobs_are_known_again_as_they_were() {
         tiers: Vec::new(),
         ..job.clone()
     };
-    for (now, before) in world.jobs().iter().zip(&jobs) {
+    for (now, before) in world.jobs().iter_mut().zip(&jobs) {
+        let allocation = now.allocation.as_mut().expect("has one");
+        let told = allocation.reasons.remove(0);
+        assert!(
+            told.ends_with("counted for 0 s only, since the controller was started again"),
+            "{told}"
+        );
         assert_eq!(known_again(now), known_again(before));
         // Shares are read from the weights, and rounded.
         assert!(now.reserved_bytes.abs_diff(before.reserved_bytes) <= 2);
