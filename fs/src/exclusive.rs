@@ -11,7 +11,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -24,6 +24,8 @@ use crate::inode_cache::Tick;
 /// Directories at once; one that is dropped is still this mount's for the server, and is used as
 /// any other here.
 const DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// Of more directories at a time it is not known whether the server has heard of what was done there.
+const GIVEN_BACK_MAX: usize = 65_536;
 /// Names held, of all directories: some 25 MB.
 const NAMES_MAX: usize = 262_144;
 /// Names looked up in vain in a directory before all of its names are read.
@@ -98,6 +100,9 @@ struct Inner {
     names: usize,
     eras: u64,
     evicted: Vec<InodeId>,
+    /// Directories that this mount had changed when it gave them back: the server may not have heard of
+    /// all of it yet.
+    given_back: HashSet<InodeId>,
     /// When the server was last told of such: what it said to earlier requests may be older. While
     /// it is being told, the end of time.
     returned: Tick,
@@ -128,6 +133,7 @@ impl ExclusiveDirectories {
                 names: 0,
                 eras: 0,
                 evicted: Vec::new(),
+                given_back: HashSet::new(),
                 returned: Tick(0),
             }),
         }
@@ -157,11 +163,22 @@ impl ExclusiveDirectories {
         self.inner.lock().forget(directory);
     }
 
+    /// If the server has heard of all that was done by now, which `is_settled` says, nothing of it is
+    /// lost with the session any more where the lease was given back.
+    pub(crate) fn settle(&self, is_settled: impl FnOnce() -> bool) {
+        let mut inner = self.inner.lock();
+        // What was done there was told before it was given back, and it is asked only now.
+        if !inner.given_back.is_empty() && is_settled() {
+            inner.given_back.clear();
+        }
+    }
+
     /// Every lease is gone. Answers the directories that this mount has changed under them, and may
     /// have.
     pub(crate) fn clear(&self) -> Vec<InodeId> {
         let mut inner = self.inner.lock();
-        let mut changed = std::mem::take(&mut inner.evicted);
+        let mut changed: Vec<_> = inner.given_back.drain().collect();
+        inner.evicted.clear();
         let held = inner.directories.iter();
         let held = held.filter(|(_, directory)| directory.last_change.is_some());
         changed.extend(held.map(|(id, _)| *id));
@@ -386,6 +403,7 @@ impl Inner {
         };
         if let Some((id, evicted)) = self.directories.push(directory, held) {
             self.names -= evicted.names.len();
+            self.note_given_back(id, &evicted);
             self.evicted.push(id);
         }
     }
@@ -393,6 +411,13 @@ impl Inner {
     fn forget(&mut self, directory: InodeId) {
         if let Some(held) = self.directories.pop(&directory) {
             self.names -= held.names.len();
+            self.note_given_back(directory, &held);
+        }
+    }
+
+    fn note_given_back(&mut self, directory: InodeId, held: &Directory) {
+        if held.last_change.is_some() && self.given_back.len() < GIVEN_BACK_MAX {
+            self.given_back.insert(directory);
         }
     }
 

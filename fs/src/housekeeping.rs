@@ -38,6 +38,7 @@ impl FileSystem {
                 writing_back = tokio::spawn(Arc::clone(&self).write_back());
             }
             self.return_directories();
+            self.exclusive.settle(|| self.metadata.is_settled());
             self.metadata.flush();
             let listings = match self.metadata.in_touch_for() < KERNEL_MARGIN {
                 true => self.kernel_listings.end_all(),

@@ -240,6 +240,29 @@ fn fsync_of_a_directory_tells_of_names_that_were_lost_with_the_session() {
     });
 }
 
+/// The same if the directory was another mount's business by then.
+#[test]
+fn fsync_of_a_directory_that_was_given_back_tells_of_names_that_were_lost() {
+    runtime().block_on(async {
+        let job = Job::start(4096).await;
+        let one = Client::warm(&job).await;
+        let own = one.mkdir(InodeId::ROOT, b"own").await.unwrap();
+        one.fs.sync_directory(own).await.unwrap();
+        one.tap.on_tell(|op| matches!(op, Op::Create(_)), || false);
+        one.create(own, b"f", MODE).await.unwrap();
+        let recall = Recall {
+            recall: 1 << 40,
+            directories: vec![own.0],
+            ..Recall::default()
+        };
+        one.inbox.recall(recall, 1 << 40);
+        one.inbox.session_lost(Status::SessionEnded.into());
+        one.inbox.session_renewed(one.info.clone());
+        let told = one.fs.sync_directory(own).await;
+        assert_eq!(told, Err(Errno(libc::EIO)));
+    });
+}
+
 /// fsync through another handle, and what is not a commit.
 #[test]
 fn fsync_waits_whichever_handle_was_told_through() {

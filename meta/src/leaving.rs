@@ -21,8 +21,8 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Takes the controller's word. A server that is sealed remains so: it was told when it had no job,
-    /// and is about to end.
+    /// Takes the controller's word. A server that is sealed was told so when it had no job, and is about
+    /// to end; it stays if the controller was started anew and believes it closed.
     pub(crate) fn follow(&self, word: Option<Leave>) {
         let mut told = self.told.write();
         let before = stage_of(&told);
@@ -31,7 +31,7 @@ impl Leaving {
             let leave = word.unwrap_or_default();
             info!(reason = leave.reason, stage = ?next, "leaving");
             *told = Some((leave, Instant::now()));
-        } else if (before, next) == (LeaveStage::Closed, LeaveStage::Stays) {
+        } else if next == LeaveStage::Stays && before != LeaveStage::Gone && before != next {
             info!("staying after all");
             *told = None;
         }
@@ -101,12 +101,16 @@ mod tests {
             refused.map(|failure| failure.status),
             Some(Status::Unavailable)
         );
-        for late in [None, told(LeaveStage::Closed)] {
-            leaving.follow(late);
-            assert_eq!(reached(), Some(LeaveStage::Sealed), "too late");
+        leaving.follow(told(LeaveStage::Closed));
+        assert_eq!(reached(), Some(LeaveStage::Sealed), "it has gone further");
+        leaving.follow(None);
+        assert_eq!(reached(), None, "a new controller took it for closed");
+        assert!(leaving.check_takes_jobs().is_ok() && !leaving.dismissed.is_cancelled());
+        for stage in [LeaveStage::Sealed, LeaveStage::Gone] {
+            leaving.follow(told(stage));
         }
-        assert!(!leaving.dismissed.is_cancelled());
-        leaving.follow(told(LeaveStage::Gone));
         assert!(leaving.dismissed.is_cancelled());
+        leaving.follow(None);
+        assert_eq!(reached(), Some(LeaveStage::Gone), "too late");
     }
 }

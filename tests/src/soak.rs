@@ -9,8 +9,8 @@
 //! descriptors and threads of the process among them. A gauge is flat if its median in the last
 //! quarter of the time is at most that of the second quarter plus a tenth and a little more: 8 MiB
 //! of bytes, 8 descriptors or threads, 64 of what is counted otherwise. (The first quarter is for
-//! warming up.) Rates are not looked at, nor the number of leased objects, which tells how many were
-//! leased within the last minute. In the end the job is removed, and nothing may be left on any server.
+//! warming up.) Rates are not looked at, nor what servers and jobs that come and go add to capacities and
+//! reservations, nor the number of leased objects, which tells how many were leased within the last minute. In the end the job is removed, and nothing may be left on any server.
 
 mod flat;
 mod work;

@@ -92,6 +92,8 @@ fn registration(name: &str) -> RegisterJobRequest {
             ..Hints::default()
         }),
         protocol_version: PROTOCOL_VERSION,
+        // Nobody mounts it.
+        keep: true,
         ..RegisterJobRequest::default()
     }
 }

@@ -218,7 +218,7 @@ impl ControllerClient {
         self.within("list-servers", CALL_DEADLINE, call).await
     }
 
-    /// Has a storage server leave, or stay after all. Idempotent.
+    /// Has a server leave, or stay after all. Idempotent.
     pub async fn drain_server(
         &self,
         request: DrainServerRequest,

@@ -214,8 +214,9 @@ impl Pool {
             operations = operations.saturating_add(member.operations_per_second);
             inodes = inodes.saturating_add(member.inodes);
             let of_its = u64::from(member.threads.max(1));
-            threads += of_its;
-            cpu_permille += u64::from(member.cpu_permille) * of_its;
+            threads = threads.saturating_add(of_its);
+            let used = u64::from(member.cpu_permille).saturating_mul(of_its);
+            cpu_permille = cpu_permille.saturating_add(used);
         }
         let servers = u64::from(pool.servers.max(1));
         let permille = |used: u64, each: u64| {

@@ -42,8 +42,9 @@ pub(crate) struct Leaving {
     reached: LeaveStage,
     /// Of a storage server: metadata servers whose jobs do not need it.
     done_with: HashSet<ServerId>,
-    /// Of a metadata server: the jobs that it held when it said what it has reached.
-    holds_jobs: usize,
+    /// Of a metadata server: the jobs that it held when it said what it has reached; none: it has not
+    /// said yet.
+    holds_jobs: Option<usize>,
 }
 
 impl Leaving {
@@ -57,7 +58,7 @@ impl Leaving {
             told: leave.stage(),
             reached: leave.stage(),
             done_with: HashSet::new(),
-            holds_jobs: 0,
+            holds_jobs: None,
         })
     }
 
@@ -73,7 +74,7 @@ impl Leaving {
 
     fn is_due(&self, now: Instant) -> bool {
         self.deadline
-            .is_some_and(|deadline| now >= self.since + deadline)
+            .is_some_and(|deadline| now.saturating_duration_since(self.since) >= deadline)
     }
 }
 
@@ -135,7 +136,7 @@ impl Cluster {
                     told: LeaveStage::Closed,
                     reached: LeaveStage::Stays,
                     done_with: HashSet::new(),
-                    holds_jobs: 0,
+                    holds_jobs: None,
                 });
                 self.servers_changed(is_storage);
             }
@@ -238,7 +239,7 @@ impl Cluster {
         let reached = said.map_or(LeaveStage::Stays, Leave::stage);
         self.changed |= leaving.reached != reached;
         leaving.reached = reached;
-        leaving.holds_jobs = holds_jobs;
+        leaving.holds_jobs = Some(holds_jobs);
         let leave = leaving.show(now);
         if leave.stage() == LeaveStage::Gone {
             info!(server = %id, "left: no job needs it any more");
@@ -326,14 +327,13 @@ fn advance_metadata(server: &mut Server, has_jobs: bool) {
     let Some(leaving) = &mut server.leaving else {
         return;
     };
+    let is_free = !has_jobs && leaving.holds_jobs == Some(0);
     match leaving.reached {
-        LeaveStage::Closed if !has_jobs && leaving.told == LeaveStage::Closed => {
+        LeaveStage::Closed if is_free && leaving.told == LeaveStage::Closed => {
             info!(server = %server.id, "has no job any more, and takes none");
             leaving.told = LeaveStage::Sealed;
         }
-        LeaveStage::Sealed if !has_jobs && leaving.holds_jobs == 0 => {
-            leaving.told = LeaveStage::Gone;
-        }
+        LeaveStage::Sealed if is_free => leaving.told = LeaveStage::Gone,
         _ => {}
     }
 }

@@ -2,6 +2,7 @@
 //! commands that failed are repeated.
 
 use std::{
+    cell::LazyCell,
     collections::HashSet,
     time::{Duration, Instant},
 };
@@ -217,8 +218,8 @@ impl Cluster {
         Some(map)
     }
 
-    /// Where a running job that has no shares goes on servers of this class: where servers are started and ended as needed into
-    /// gaps, as when it was admitted.
+    /// Where a running job that has no shares goes on servers of this class. Where servers are started
+    /// and ended as needed, it fills gaps, as when it was admitted.
     fn placed_anew(
         &self,
         reservation: &Reservation,
@@ -239,9 +240,8 @@ impl Cluster {
     }
 
     /// Whether the map names no server that died or changed or is of another class than the job's, and
-    /// misses none that has room. Where
-    /// servers are started and ended as needed, another one is no reason for another map: jobs on few
-    /// servers leave the others free to go.
+    /// misses none that has room. Where servers are started and ended as needed, another one is no reason
+    /// for another map: jobs on few servers leave the others free to go.
     fn map_suits(&self, id: JobId, now: Instant) -> bool {
         let Some(job) = self.jobs.get(id) else {
             return false;
@@ -261,7 +261,7 @@ impl Cluster {
             let server = self.servers.get(ServerId(named.server));
             server.is_some_and(|server| server.full)
         };
-        let spaces = self.spaces_of(class);
+        let spaces = LazyCell::new(|| self.spaces_of(class));
         let has_room = |space: &StorageSpace| {
             let server = self.servers.get(space.server);
             server.is_some_and(|server| !server.full)

@@ -23,7 +23,7 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// A whole file up to this size is fetched at the first read, wherever that reads.
 const SMALL_FILE_BYTES: u64 = CONTENT_BYTES_MAX;
 /// A file that changes faster than it can be read is taken as it is found.
-const READ_TRIES_MAX: u32 = 5;
+const READ_TRIES_MAX: u32 = 32;
 
 /// Bytes of a file in the order of the file, in pieces that are not copied together.
 #[derive(Clone, Debug, Default)]
@@ -158,7 +158,8 @@ impl FileSystem {
                 tries += 1;
                 continue;
             }
-            let through = file.with(|state| state.sharing == Sharing::Through);
+            let goes_through = || file.with(|state| state.sharing == Sharing::Through);
+            let through = read.asked.is_some() || goes_through();
             let is_certain = read.data.is_empty() || (read.is_whole && !through);
             if is_certain || tries == READ_TRIES_MAX {
                 return Ok(read.data);

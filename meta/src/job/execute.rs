@@ -124,7 +124,10 @@ impl Job {
     }
 
     async fn rounds(self: &Arc<Self>, mut work: Work, mut step: Step) -> Answer {
-        for _ in 0..RECALL_ROUNDS_MAX {
+        let mut rounds = 0;
+        while rounds < RECALL_ROUNDS_MAX {
+            // Whoever waits for room has an end of its own, however often others take what there is.
+            rounds += usize::from(!matches!(step, Step::AwaitGrowth(_)));
             match step {
                 Step::Recall(awaited) => self.await_recalls(awaited).await,
                 Step::Truncate(truncation) => {

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 const GROWTH: f64 = 0.1;
 const MIB: f64 = (1 << 20) as f64;
 /// Gauges that tell no state of the process: they pass with time, or with the load.
-const PASSING: [&str; 5] = [
+const PASSING: [&str; 7] = [
+    "capacity_bytes",
+    "reserved_bytes",
     "uptime",
     "per_second",
     "per_hour",

@@ -127,6 +127,43 @@ fn a_new_controller_goes_on_where_the_last_one_was() {
 }
 
 #[test]
+fn a_metadata_server_that_a_new_controller_hears_of_late_keeps_its_jobs() {
+    for reached in [LeaveStage::Closed, LeaveStage::Sealed] {
+        let mut world = World::new(1);
+        run_job(&mut world);
+        world.restart(Duration::from_secs(3));
+        world.pass_without(10, &[META, 1]);
+        let leave = Leave {
+            stage: reached.into(),
+            ..Leave::default()
+        };
+        world.register(RegisterServerRequest {
+            leave: Some(leave.clone()),
+            ..metadata_server(META)
+        });
+        // Before it has said which jobs it has, and after.
+        world.upkeep();
+        assert_eq!(stage(&world, META), Some(reached));
+        world.leaves.insert(META, leave);
+        world.pass_without(5, &[1]);
+        assert_eq!(
+            (stage(&world, META), world.jobs().len()),
+            (Some(reached), 1)
+        );
+    }
+}
+
+#[test]
+fn no_deadline_is_too_far_away() {
+    let mut world = World::new(2);
+    run_job(&mut world);
+    world.used.insert(1, GIB);
+    drain(&mut world, 1, Some(u64::MAX));
+    world.pass(10);
+    assert_eq!(stage(&world, 1), Some(LeaveStage::Closed));
+}
+
+#[test]
 fn the_last_server_stays_and_the_dead_are_not_drained() {
     let mut world = World::new(2);
     run_job(&mut world);

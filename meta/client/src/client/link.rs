@@ -312,7 +312,6 @@ impl Link {
         let mut state = self.state.lock();
         state.line = None;
         state.over.get_or_insert(failure);
-        state.told.clear();
         drop(state);
         self.changes.send_modify(|changes| *changes += 1);
     }
