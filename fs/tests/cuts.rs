@@ -144,6 +144,26 @@ fn a_read_from_before_a_cut_shows_nothing_that_was_written_after_it_and_is_not_c
 }
 
 #[test]
+fn a_read_while_its_own_mount_appends_behind_a_cut_of_another_ends_where_the_file_does() {
+    support::runtime().block_on(async {
+        let shared = Shared::start().await;
+        let asking = shared
+            .other
+            .tap
+            .hold(|op| matches!(op, Op::GetAttributes(_)));
+        let (fs, handle) = (Arc::clone(&shared.other.fs), shared.others);
+        let reading = tokio::spawn(async move { fs.read(handle, 0, 1 << 20).await });
+        settle().await;
+        shared.cut().await.unwrap();
+        let appending = append(&shared.other.fs, shared.others, b"new");
+        appending.await.unwrap().unwrap();
+        asking.add_permits(100);
+        let seen = reading.await.unwrap().unwrap().into_bytes();
+        assert_eq!(seen, &b"new"[..]);
+    });
+}
+
+#[test]
 fn a_mount_that_made_way_for_a_cut_writes_on_with_one_request_more() {
     support::runtime().block_on(async {
         let shared = Shared::start().await;

@@ -1,8 +1,10 @@
 //! What the server knows of an open file and what this mount knows, brought together.
 
+use pocket_proto::Failure;
 use pocket_proto::session::{Attributes, Entry, Layout, Time};
 
-use super::{File, State};
+use super::{File, Sharing, State};
+use crate::FileSystem;
 use crate::inode_cache::Tick;
 
 /// Set-user-id and set-group-id.
@@ -15,7 +17,7 @@ impl File {
         let state = self.state.lock();
         let coming = !state.dirty.is_empty() || state.needs_commit();
         if coming {
-            attributes.size_bytes = attributes.size_bytes.max(state.size);
+            attributes.size_bytes = state.size_by(attributes);
         }
         if let Some(modified) = state.modified {
             attributes.modified = Some(modified);
@@ -53,6 +55,12 @@ impl File {
         }
     }
 
+    /// The size by an answer of the server to what was asked just now.
+    pub(crate) fn size_by(&self, entry: &Entry) -> u64 {
+        let attributes = entry.attributes.as_ref();
+        attributes.map_or(0, |attributes| self.state.lock().size_by(attributes))
+    }
+
     /// The modification time is being set: what was buffered before does not change it any more.
     pub(crate) fn forget_modified(&self) {
         self.state.lock().modified = None;
@@ -69,7 +77,29 @@ impl File {
     }
 }
 
+impl FileSystem {
+    /// The size of an open file at this moment. Where it goes through, others may have moved its end.
+    pub(crate) async fn size_now(&self, file: &File) -> Result<u64, Failure> {
+        if file.with(|state| state.sharing == Sharing::Cached) {
+            return Ok(file.with(|state| state.size));
+        }
+        let entry = self.fetch_attributes(file.inode).await?;
+        file.refresh(&entry.value, entry.since);
+        Ok(file.size_by(&entry.value))
+    }
+}
+
 impl State {
+    /// The size by what the server says: with what is buffered here. Where the file goes through and
+    /// nothing is, the server knows of every write that has returned, and of cuts by others, which what
+    /// this mount wrote before says nothing of.
+    fn size_by(&self, attributes: &Attributes) -> u64 {
+        match self.sharing == Sharing::Through && self.dirty.is_empty() {
+            true => attributes.size_bytes,
+            false => attributes.size_bytes.max(self.size),
+        }
+    }
+
     /// Takes a layout over. Exceptions are only ever added.
     pub(super) fn adopt_layout(&mut self, layout: &Layout) {
         if layout.block_bytes == self.layout.block_bytes

@@ -188,13 +188,15 @@ impl FileSystem {
             None => Ok(state.sharing == Sharing::Through),
         })?;
         let mut asked = None;
+        let (mut size, mut changed_time) = file.with(|state| (state.size, state.changed_time));
         if through {
             // Others may have moved the end of the file.
             let entry = self.fetch_attributes(file.inode).await?;
             file.refresh(&entry.value, entry.since);
+            size = file.size_by(&entry.value);
+            changed_time = entry.value.attributes.and_then(|known| known.changed);
             asked = Some(SizeAsked::of(&entry));
         }
-        let (size, changed_time) = file.with(|state| (state.size, state.changed_time));
         let length = u64::from(length).min(size.saturating_sub(offset)) as u32;
         let keep = whole_blocks || size <= SMALL_FILE_BYTES;
         let mut pieces =

@@ -61,11 +61,7 @@ impl FileSystem {
         if let Some(status) = to.file.with(|state| state.refuses_writes(to.era)) {
             return Err(status.into());
         }
-        if from.file.with(|state| state.sharing == Sharing::Through) {
-            let entry = self.fetch_attributes(from.file.inode).await?;
-            from.file.refresh(&entry.value, entry.since);
-        }
-        let size = from.file.with(|state| state.size);
+        let size = self.size_now(&from.file).await?;
         let length = request.length.min(size.saturating_sub(request.from.offset));
         if length == 0 {
             return Ok(0);

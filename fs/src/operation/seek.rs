@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pocket_proto::Failure;
 
-use crate::file::{File, Gone, Sharing};
+use crate::file::{File, Gone};
 use crate::{Errno, FileSystem, HandleId};
 
 /// Where a block ends in the middle, its last page is data to its end, as elsewhere.
@@ -40,11 +40,8 @@ impl FileSystem {
         if let Some(status) = file.with(|state| state.dead) {
             return Err(status.into());
         }
-        if file.with(|state| state.sharing == Sharing::Through) {
-            let entry = self.fetch_attributes(file.inode).await?;
-            file.refresh(&entry.value, entry.since);
-        }
-        let (size, dense) = file.with(|state| (state.size, state.is_dense()));
+        let size = self.size_now(file).await?;
+        let dense = file.with(|state| state.is_dense());
         if offset >= size {
             return Err(Errno(libc::ENXIO));
         }
