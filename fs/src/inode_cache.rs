@@ -227,6 +227,27 @@ impl InodeCache {
             .is_some_and(|cached| cached.since > since)
     }
 
+    /// A change of this mount's is done: answers to what was asked until now may be older, whichever
+    /// was asked first. What is known stays.
+    pub(crate) fn changed(&self, inode: InodeId) {
+        let since = self.tick();
+        self.last_change
+            .fetch_max(since.0, atomic::Ordering::AcqRel);
+        let mut shard = self.shard(inode).lock();
+        match shard.get_mut(&inode) {
+            Some(cached) => cached.since = since,
+            None => {
+                shard.put(inode, Cached::tombstone(since, None));
+            }
+        }
+    }
+
+    /// From when the newest is that is known of the inode, or that this mount has done to it.
+    pub(crate) fn newest(&self, inode: InodeId) -> Option<Tick> {
+        let shard = self.shard(inode).lock();
+        Some(shard.peek(&inode)?.since)
+    }
+
     /// The entry, and how long the lease on it still runs.
     pub(crate) fn get(&self, inode: InodeId) -> Option<(Entry, Tick, Duration)> {
         let mut shard = self.shard(inode).lock();

@@ -99,3 +99,58 @@ fn block_that_could_not_be_stored_is_eio_even_beside_what_was_written_since() {
         assert_eq!(read(400, 200).await, Err(Errno(libc::EIO)));
     });
 }
+
+/// An open is answered before a commit that was begun before it, and heard of after all is closed.
+#[test]
+fn what_is_appended_while_the_file_is_being_closed_comes_behind_what_was_written() {
+    runtime().block_on(async {
+        let job = Job::start(BLOCK_BYTES).await;
+        let client = Client::cold(&job).await;
+        let inode = client.put(InodeId::ROOT, b"f", 0o644, b"").await.unwrap();
+        // So that it is not this mount's alone.
+        let other = Client::cold(&job).await;
+        assert!(other.look(InodeId::ROOT, b"f").await.is_some());
+
+        let first = client.open(inode, libc::O_WRONLY).await;
+        client.write(first, b"first").await.unwrap();
+        let commits = client.tap.hold(|op| matches!(op, Op::Commit(_)));
+        let closing = {
+            let fs = Arc::clone(&client.fs);
+            tokio::spawn(async move {
+                fs.flush(first).await.unwrap();
+                fs.release(first).await;
+            })
+        };
+        settle().await;
+        let opens = client.tap.hold_answers(|op| matches!(op, Op::Open(_)));
+        let opening = {
+            let fs = Arc::clone(&client.fs);
+            let open = OpenRequest {
+                flags: libc::O_WRONLY | libc::O_APPEND,
+                clear_set_id: false,
+            };
+            tokio::spawn(async move { fs.open(inode, open).await.unwrap().handle })
+        };
+        settle().await;
+        commits.add_permits(100);
+        closing.await.unwrap();
+        opens.add_permits(100);
+        let second = opening.await.unwrap();
+        let append = WriteRequest {
+            append: true,
+            ..WriteRequest::default()
+        };
+        let data = Bytes::from_static(b", second");
+        client.fs.write(second, append, data).await.unwrap();
+        client.fs.flush(second).await.unwrap();
+        client.fs.release(second).await;
+        assert_eq!(other.read(inode).await, &b"first, second"[..]);
+    });
+}
+
+/// Lets everything run that does not wait for the test.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}

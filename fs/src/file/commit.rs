@@ -69,7 +69,7 @@ impl FileSystem {
             .as_ref()
             .is_ok_and(|it| it.value.attributes_valid_ms == 0)
         {
-            // Nothing is kept of it, but answers to what was asked meanwhile are older.
+            // Nothing is kept of it.
             self.inodes.forget(file.inode);
         }
         let now = self.inodes.tick();
@@ -100,7 +100,12 @@ impl FileSystem {
                 }
             }
         });
-        self.hand_over_entry(&answer?, |_, _| ());
+        if let Ok(entry) = &answer {
+            self.hand_over_entry(entry, |_, _| ());
+        }
+        // An open may have been asked for after it and answered before it.
+        self.inodes.changed(file.inode);
+        answer?;
         if let Some((content, attributes)) = content {
             self.keep_content(file, content, &attributes);
         }

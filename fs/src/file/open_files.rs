@@ -46,12 +46,13 @@ impl OpenFiles {
     }
 
     /// One more handle on `inode`, whose entry and sharing the server has answered to a request that
-    /// went out at `since`. `session`: the one that this mount has, and whether that counts the handle.
+    /// went out at `since`; the newest that this mount knows of the inode is from `newest`. `session`: the
+    /// one that this mount has, and whether that counts the handle.
     pub(crate) fn open(
         &self,
         inode: InodeId,
         (entry, sharing): (&Entry, Sharing),
-        since: Tick,
+        (since, newest): (Tick, Option<Tick>),
         (session, counted): (u64, bool),
         access: Access,
     ) -> Arc<File> {
@@ -70,6 +71,9 @@ impl OpenFiles {
             None => {
                 let number = OpenNumber(self.opened.fetch_add(1, Ordering::Relaxed));
                 let file = Arc::new(File::new(inode, number, (entry, sharing), session));
+                // Answers from before what was written when it was last open are not taken for newer
+                // than that.
+                file.with(|state| state.changed = newest);
                 shard.insert(inode, Arc::clone(&file));
                 file
             }

@@ -103,9 +103,10 @@ impl FileSystem {
             let since = self.show_made(create.parent, create.name, &entry, heritage.owned);
             let cached = (&entry, Sharing::Cached);
             let session_counts = (session, true);
+            let known = (since, Some(since));
             let file = self
                 .files
-                .open(inode, cached, since, session_counts, flags.access());
+                .open(inode, cached, known, session_counts, flags.access());
             let opened = self.new_handle(file, flags);
             Some(self.answered_here((entry, opened), since, (stamp, session)))
         });

@@ -183,7 +183,8 @@ impl FileSystem {
                     announce()?;
                     let cached = (&entry, Sharing::Cached);
                     let session = (session, true);
-                    self.files.open(inode, cached, since, session, Access::Read)
+                    let known = (since, Some(since));
+                    self.files.open(inode, cached, known, session, Access::Read)
                 }
             };
             Some(self.new_handle(file, flags))
@@ -206,9 +207,8 @@ impl FileSystem {
             let (entry, inode) = self.check_opened(opened)?;
             let access = flags.access();
             let (opened, session) = ((entry, sharing), (freshness.session, freshness.counts));
-            let file = self
-                .files
-                .open(inode, opened, answer.since, session, access);
+            let known = (answer.since, self.inodes.newest(inode));
+            let file = self.files.open(inode, opened, known, session, access);
             if freshness.shared {
                 file.pause(freshness.session, 0);
             }

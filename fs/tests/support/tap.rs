@@ -15,6 +15,8 @@ pub(crate) type Op = request::Operation;
 
 /// Which operations are meant.
 type Fits = fn(&Op) -> bool;
+/// Those that fit wait for permits.
+type Held = Mutex<Option<(Fits, Arc<Semaphore>)>>;
 /// Done once, with the first operation that fits; whether that goes on.
 type Once<T> = Mutex<Option<(Fits, T)>>;
 type Hook = Box<dyn FnOnce() -> bool + Send>;
@@ -27,7 +29,8 @@ pub(crate) struct Tap {
     out_of_touch: AtomicBool,
     told: Once<Hook>,
     answered: Once<Hook>,
-    held: Mutex<Option<(Fits, Arc<Semaphore>)>>,
+    held: Held,
+    answers_held: Held,
     unsettled: AtomicBool,
     recalls: AtomicUsize,
 }
@@ -45,9 +48,12 @@ impl Tap {
 
     /// Calls that fit wait until the answer has permits for them.
     pub(crate) fn hold(&self, fits: Fits) -> Arc<Semaphore> {
-        let gate = Arc::new(Semaphore::new(0));
-        *self.held.lock().unwrap() = Some((fits, Arc::clone(&gate)));
-        gate
+        hold(&self.held, fits)
+    }
+
+    /// Answers to calls that fit wait until the answer to this has permits for them.
+    pub(crate) fn hold_answers(&self, fits: Fits) -> Arc<Semaphore> {
+        hold(&self.answers_held, fits)
     }
 
     /// How many calls fitted, since the last [`Tap::forget`].
@@ -81,12 +87,18 @@ impl Tap {
         self.calls.lock().unwrap().clear();
         self.tells.lock().unwrap().clear();
     }
+}
 
-    fn gate(&self, operation: &Op) -> Option<Arc<Semaphore>> {
-        let held = self.held.lock().unwrap();
-        let (_, gate) = held.as_ref().filter(|(fits, _)| fits(operation))?;
-        Some(Arc::clone(gate))
-    }
+fn hold(held: &Held, fits: Fits) -> Arc<Semaphore> {
+    let gate = Arc::new(Semaphore::new(0));
+    *held.lock().unwrap() = Some((fits, Arc::clone(&gate)));
+    gate
+}
+
+fn gate(held: &Held, operation: &Op) -> Option<Arc<Semaphore>> {
+    let held = held.lock().unwrap();
+    let (_, gate) = held.as_ref().filter(|(fits, _)| fits(operation))?;
+    Some(Arc::clone(gate))
 }
 
 fn take<T>(once: &Once<T>, operation: &Op) -> Option<T> {
@@ -107,10 +119,14 @@ impl Metadata for Tapped {
         let tap = &self.tap;
         tap.calls.lock().unwrap().push(operation.clone());
         let hook = take(&tap.answered, &operation);
-        if let Some(gate) = tap.gate(&operation) {
+        if let Some(gate) = gate(&tap.held, &operation) {
             gate.acquire().await.unwrap().forget();
         }
+        let late = gate(&tap.answers_held, &operation);
         let answer = self.inner.call(operation).await;
+        if let Some(gate) = late {
+            gate.acquire().await.unwrap().forget();
+        }
         if hook.is_some_and(|hook| !hook()) {
             return Err(Failure::new(Status::Unavailable, "the answer is lost"));
         }
