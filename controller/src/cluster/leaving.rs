@@ -327,13 +327,16 @@ fn advance_metadata(server: &mut Server, has_jobs: bool) {
     let Some(leaving) = &mut server.leaving else {
         return;
     };
-    let is_free = !has_jobs && leaving.holds_jobs == Some(0);
+    let (Some(holds_jobs), false) = (leaving.holds_jobs, has_jobs) else {
+        return;
+    };
     match leaving.reached {
-        LeaveStage::Closed if is_free && leaving.told == LeaveStage::Closed => {
+        LeaveStage::Closed if leaving.told == LeaveStage::Closed => {
             info!(server = %server.id, "has no job any more, and takes none");
             leaving.told = LeaveStage::Sealed;
         }
-        LeaveStage::Sealed if is_free => leaving.told = LeaveStage::Gone,
+        // What it was sent while it was closed it may still have.
+        LeaveStage::Sealed if holds_jobs == 0 => leaving.told = LeaveStage::Gone,
         _ => {}
     }
 }
